@@ -1,0 +1,36 @@
+# Each target makes .venv on first use and again when pyproject.toml or constraints.txt change.
+#   make run CONFIG=experiments/fashion_mnist.yaml ARGS="--data-dir ~/data --seed 1"
+#   make test ARGS="-m slow"      make setup PYTHON=/opt/python3.12/bin/python3
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+CONFIG ?= experiments/quickstart.yaml
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: setup run test check bench
+
+setup: $(READY)
+
+run: $(READY)
+	$(BIN)/cosp run $(CONFIG) $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	@for benchmark in benchmarks/*.py; do echo "== $$benchmark" >&2; $(BIN)/python $$benchmark $(ARGS) || exit 1; done
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "cosp needs Python >= 3.11 and found none: install it, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version) and the pinned packages; takes minutes, once" >&2
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
