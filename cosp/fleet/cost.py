@@ -1,0 +1,100 @@
+"""What a task costs a board: seconds and joules, as a roofline of arithmetic, memory traffic and kernel launches.
+
+A first cut, made to put stragglers in the right order. It leaves out:
+
+- data loading and augmentation on the CPU: the samples are taken to lie in memory, decoded;
+- heat (no throttling), swapping (whether a plan fits the memory is asked elsewhere), and start-up of the process;
+- memory traffic and launches of evaluation: its arithmetic alone is priced;
+- contention: each link is the board's own, and the server's link is never the bottleneck;
+- energy of the radio: a board that transfers draws its idle watts. A slowed board is charged load watts for the whole
+  time, its day job's share included.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosp.fleet.fleet import Board
+from cosp.fleet.profiles import DeviceProfile
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one dispatched task asks of a board, whichever board that is."""
+
+    steps: int
+    batch: int  # samples per step
+    step_flops: float  # forward, backward and update of one step at that batch
+    step_bytes: float  # DRAM traffic of one step
+    step_kernels: int  # kernel launches of one step
+    extra_flops: float = 0.0  # forward-only, over the whole task (evaluation)
+    download_bytes: int = 0
+    upload_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch must be >= 1, got {self.batch}")
+        for name, value in vars(self).items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and >= 0, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a task took: three consecutive spans, and the energy of all three."""
+
+    download_s: float
+    compute_s: float
+    upload_s: float
+    energy_j: float
+
+    @property
+    def total_s(self) -> float:
+        return self.download_s + self.compute_s + self.upload_s
+
+
+def cost(board: Board, work: Work, jitter: float = 1.0) -> Cost:
+    """Price ``work`` on ``board``; ``jitter`` multiplies the compute time, as the board's slowdown does."""
+    if not 0 < jitter < math.inf:
+        raise ValueError(f"jitter must be finite and > 0, got {jitter}")
+    profile, link = board.profile, board.link
+    extra_s = work.extra_flops / _flops_per_s(profile, work.batch)
+    compute_s = (work.steps * step_s(profile, work) + extra_s) * board.slowdown * jitter
+    download_s, upload_s = link.download_s(work.download_bytes), link.upload_s(work.upload_bytes)
+    return Cost(
+        download_s=download_s,
+        compute_s=compute_s,
+        upload_s=upload_s,
+        energy_j=profile.load_w * compute_s + idle_j(board, download_s + upload_s),
+    )
+
+
+def step_s(profile: DeviceProfile, work: Work) -> float:
+    """Seconds of one training step: the slowest of arithmetic, memory and launches, which overlap."""
+    return max(
+        work.step_flops / _flops_per_s(profile, work.batch),
+        work.step_bytes / profile.memory_bytes_per_s,
+        work.step_kernels * profile.launch_s,
+    )
+
+
+def idle_j(board: Board, seconds: float) -> float:
+    """Joules that a board draws while it waits (or transfers) for that long."""
+    return board.profile.idle_w * seconds
+
+
+def jitter(rng: np.random.Generator, sigma: float) -> float:
+    """Draw a lognormal factor with median 1; ``sigma`` 0 gives exactly 1 (and still draws, so streams stay aligned)."""
+    if not 0 <= sigma < math.inf:
+        raise ValueError(f"sigma must be finite and >= 0, got {sigma}")
+    return math.exp(sigma * float(rng.standard_normal()))
+
+
+def _flops_per_s(profile: DeviceProfile, batch: int) -> float:
+    """Sustained rate at that batch: small batches leave a GPU partly idle, by b / (b + b0)."""
+    return profile.flops_per_s * batch / (batch + profile.half_batch)

@@ -1,0 +1,185 @@
+"""What each kind of board can do, read from ``devices/*.yaml`` or from a user's own file of the same form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from cosp import forms
+from cosp.errors import ConfigError
+from cosp.fleet import _files
+from cosp.fleet._files import FactForm, NotNegative, Positive, Ratio
+from cosp.forms import Form
+
+VIT_KAPPA = 0.7
+"""Speed of a ViT's kernels against dense convolutions. Assumed: nobody has published ViT training on such a board."""
+
+DRAM_SHARE = 0.7
+"""Share of the theoretical DRAM bandwidth that training reaches. Assumed."""
+
+LOAD_SHARE = 0.85
+"""Where training lies between idle and a mode's cap when not measured. Assumed: the middle of 0.75 to 0.95."""
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One number of a device file, kept for display; ``source`` is a tag that the file's ``sources`` explain."""
+
+    key: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceProfile:
+    """What the simulator knows about one kind of board in one power mode."""
+
+    name: str
+    title: str
+    mode: str
+    flops_per_s: float  # sustained FP32 in training a ViT at large batch, not the data-sheet peak
+    half_batch: float  # b0: a batch of b runs at b / (b + b0) of that
+    memory_bytes: int  # left for training after operating system and CUDA context
+    memory_bytes_per_s: float  # achievable DRAM bandwidth, not the data-sheet peak
+    launch_s: float  # per kernel
+    idle_w: float
+    load_w: float
+    cpu_cores: int
+    facts: tuple[Fact, ...] = field(default=(), repr=False, compare=False)  # for display: nothing computes from them
+
+    def __post_init__(self) -> None:
+        for name in ("flops_per_s", "memory_bytes", "memory_bytes_per_s", "idle_w", "load_w", "cpu_cores"):
+            if not (value := getattr(self, name)) > 0:
+                raise ValueError(f"{self.name}: {name} must be > 0, got {value}")
+        for name in ("half_batch", "launch_s"):
+            if not (value := getattr(self, name)) >= 0:
+                raise ValueError(f"{self.name}: {name} must be >= 0, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """All that a device file says, for display."""
+
+    name: str
+    title: str
+    default_mode: str
+    modes: tuple[DeviceProfile, ...]  # as the file orders them; each carries the facts of board and mode
+    sources: tuple[tuple[str, str], ...]  # tag, citation
+    notes: tuple[str, ...]
+
+
+class _ModeForm(Form):
+    peak_gflops: Positive  # FP32; on CUDA boards 2 x cores x clock
+    cuda_cores: Positive | None = None  # those that the mode leaves on
+    gpu_mhz: Positive | None = None
+    cpu_cores: Positive
+    cpu_mhz: Positive | None = None
+    dram_gb_s: Positive
+    cap_w: Positive
+    load_w: Positive | None = None  # measured in training or under stress; else by load_share
+    load_share: Ratio | None = None
+
+
+class _DeviceForm(Form):
+    title: str
+    notes: list[str] = Field(default_factory=list)
+    default_mode: str
+    visible_mib: Positive  # what the operating system sees
+    reserved_os_mib: NotNegative  # headless
+    reserved_runtime_mib: NotNegative  # CUDA context and libraries
+    eta0: Ratio  # share of peak that dense training at large batch sustains
+    half_batch: NotNegative
+    launch_us: NotNegative  # per kernel at the board's highest CPU clock
+    idle_w: Positive
+    modes: dict[str, _ModeForm] = Field(min_length=1)
+    sources: dict[str, str] = Field(default_factory=dict)
+
+
+def profile_names() -> tuple[str, ...]:
+    """Return the names of the shipped boards, sorted."""
+    return _files.names_in(_files.devices_folder())
+
+
+def load_profile(name: str | Path, mode: str | None = None) -> DeviceProfile:
+    """Read a board by name, or by path to a YAML file, in ``mode`` (by name, never by number; None: its default mode).
+
+    ConfigError when the board or the mode is unknown or the file is wrong.
+    """
+    stem, form = _read(name)
+    mode = form.default_mode if mode is None else mode
+    if mode not in form.modes:
+        raise ConfigError(f"{stem}: {forms.unknown('mode', mode, form.modes)}")
+    return _profile(stem, form, mode)
+
+
+def describe(name: str | Path) -> Description:
+    """Return every mode and fact of a board with their sources; ConfigError as ``load_profile``."""
+    stem, form = _read(name)
+    return Description(
+        name=stem,
+        title=form.title,
+        default_mode=form.default_mode,
+        modes=tuple(_profile(stem, form, mode) for mode in form.modes),
+        sources=tuple(form.sources.items()),
+        notes=tuple(form.notes),
+    )
+
+
+def _read(name: str | Path) -> tuple[str, _DeviceForm]:
+    if not _files.is_path(name) and name not in profile_names():
+        raise ConfigError(forms.unknown("device", name, profile_names()) + " (or give a path ending in .yaml)")
+    path = Path(name) if _files.is_path(name) else _files.devices_folder() / f"{name}.yaml"
+    form = forms.read(path, _DeviceForm)
+    if form.default_mode not in form.modes:
+        raise ConfigError(f"{path}: default_mode: {forms.unknown('mode', form.default_mode, form.modes)}")
+    _files.check_tags(_files.facts_of(form), form.sources, where=str(path))
+    for mode, facts in form.modes.items():
+        tagged = [(f"modes.{mode}.{key}", fact) for key, fact in _files.facts_of(facts)]
+        _files.check_tags(tagged, form.sources, where=str(path))
+    if _free_mib(form) <= 0:
+        raise ConfigError(f"{path}: visible_mib: must exceed what is reserved, got {form.visible_mib.value}")
+    return path.stem, form
+
+
+def _profile(name: str, form: _DeviceForm, mode: str) -> DeviceProfile:
+    facts = form.modes[mode]
+    return DeviceProfile(
+        name=name,
+        title=form.title,
+        mode=mode,
+        flops_per_s=facts.peak_gflops.value * 1e9 * form.eta0.value * VIT_KAPPA,
+        half_batch=form.half_batch.value,
+        memory_bytes=int(_free_mib(form) * _MIB),
+        memory_bytes_per_s=facts.dram_gb_s.value * 1e9 * DRAM_SHARE,
+        launch_s=form.launch_us.value * 1e-6 * _cpu_slowdown(form, facts),
+        idle_w=form.idle_w.value,
+        load_w=_load_w(form.idle_w.value, facts),
+        cpu_cores=int(facts.cpu_cores.value),
+        facts=tuple(_display(key, fact) for source in (form, facts) for key, fact in _files.facts_of(source)),
+    )
+
+
+def _free_mib(form: _DeviceForm) -> float:
+    return form.visible_mib.value - form.reserved_os_mib.value - form.reserved_runtime_mib.value
+
+
+def _cpu_slowdown(form: _DeviceForm, mode: _ModeForm) -> float:
+    """How much slower one CPU core is than in the board's fastest mode: one thread launches all kernels. Assumed."""
+    clocks = [one.cpu_mhz.value for one in form.modes.values() if one.cpu_mhz]
+    return max(clocks) / mode.cpu_mhz.value if mode.cpu_mhz else 1.0
+
+
+def _load_w(idle_w: float, mode: _ModeForm) -> float:
+    """Watts while training: measured where known, else idle + u (cap - idle); a mode's name is only a label."""
+    if mode.load_w:
+        return mode.load_w.value
+    share = mode.load_share.value if mode.load_share else LOAD_SHARE
+    return idle_w + share * (mode.cap_w.value - idle_w)
+
+
+def _display(key: str, fact: FactForm) -> Fact:
+    return Fact(key=key, value=fact.value, source=fact.source)

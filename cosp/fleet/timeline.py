@@ -1,0 +1,52 @@
+"""The virtual clock: what happens when, without waiting for it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+
+
+class Timeline:
+    """Virtual clock: actions run in time order, ties in scheduling order.
+
+    Time moves only by running actions, and never back. An action may schedule further ones, also at the present moment.
+    """
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._tickets = itertools.count()
+
+    @property
+    def next_s(self) -> float:
+        """When the next action is due; infinity when none is."""
+        return self._due[0][0] if self._due else math.inf
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Run ``action`` once, ``delay_s`` from now; ValueError unless that is finite and >= 0."""
+        if not 0 <= delay_s < math.inf:  # also refuses NaN, which would corrupt the heap
+            raise ValueError(f"delay_s must be finite and >= 0, got {delay_s}")
+        self.at(self.now_s + delay_s, action)
+
+    def at(self, time_s: float, action: Callable[[], None]) -> None:
+        """Run ``action`` once at ``time_s``; ValueError unless that is finite and not in the past."""
+        if not self.now_s <= time_s < math.inf:
+            raise ValueError(f"time_s must be finite and >= now ({self.now_s}), got {time_s}")
+        heapq.heappush(self._due, (time_s, next(self._tickets), action))
+
+    def step(self) -> bool:
+        """Jump to the next action and run it; False when nothing is due."""
+        if not self._due:
+            return False
+        self.now_s, _, action = heapq.heappop(self._due)
+        action()
+        return True
+
+    def run(self, until_s: float = math.inf) -> None:
+        """Run all that is due up to and at ``until_s``; ``now_s`` stays at the last action that ran."""
+        if math.isnan(until_s):
+            raise ValueError("until_s must be a time, got nan")
+        while self._due and self.next_s <= until_s:
+            self.step()

@@ -1,0 +1,96 @@
+"""YAML forms: how a configuration file is read, and a wrong one reported: one line with file, key, value and rule."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from cosp.errors import ConfigError
+
+
+class Form(BaseModel):
+    """A YAML mapping of known keys."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, data: Any) -> Any:
+        for key in data if isinstance(data, Mapping) else ():
+            if key not in cls.model_fields:
+                raise broken(unknown("key", key, cls.model_fields))
+        return data
+
+
+AnyForm = TypeVar("AnyForm", bound=Form)
+
+
+def read(path: Path, form: type[AnyForm]) -> AnyForm:
+    """Read a YAML file as ``form``; ConfigError when it cannot be read or does not fit."""
+    return parse(load_yaml(path), form, where=str(path))
+
+
+def load_yaml(path: Path) -> Any:
+    """Return what a YAML file holds; ConfigError when it cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); check the path") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def parse(data: object, form: type[AnyForm], *, where: str) -> AnyForm:
+    """Check ``data`` against ``form``; ConfigError names ``where``, the key, the value and the rule."""
+    try:
+        return form.model_validate(data)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+        key = ".".join(_keys(first["loc"], data))
+        rest = f" (and {len(others)} more)" if others else ""
+        raise ConfigError(": ".join(filter(None, (where, key, _rule(first) + rest)))) from None
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """Say that ``name`` is no known ``kind``, which ones are, and which was probably meant."""
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
+    hint = f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+    return f"unknown {kind} {name!r}; known: {', '.join(by_lower.values()) or 'none'}{hint}"
+
+
+def broken(rule: str) -> PydanticCustomError:
+    """Return the error a validator raises so that ``parse`` reports ``rule`` as it stands."""
+    return PydanticCustomError("cosp", "{rule}", {"rule": rule})
+
+
+def _keys(location: Iterable[str | int], data: object) -> Iterator[str]:
+    """Yield the keys on the way to an error, without the names of union members that pydantic puts between them."""
+    for key in location:
+        inside = isinstance(data, Sequence) and isinstance(key, int) and key < len(data)
+        if inside or (isinstance(data, Mapping) and key in data):
+            yield str(key)
+            data = data[key]  # type: ignore[index]
+        elif isinstance(data, Mapping) and key not in data.values():  # a union member is named by its discriminator
+            yield str(key)  # a missing key
+
+
+def _rule(error: Any) -> str:
+    if error["type"] == "cosp":
+        return str(error["msg"])
+    if error["type"] == "unexpected_keyword_argument":
+        return "is an unknown key"
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "model_type":
+        return f"must be a mapping of keys to values, got {reprlib.repr(error['input'])}"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"{error['msg']}, got {reprlib.repr(error['input'])}".replace("Input should", "must", 1)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+
+import pytest
+import yaml
+
+from cosp.errors import ConfigError
+from cosp.fleet import Board, Link, Work, cost, fleet_names, load_fleet, load_profile
+
+NANO = {"device": "jetson-nano", "link": "wifi"}
+
+
+def tiny(*, share: float = 1.0, kernels_per_block: int = 60) -> Work:
+    """The quickstart's scale: a ViT of width 64 with 4 blocks, or a share of it (which launches as many kernels)."""
+    return Work(
+        steps=18,
+        batch=32,
+        step_flops=3 * 28e6 * 32 * share,
+        step_bytes=0,
+        step_kernels=4 * kernels_per_block,
+        download_bytes=int(0.8e6 * share),
+        upload_bytes=int(0.8e6 * share),
+    )
+
+
+def seconds(boards: list[Board], *, own_share: bool, kernels_per_block: int) -> float:
+    works = [tiny(share=(b.keep or 1.0) if own_share else 1.0, kernels_per_block=kernels_per_block) for b in boards]
+    return statistics.median(cost(board, work).total_s for board, work in zip(boards, works, strict=True))
+
+
+def slower(name: str, *, own_share: bool, kernels_per_block: int = 60) -> float:
+    """How many times as long the 1/4 boards of a fleet take as those that hold the whole model."""
+    boards = load_fleet(name)
+    weak, strong = ([board for board in boards if board.keep == keep] for keep in (0.25, 1.0))
+    return seconds(weak, own_share=own_share, kernels_per_block=kernels_per_block) / seconds(
+        strong, own_share=own_share, kernels_per_block=kernels_per_block
+    )
+
+
+@pytest.mark.parametrize("name", fleet_names())
+def test_every_fleet_loads_and_numbers_its_clients(name):
+    boards = load_fleet(name)
+    assert [board.client for board in boards] == list(range(len(boards)))
+
+
+def test_the_papers_fleet_has_52_pseudo_clients_in_16():
+    boards = load_fleet("paper16")
+    assert (len(boards), sum(board.shares for board in boards)) == (16, 52)
+    assert Counter(board.shares for board in boards) == {6: 2, 3: 13, 1: 1}
+    assert Counter(board.keep for board in boards) == {1.0: 2, 0.25: 8, 0.5: 6}
+
+
+def test_the_papers_keep_ratios_follow_memory():
+    for board in load_fleet("paper16"):
+        if board.keep != 1.0:
+            assert board.keep == (0.25 if board.profile.memory_bytes < 8e9 else 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "keeps"),
+    [("mild16", {0.25: 4, 0.5: 4, 0.75: 4, 1.0: 4}), ("weak16", {0.25: 8, 0.5: 6, 1.0: 2}), ("equal4", {1.0: 4})],
+)
+def test_keep_ratios(name, keeps):
+    assert Counter(board.keep for board in load_fleet(name)) == keeps
+
+
+@pytest.mark.parametrize("kernels_per_block", [60, 120])
+def test_weak_boards_are_roughly_10_times_slower_on_a_tiny_model(kernels_per_block):
+    assert 10 <= slower("weak16", own_share=False, kernels_per_block=kernels_per_block) <= 16
+    assert 4 <= slower("weak16", own_share=True, kernels_per_block=kernels_per_block) <= 8
+
+
+@pytest.mark.parametrize("kernels_per_block", [60, 120])
+def test_the_mild_fleet_spreads_by_a_small_factor(kernels_per_block):
+    assert 3 <= slower("mild16", own_share=False, kernels_per_block=kernels_per_block) <= 5.5
+    assert 2 <= slower("mild16", own_share=True, kernels_per_block=kernels_per_block) <= 3.6
+
+
+def test_equal_boards_cost_the_same():
+    assert len({cost(board, tiny()) for board in load_fleet("equal4")}) == 1
+
+
+def test_an_inline_fleet_is_one_of_the_same_form():
+    link = {"downlink_mbit_s": 8, "uplink_mbit_s": 4, "latency_ms": 100}
+    boards = load_fleet(
+        {
+            "links": {"radio": link},
+            "boards": [
+                {"device": "jetson-tx2", "mode": "MAXQ", "link": "radio", "shares": 2, "slowdown": 3.0, "dropout": 0.1},
+                NANO | {"count": 2},
+            ],
+        }
+    )
+    assert boards[0] == Board(
+        client=0,
+        profile=load_profile("jetson-tx2", "MAXQ"),
+        link=Link(name="radio", downlink_bytes_per_s=1e6, uplink_bytes_per_s=0.5e6, latency_s=0.1),
+        shares=2,
+        slowdown=3.0,
+        dropout=0.1,
+    )
+    assert [(board.client, board.profile.name, board.keep) for board in boards[1:]] == [
+        (1, "jetson-nano", None),
+        (2, "jetson-nano", None),
+    ]
+
+
+def test_device_files_are_found_beside_the_fleet_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "title": "Mine",
+                "default_mode": "on",
+                "visible_mib": 1000,
+                "reserved_os_mib": 0,
+                "reserved_runtime_mib": 0,
+                "eta0": 0.5,
+                "half_batch": 0,
+                "launch_us": 10,
+                "idle_w": 1,
+                "modes": {"on": {"peak_gflops": 10, "cpu_cores": 4, "dram_gb_s": 10, "cap_w": 5}},
+            }
+        ),
+        encoding="utf-8",
+    )
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text(yaml.safe_dump({"boards": [{"device": "mine.yaml", "link": "wifi"}]}), encoding="utf-8")
+    (board,) = load_fleet(fleet)
+    assert (board.profile.name, board.profile.memory_bytes) == ("mine", 1000 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "message"),
+    [
+        ({"boards": []}, r"^fleet: boards: .*at least 1"),
+        ({"boards": [NANO | {"keeps": 1.0}]}, r"^fleet: boards\.0: unknown key 'keeps'; .*; did you mean 'keep'\?$"),
+        ({"boards": [NANO | {"keep": 1.5}]}, r"^fleet: boards\.0\.keep: must be less than or equal to 1, got 1\.5$"),
+        ({"boards": [NANO | {"keep": "half"}]}, r"^fleet: boards\.0\.keep: must be a valid number, got 'half'$"),
+        (
+            {"boards": [NANO, NANO | {"link": "wify"}]},
+            r"^fleet: boards\.1\.link: unknown link 'wify'; .* mean 'wifi'\?$",
+        ),
+        ({"boards": [NANO | {"mode": "5w"}]}, r"^fleet: boards\.0: jetson-nano: unknown mode '5w'; .* mean '5W'\?$"),
+        ({"boards": [NANO | {"device": "nano"}]}, r"^fleet: boards\.0: unknown device 'nano'; known: .*jetson-nano"),
+        ({"board": [NANO]}, r"^fleet: unknown key 'board'; .*; did you mean 'boards'\?"),
+    ],
+)
+def test_a_wrong_fleet_is_one_line_that_names_key_value_and_rule(fleet, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_fleet(fleet)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_fleet_names_the_known_and_the_close():
+    with pytest.raises(ConfigError, match=r"^unknown fleet 'paper61'; known: .*mild16.*; did you mean 'paper16'\?"):
+        load_fleet("paper61")
+
+
+@pytest.mark.parametrize(("field", "value"), [("keep", 0.0), ("shares", 0), ("slowdown", 0.5), ("dropout", 1.5)])
+def test_a_board_that_cannot_be_is_refused(field, value):
+    link = Link(name="toy", downlink_bytes_per_s=1.0, uplink_bytes_per_s=1.0, latency_s=0.0)
+    with pytest.raises(ValueError, match=f"board 0: {field} must be"):
+        Board(client=0, profile=load_profile("jetson-nano"), link=link, **{field: value})
+
+
+def test_a_link_without_bandwidth_is_refused():
+    with pytest.raises(ValueError, match="link toy: uplink_bytes_per_s must be > 0, got 0"):
+        Link(name="toy", downlink_bytes_per_s=1.0, uplink_bytes_per_s=0.0, latency_s=0.0)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import yaml
+
+from cosp.errors import ConfigError
+from cosp.fleet import describe, load_profile, profile_names
+from cosp.fleet._files import devices_folder
+from cosp.fleet.profiles import VIT_KAPPA
+
+RESNET18_TRAINING_FLOPS = 10.9e9  # per image of 224 x 224: 6 x 1.82 GMAC
+
+every_board = pytest.mark.parametrize("name", profile_names())
+
+
+def own_file(tmp_path, **changes):
+    """The Nano's file with some keys changed; a change to None drops the key."""
+    data = yaml.safe_load((devices_folder() / "jetson-nano.yaml").read_text(encoding="utf-8")) | changes
+    path = tmp_path / "my-board.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in data.items() if value is not None}), encoding="utf-8")
+    return path
+
+
+def test_the_boards_of_the_paper_are_there():
+    assert {"jetson-nano", "jetson-xavier-nx-16", "jetson-agx-orin-64", "desktop-rtx-3090"} <= set(profile_names())
+
+
+def test_the_nano_trains_resnet18_as_fast_as_measured():
+    images_per_s = load_profile("jetson-nano").flops_per_s / VIT_KAPPA / RESNET18_TRAINING_FLOPS
+    assert 10.4 <= images_per_s <= 11.9
+
+
+def test_the_nano_by_hand():
+    nano = load_profile("jetson-nano", "MAXN")
+    assert nano.flops_per_s == pytest.approx(2 * 128 * 921.6e6 * 0.5 * 0.7, rel=1e-3)
+    assert nano.memory_bytes == (3964 - 600 - 750) * 2**20
+    assert nano.memory_bytes_per_s == pytest.approx(0.7 * 25.6e9)
+    assert nano.load_w == pytest.approx(1.7 + 0.85 * (10 - 1.7))
+
+
+@every_board
+def test_every_mode_loads_and_the_default_is_one_of_them(name):
+    modes = {profile.mode: profile for profile in describe(name).modes}
+    assert all(load_profile(name, mode) == profile for mode, profile in modes.items())
+    assert load_profile(name).mode in modes
+
+
+@every_board
+def test_every_fact_has_a_source_that_the_file_explains(name):
+    shown = describe(name)
+    tags = {fact.source for profile in shown.modes for fact in profile.facts}
+    assert tags == {tag for tag, citation in shown.sources if citation}  # and no citation is left over
+
+
+@every_board
+def test_peaks_follow_from_cores_and_clock(name):
+    for profile in describe(name).modes:
+        facts = {fact.key: fact.value for fact in profile.facts}
+        if "gpu_mhz" in facts:
+            assert facts["peak_gflops"] == pytest.approx(2 * facts["cuda_cores"] * facts["gpu_mhz"] / 1000, abs=0.1)
+
+
+@every_board
+def test_boards_draw_more_under_load_than_idle_and_no_more_than_the_cap(name):
+    for profile in describe(name).modes:
+        cap_w = next(fact.value for fact in profile.facts if fact.key == "cap_w")
+        assert profile.idle_w < profile.load_w <= cap_w
+
+
+def test_15_w_switches_tpcs_off_on_the_agx_orin():
+    full, gated = (load_profile("jetson-agx-orin-64", mode) for mode in ("MAXN", "15W"))
+    assert full.flops_per_s / gated.flops_per_s == pytest.approx(2048 * 1301 / (768 * 408), rel=1e-3)
+
+
+def test_launches_slow_down_with_the_cpu_clock():
+    fast, slow = (load_profile("jetson-nano", mode) for mode in ("MAXN", "5W"))
+    assert fast.launch_s == pytest.approx(25e-6)
+    assert slow.launch_s == pytest.approx(25e-6 * 1479 / 918)
+
+
+def test_measured_watts_win_over_the_rule():
+    assert load_profile("jetson-orin-nx-16", "40W").load_w == 27.6
+
+
+def test_an_unknown_board_names_the_known_and_the_close():
+    with pytest.raises(ConfigError, match=r"^unknown device 'jetson-nona'; known: .*; did you mean 'jetson-nano'\?"):
+        load_profile("jetson-nona")
+
+
+def test_an_unknown_mode_names_the_known_and_the_close():
+    with pytest.raises(ConfigError, match=r"^jetson-nano: unknown mode '5w'; known: MAXN, 5W; did you mean '5W'\?$"):
+        load_profile("jetson-nano", "5w")
+
+
+def test_a_file_of_ones_own_is_a_board(tmp_path):
+    path = own_file(tmp_path, eta0=0.25)  # a bare number needs no source
+    mine, nano = load_profile(str(path)), load_profile("jetson-nano")
+    assert dataclasses.replace(mine, name=nano.name, flops_per_s=nano.flops_per_s) == nano
+    assert mine.flops_per_s == pytest.approx(nano.flops_per_s / 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"idle_watts": 2}, r"unknown key 'idle_watts'; known: .*; did you mean 'idle_w'\?$"),
+        ({"idle_w": None}, "idle_w: is missing$"),
+        ({"idle_w": -1}, r"idle_w: must be > 0, got -1\.0$"),
+        ({"idle_w": "two"}, "idle_w: must be a mapping of keys to values, got 'two'$"),
+        ({"eta0": 1.5}, r"eta0: must be in \(0, 1\], got 1\.5$"),
+        ({"eta0": {"value": 0.5, "source": "S99"}}, "eta0.source: unknown source 'S99'; known: .*; add it to sources$"),
+        ({"title": 5}, "title: must be a valid string, got 5$"),
+        ({"default_mode": "MAXM"}, "default_mode: unknown mode 'MAXM'; known: .*; did you mean 'MAXN'"),
+        ({"visible_mib": 1000}, "visible_mib: must exceed what is reserved, got 1000"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_it(tmp_path, changes, message):
+    path = own_file(tmp_path, **changes)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_profile(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_profile(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("title: [", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"bad\.yaml: is not valid YAML: .* line 1") as caught:
+        load_profile(tmp_path / "bad.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="jetson-nano: load_w must be > 0, got 0"):
+        dataclasses.replace(load_profile("jetson-nano"), load_w=0)
