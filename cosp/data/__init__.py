@@ -1,0 +1,20 @@
+"""Image data sets (built in, standard, the user's own) and their partition over clients."""
+
+from __future__ import annotations
+
+from cosp.data.dataset import Dataset, Split
+from cosp.data.figure import partition_figure
+from cosp.data.partition import PartitionScheme, hold_back, partition
+from cosp.data.sources import load_dataset
+from cosp.data.splits import Sizes
+
+__all__ = [
+    "Dataset",
+    "PartitionScheme",
+    "Sizes",
+    "Split",
+    "hold_back",
+    "load_dataset",
+    "partition",
+    "partition_figure",
+]

@@ -1,0 +1,183 @@
+"""Which client holds which training images: flwr-datasets' partitioners, then the paper's merge of pseudo-clients.
+
+Source: Li et al., arXiv 2410.08457, section Experiments (Dirichlet over 52 pseudo-clients, merged into 16).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosp.data.splits import stratified_rows
+from cosp.errors import DataError
+
+Kind = Literal["iid", "dirichlet", "pathological"]
+ATTEMPTS = 30  # draws until every client has ``min_samples``
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionScheme:
+    """How labels are spread over clients.
+
+    ``alpha``: concentration of the Dirichlet draw of each class over the parts. ``classes_per_client``: of each part
+    before merging, if pathological. ``pseudo_clients``: draw sum(shares) parts and merge shares[n] of them into client
+    n; otherwise one part a client. ``min_samples``: of each client.
+    """
+
+    kind: Kind = "dirichlet"
+    alpha: float = 0.5
+    classes_per_client: int = 2
+    pseudo_clients: bool = True
+    min_samples: int = 10
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        if not 0 < self.alpha < float("inf"):
+            raise ValueError(f"alpha must be finite and > 0, got {self.alpha}")
+        if self.classes_per_client < 1:
+            raise ValueError(f"classes_per_client must be >= 1, got {self.classes_per_client}")
+        if self.min_samples < 1:
+            raise ValueError(f"min_samples must be >= 1, got {self.min_samples}")
+
+
+def partition(
+    labels: NDArray[np.int64], *, scheme: PartitionScheme, shares: Sequence[int], seed: int
+) -> list[NDArray[np.int64]]:
+    """Sorted row numbers for each client, disjoint and together all of ``labels``.
+
+    DataError if the scheme cannot give every client its ``min_samples`` in 30 draws.
+    """
+    if not shares or min(shares) < 1:
+        raise ValueError(f"shares must hold one number >= 1 for each client, got {list(shares)}")
+    merged = list(shares) if scheme.pseudo_clients else [1] * len(shares)
+    if len(labels) < max(scheme.min_samples * len(merged), sum(merged)):
+        raise DataError(
+            f"partition: {len(labels)} training images are too few for {len(merged)} clients of {scheme.min_samples} "
+            f"({sum(merged)} parts); use fewer clients, lower min_samples or more images"
+        )
+    for attempt in range(ATTEMPTS):
+        rng = np.random.default_rng([seed, attempt])
+        clients = merge(_draw(labels, scheme, sum(merged), rng), shares=merged, rng=rng)
+        if min(map(len, clients)) >= scheme.min_samples:
+            return clients
+    what = f"dirichlet with alpha {scheme.alpha}" if scheme.kind == "dirichlet" else scheme.kind
+    raise DataError(
+        f"partition: {what} left a client with fewer than min_samples = {scheme.min_samples} of {len(labels)} images "
+        f"in {ATTEMPTS} draws; raise alpha, lower min_samples or use fewer clients"
+    )
+
+
+def merge(
+    parts: Sequence[NDArray[np.int64]], *, shares: Sequence[int], rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Join ``shares[n]`` randomly chosen parts into client n; every part is used once."""
+    if sum(shares) != len(parts):
+        raise ValueError(f"shares must sum to the number of parts {len(parts)}, got {sum(shares)}")
+    order = rng.permutation(len(parts)).tolist()
+    ends = np.cumsum(shares).tolist()
+    return [
+        np.sort(np.concatenate([parts[part] for part in order[end - share : end]]))
+        for end, share in zip(ends, shares, strict=True)
+    ]
+
+
+def hold_back(
+    indices: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    share: float,
+    seed: int | Sequence[int],
+    *,
+    owner: str = "client",
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split a client's rows ``indices`` of ``labels`` into (train, local test), both sorted and never empty.
+
+    The test part holds ``share`` of the rows, of each class as near to it as whole rows allow.
+    DataError names ``owner`` if it has fewer than 2 rows.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie between 0 and 1, got {share}")
+    if len(indices) < 2:
+        raise DataError(
+            f"{owner}: {len(indices)} images cannot be split into training and local test, it takes 2; "
+            "raise min_samples or alpha, or use fewer clients"
+        )
+    count = min(max(1, round(share * len(indices))), len(indices) - 1)
+    ordered = np.sort(indices)
+    test = ordered[stratified_rows(labels[ordered], count, seed)]
+    return np.setdiff1d(ordered, test, assume_unique=True), test
+
+
+def _draw(
+    labels: NDArray[np.int64], scheme: PartitionScheme, parts: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    if scheme.kind == "pathological":
+        return _pathological(labels, parts, scheme.classes_per_client, rng)
+    partitioners = _partitioners()
+    if scheme.kind == "iid":
+        return _split(partitioners.IidPartitioner(parts), labels, rng)
+    seed = int(rng.integers(2**31))
+    dirichlet = partitioners.DirichletPartitioner(
+        parts, "label", scheme.alpha, min_partition_size=0, shuffle=False, seed=seed
+    )
+    return _split(dirichlet, labels, rng)
+
+
+def _pathological(
+    labels: NDArray[np.int64], parts: int, classes_per_part: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Parts of exactly that many classes each, every class used.
+
+    The partitioner's own ways to assign classes can leave one to nobody, losing its images; so it only cuts each class
+    into pieces, and the pieces are dealt here: each part in turn gets the classes dealt least so far, ties by lot.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    if not len(classes) <= parts * classes_per_part or classes_per_part > len(classes):
+        raise DataError(
+            f"partition: pathological with {parts} parts of {classes_per_part} different classes cannot use all of "
+            f"{len(classes)} classes; change classes_per_client or the number of clients"
+        )
+    dealt = np.zeros(len(classes), np.int64)
+    hands: list[list[tuple[int, int]]] = []  # of each part: (class, which piece of it)
+    for _ in range(parts):
+        hand = np.lexsort((rng.random(len(classes)), dealt))[:classes_per_part].tolist()
+        hands.append([(kind, int(dealt[kind])) for kind in hand])
+        dealt[hand] += 1
+    short = np.flatnonzero(counts < dealt)
+    if len(short):
+        raise DataError(
+            f"partition: class {classes[short[0]]} has {counts[short[0]]} images for {dealt[short[0]]} clients; "
+            "lower classes_per_client or use fewer clients"
+        )
+    # The partitioner deals piece p the class p % C: with classes ranked by pieces, that makes as many of each as dealt.
+    ranked = np.argsort(-dealt, kind="stable")
+    rank = np.argsort(ranked)
+    cutter = _partitioners().PathologicalPartitioner(
+        parts * classes_per_part, "label", 1, class_assignment_mode="deterministic", shuffle=False
+    )
+    pieces = _split(cutter, rank[np.searchsorted(classes, labels)], rng)
+    return [np.concatenate([pieces[int(rank[kind]) + len(classes) * piece] for kind, piece in hand]) for hand in hands]
+
+
+def _split(partitioner: Any, labels: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Row numbers of each part; rows are shuffled first, as IID would otherwise cut the data in file order."""
+    import datasets  # type: ignore[import-untyped]
+
+    rows = rng.permutation(len(labels))
+    partitioner.dataset = datasets.Dataset.from_dict({"label": labels[rows], "row": rows})
+    return [
+        np.array(partitioner.load_partition(part)["row"][:], np.int64) for part in range(partitioner.num_partitions)
+    ]
+
+
+def _partitioners() -> Any:
+    """flwr-datasets takes two seconds to import and may report usage: load it when needed, reports switched off."""
+    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+    import flwr_datasets.partitioner as partitioners  # type: ignore[import-untyped]
+
+    return partitioners

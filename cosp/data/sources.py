@@ -1,0 +1,82 @@
+"""From the name or path in a config to a data set."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cosp.data.dataset import Dataset, prepare
+from cosp.data.folder import read_folder
+from cosp.data.huggingface import is_saved, read_named, read_saved
+from cosp.data.images import Source
+from cosp.data.npz import read_npz, read_npz_pair
+from cosp.data.splits import Sizes
+from cosp.data.standard import CLASSES, read_standard
+from cosp.errors import DataError
+
+HUB_PREFIX = "hf:"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load_dataset(
+    name_or_path: str,
+    *,
+    data_dir: Path | None = None,
+    seed: int = 0,
+    sizes: Sizes | None = None,
+    image_size: int | None = None,
+) -> Dataset:
+    """Read, check, split and normalise a data set; DataError (one line) if it is missing or malformed.
+
+    ``name_or_path``: ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``; a ``.npz`` file; a folder with
+    ``train.npz`` and ``test.npz``, with class-named image folders, or written by Hugging Face's ``save_to_disk``
+    (paths hold from the current folder, else from ``data_dir``); ``hf:OWNER/NAME``, or ``OWNER/NAME`` if no such path
+    exists. ``data_dir``: where the files are, by default the environment's COSP_DATA_DIR. ``seed`` draws the validation
+    split, never the test split. ``image_size``: resize images that come as files to squares of this side.
+    """
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size must be >= 1, got {image_size}")
+    if data_dir is None and os.environ.get("COSP_DATA_DIR"):
+        data_dir = Path(os.environ["COSP_DATA_DIR"])
+    if data_dir is not None and not data_dir.is_dir():
+        raise DataError(f"{data_dir}: the data folder must exist; give another with --data-dir DIR or COSP_DATA_DIR")
+    source = _read(name_or_path, data_dir=data_dir, image_size=image_size)
+    return prepare(source, sizes=sizes or Sizes(), seed=seed)
+
+
+def _read(name: str, *, data_dir: Path | None, image_size: int | None) -> Source:
+    standard = name.lower().replace("-", "_")
+    if standard in CLASSES:
+        return read_standard(standard, data_dir=data_dir)
+    if name.startswith(HUB_PREFIX):
+        return read_named(name.removeprefix(HUB_PREFIX), name=name, image_size=image_size)
+    path = _local(name, data_dir)
+    if path is not None:
+        return _read_path(path, image_size=image_size)
+    if _HUB_NAME.fullmatch(name) and not name.endswith(".npz"):
+        return read_named(name, name=name, image_size=image_size)
+    where = f" or {data_dir / name}" if data_dir is not None else ""
+    raise DataError(
+        f"{name}: neither a known data set ({', '.join(CLASSES)}) nor a file or folder: there is no "
+        f"{Path(name).absolute()}{where}; give a path, --data-dir DIR, or {HUB_PREFIX}OWNER/NAME with network"
+    )
+
+
+def _local(name: str, data_dir: Path | None) -> Path | None:
+    candidates = [Path(name)] if data_dir is None else [Path(name), data_dir / name]
+    return next((path for path in candidates if path.exists()), None)
+
+
+def _read_path(path: Path, *, image_size: int | None) -> Source:
+    if path.is_file():
+        if path.suffix != ".npz":
+            raise DataError(
+                f"{path}: a data file must end in .npz (x, y); folders of images and saved data sets work too"
+            )
+        return read_npz(path, name=path.stem)
+    if (path / "train.npz").is_file():
+        return read_npz_pair(path, name=path.name)
+    if is_saved(path):
+        return read_saved(path, name=path.name, image_size=image_size)
+    return read_folder(path, name=path.name, image_size=image_size)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosp.data import load_dataset
+from cosp.errors import DataError
+
+X = np.arange(50 * 4 * 5, dtype=np.float32).reshape(50, 4, 5)
+Y = np.arange(50) % 2
+
+
+def test_one_file_is_split_by_class(tmp_path: Path):
+    np.savez(tmp_path / "mine.npz", x=X, y=Y)
+    dataset = load_dataset("mine.npz", data_dir=tmp_path)
+    assert (dataset.name, dataset.classes, dataset.image_shape) == ("mine", ("0", "1"), (1, 4, 5))
+    assert np.bincount(dataset.test.y).tolist() == [5, 5]
+    assert (len(dataset.train), len(dataset.validation)) == (36, 4)
+
+
+def test_colour_comes_out_channels_first_and_each_channel_has_its_scale(tmp_path: Path):
+    x = np.random.default_rng(0).normal((10, 20, 30), (1, 2, 3), (50, 4, 5, 3))
+    np.savez(tmp_path / "mine.npz", x=x, y=Y)
+    dataset = load_dataset(str(tmp_path / "mine.npz"))
+    assert dataset.image_shape == (3, 4, 5)
+    assert np.allclose(dataset.train.x.mean(axis=(0, 2, 3)), 0, atol=1e-5)
+    assert np.allclose(dataset.train.x.std(axis=(0, 2, 3)), 1, atol=1e-5)
+    assert [round(value) for value in dataset.mean] == [10, 20, 30]
+
+
+def test_a_constant_channel_becomes_zero(tmp_path: Path):
+    np.savez(tmp_path / "mine.npz", x=np.stack([X, X * 0 + 7], axis=-1), y=Y)
+    assert not load_dataset(str(tmp_path / "mine.npz")).train.x[:, 1].any()
+
+
+def test_own_test_arrays_and_class_names_are_used(tmp_path: Path):
+    np.savez(tmp_path / "mine.npz", x=X, y=Y, x_test=X[:3], y_test=Y[:3], classes=["cat", "dog", "owl"])
+    dataset = load_dataset(str(tmp_path / "mine.npz"))
+    assert (dataset.classes, dataset.test.y.tolist()) == (("cat", "dog", "owl"), [0, 1, 0])
+
+
+def test_labels_without_names_may_be_any_integers(tmp_path: Path):
+    np.savez(tmp_path / "mine.npz", x=X, y=Y * 5 - 2)
+    dataset = load_dataset(str(tmp_path / "mine.npz"))
+    assert (dataset.classes, sorted(set(dataset.train.y.tolist()))) == (("-2", "3"), [0, 1])
+
+
+def test_a_folder_with_train_and_test(tmp_path: Path):
+    np.savez(tmp_path / "train.npz", x=X, y=Y)
+    np.savez(tmp_path / "test.npz", x=X[:6], y=Y[:6])
+    assert len(load_dataset(str(tmp_path)).test) == 6
+    (tmp_path / "test.npz").unlink()
+    with pytest.raises(DataError, match="test.npz: cannot be read"):
+        load_dataset(str(tmp_path))
+
+
+NAN = X.copy()
+NAN[3, 0, 0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("arrays", "rule"),
+    [
+        ({"x": X}, "array 'y' is missing, found \\['x'\\]"),
+        ({"x": X, "y": Y, "x_test": X}, "array 'y_test' is missing"),
+        ({"x": X, "y": Y[:-1]}, "got 50 images and 49 labels"),
+        ({"x": X, "y": Y.astype(float)}, "labels must be integers of shape \\(N,\\), got float64"),
+        ({"x": X, "y": Y[:, None]}, "labels must be integers of shape"),
+        ({"x": X, "y": Y * 0}, "at least 2 classes"),
+        ({"x": NAN, "y": Y}, "pixels must be finite"),
+        ({"x": X[:0], "y": Y[:0]}, "at least one image"),
+        ({"x": X[:, 0], "y": Y}, "images must be numbers of shape"),
+        ({"x": X.astype(str), "y": Y}, "images must be numbers of shape"),
+        ({"x": X.astype(object), "y": Y}, "cannot be read as .npz"),
+        ({"x": X.reshape(50, 1, 4, 5), "y": Y}, "look channels first"),
+        ({"x": X, "y": Y, "x_test": X[:, :2], "y_test": Y}, "they must be alike"),
+        ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, "label 2 does not occur in the training data"),
+        ({"x": X, "y": Y, "classes": np.array(["cat"])}, r"labels must lie in 0\.\.0, got 0\.\.1"),
+        ({"x": X, "y": Y, "classes": np.array([1, 2])}, "'classes' must be an array of texts"),
+    ],
+)
+def test_malformed_files_name_file_and_rule(tmp_path: Path, arrays: dict[str, np.ndarray], rule: str):
+    np.savez(tmp_path / "mine.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"mine.npz.*{rule}") as caught:
+        load_dataset(str(tmp_path / "mine.npz"))
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_npz(tmp_path: Path):
+    path = tmp_path / "mine.npz"
+    np.savez(path, x=X, y=Y)
+    whole = path.read_bytes()
+    np.save(tmp_path / "array.npy", X)
+    for content in (b"", b"text", whole[: len(whole) // 2], (tmp_path / "array.npy").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="mine.npz: cannot be read as .npz") as caught:
+            load_dataset(str(path))
+        assert "\n" not in str(caught.value)
