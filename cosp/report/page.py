@@ -1,0 +1,107 @@
+"""One self-contained HTML page from one run directory or several: no script, no network, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from cosp.errors import UserError
+from cosp.report import units
+from cosp.report.plots import MOST_BOARDS, Section, accuracy_section, run_sections
+from cosp.report.read import read_run
+from cosp.report.rows import Run
+from cosp.report.style import css_variables, house_style
+from cosp.report.summary import Summary, summarise
+from cosp.report.tallies import BoardTotals, board_totals, sample_clients
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPage:
+    """What the template shows of one run."""
+
+    run: Run
+    label: str  # its name, with its directory where names repeat
+    anchor: str
+    summary: Summary
+    boards: tuple[BoardTotals, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def accuracies(self) -> list[tuple[str, float | None, float | None]]:
+        """Rows of the headline: name, final, best."""
+        final, best = self.summary.final, self.summary.best
+        rows: list[tuple[str, float | None, float | None]] = []
+        if final and best:
+            chosen = f"chosen exit (after block {self.run.header.exits[final.chosen_exit]})"
+            rows += [
+                ("deepest exit", final.deepest_accuracy, best.deepest_accuracy),
+                (chosen, final.chosen_accuracy, best.chosen_accuracy),
+                ("mean of exits", final.mean_accuracy, best.mean_accuracy),
+            ]
+        final_local, best_local = self.summary.final_local, self.summary.best_local
+        if final_local.mean is not None:
+            rows.append(("local, mean of clients", final_local.mean, best_local.mean))
+        if final_local.worst_decile is not None:
+            rows.append(("local, worst tenth of clients", final_local.worst_decile, best_local.worst_decile))
+        return rows or [("no round was evaluated", None, None)]
+
+
+def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
+    """Write the report of ``run_dirs`` to the file ``out`` and return it.
+
+    One run gets all its figures; several are overlaid in the accuracy figures and keep their own device figures. A run
+    that was stopped half-way is shown as far as it came. Raises ``UserError`` for a directory that holds no run.
+    """
+    if not run_dirs:
+        raise UserError("run directories: got none, needs at least one; give the --out folder of a `cosp run`")
+    runs = [read_run(Path(run_dir)) for run_dir in run_dirs]
+    html = render(runs, labels(run_dirs, runs))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    return out
+
+
+def labels(run_dirs: Sequence[Path], runs: Sequence[Run]) -> list[str]:
+    """The runs' names; where two are equal, the names of their directories tell them apart."""
+    names = [run.header.name for run in runs]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name} ({Path(run_dir).name})" for name, run_dir in zip(names, run_dirs, strict=True)]
+
+
+def render(runs: Sequence[Run], labels: Sequence[str]) -> str:
+    with house_style():
+        overview = accuracy_section(runs, labels)
+        pages = [
+            _run_page(run, label, number if len(runs) > 1 else 0)
+            for number, (run, label) in enumerate(zip(runs, labels, strict=True), 1)
+        ]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("cosp.report").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        title=labels[0] if len(runs) == 1 else f"{len(runs)} runs side by side",
+        overview=overview,
+        pages=pages,
+        light=css_variables(dark=False),
+        dark=css_variables(dark=True),
+        u=units,
+    )
+
+
+def _run_page(run: Run, label: str, number: int) -> RunPage:
+    totals = board_totals(run)
+    return RunPage(
+        run=run,
+        label=label,
+        anchor=f"run-{number}",
+        summary=summarise(run),
+        boards=tuple(totals[i] for i in sample_clients(len(totals), MOST_BOARDS)),
+        sections=tuple(run_sections(run, f"-{number}" if number else "")),
+    )

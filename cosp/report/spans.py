@@ -1,0 +1,56 @@
+"""Who did what when: arrivals -> spans of virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from cosp.report.rows import Arrival, Run
+
+PHASES = ("received", "scored", "trained", "sent")
+WAITED = "waited"
+
+
+@dataclass(frozen=True)
+class Span:
+    client: int
+    phase: str
+    start_s: float
+    end_s: float
+
+
+def spans(arrivals: Iterable[Arrival]) -> Iterator[Span]:
+    """The three spans of each task in order: received, scored or trained, sent."""
+    for row in arrivals:
+        computed_from = row.sent_s + row.download_s
+        sent_from = computed_from + row.compute_s
+        yield Span(row.client, "received", row.sent_s, computed_from)
+        yield Span(row.client, "scored" if row.task == "score" else "trained", computed_from, sent_from)
+        yield Span(row.client, "sent", sent_from, row.arrived_s)
+
+
+def clip(spans: Iterable[Span], until_s: float) -> Iterator[Span]:
+    """What of ``spans`` lies before ``until_s``."""
+    for span in spans:
+        if span.start_s < until_s:
+            yield Span(span.client, span.phase, span.start_s, min(span.end_s, until_s))
+
+
+def shares_of_time(run: Run) -> dict[int, dict[str, float]]:
+    """For each client the share of the run that it spent in each phase; the shares sum to 1.
+
+    A task that never came back or is still under way left no row, so its time counts as waited.
+    """
+    until_s = run.virtual_s
+    shares = {client.client: dict.fromkeys((*PHASES, WAITED), 0.0) for client in run.clients}
+    for span in clip(spans(run.arrivals), until_s):
+        shares[span.client][span.phase] += (span.end_s - span.start_s) / until_s
+    for parts in shares.values():
+        parts[WAITED] = max(0.0, 1.0 - sum(parts.values()))
+    return shares
+
+
+def utilisation(run: Run) -> float:
+    """U = sum of busy time / (clients x virtual time), busy = computing or transferring."""
+    shares = shares_of_time(run)
+    return sum(1.0 - parts[WAITED] for parts in shares.values()) / len(shares) if shares else 0.0
