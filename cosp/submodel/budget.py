@@ -1,0 +1,98 @@
+"""From what a board can afford to the shape of its submodel: how many blocks, how many units of each group.
+
+The shape is two-dimensional. A keep ratio r asks for ``blocks * r ** depth_share`` blocks (the nearest exit); the width
+then fills what is left of the budget. ``depth_share`` 0 prunes width only, 1 depth only, 0.5 both alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Callable
+
+from cosp.errors import ConfigError
+from cosp.models.vit import ViTShape
+from cosp.submodel.footprint import Footprint, footprint
+from cosp.submodel.plan import GroupSizes
+
+Measure = Callable[[Footprint], float]
+"""What a budget counts: parameters, FLOPs or bytes of training memory."""
+
+WIDTH_STEPS = 256
+
+
+@dataclass(frozen=True)
+class SubmodelShape:
+    """How much a client keeps: ``counts`` units in each of the first ``depth`` blocks."""
+
+    depth: int
+    counts: GroupSizes
+
+
+def parameters(cost: Footprint) -> float:
+    """Budget in parameters, the default."""
+    return cost.parameters
+
+
+def flops(cost: Footprint) -> float:
+    """Budget in FLOPs of one sample."""
+    return cost.forward_flops
+
+
+def training_memory(batch: int, optimizer: str) -> Measure:
+    """Budget in bytes of training memory at this batch size and optimizer."""
+    return lambda cost: cost.training_bytes(batch, optimizer)
+
+
+def shape_for_rate(
+    model: ViTShape, rate: float, *, depth_share: float = 0.5, measure: Measure = parameters
+) -> SubmodelShape:
+    """Return the widest submodel whose cost is at most ``rate`` of the whole model's; rate 1 keeps everything."""
+    if not 0 < rate <= 1:
+        raise ConfigError(f"keep: {rate} is not a keep ratio: it must lie in (0, 1]")
+    budget = rate * measure(footprint(model, (model.sizes,) * model.blocks))
+    return _widest(model, depth_for_rate(model, rate, depth_share), budget, measure)
+
+
+def shape_for_memory(
+    model: ViTShape, limit_bytes: int, *, batch: int, optimizer: str, depth_share: float = 0.5
+) -> SubmodelShape:
+    """Return the largest submodel that trains within ``limit_bytes``; ``ConfigError`` if none does."""
+    measure = training_memory(batch, optimizer)
+    whole = measure(footprint(model, (model.sizes,) * model.blocks))
+    for percent in range(100, 0, -1):
+        try:
+            shape = shape_for_rate(model, percent / 100, depth_share=depth_share, measure=measure)
+        except ConfigError:
+            continue
+        if measure(footprint(model, (shape.counts,) * shape.depth)) <= limit_bytes:
+            return shape
+    raise ConfigError(
+        f"memory_bytes: {limit_bytes} holds no submodel of this model (the whole one trains in {whole:.0f} bytes): "
+        "take a smaller batch, a smaller model or a bigger board"
+    )
+
+
+def depth_for_rate(model: ViTShape, rate: float, depth_share: float) -> int:
+    """Return the exit position nearest to ``blocks * rate ** depth_share``, the deeper one at a tie."""
+    wanted = model.blocks * rate**depth_share
+    return min(model.exits, key=lambda position: (abs(position - wanted), -position))
+
+
+def _widest(model: ViTShape, depth: int, budget: float, measure: Measure) -> SubmodelShape:
+    """Return the widest submodel of ``depth`` blocks within ``budget``: all groups shrink by the same share.
+
+    Heads are few, so their number steps coarsely; what that leaves of the budget goes to the other groups.
+    """
+
+    def fits(counts: GroupSizes) -> bool:
+        return measure(footprint(model, (counts,) * depth)) <= budget
+
+    widths = [model.sizes.scaled(step / WIDTH_STEPS) for step in range(WIDTH_STEPS, 0, -1)]
+    uniform = next((counts for counts in widths if fits(counts)), None)
+    if uniform is not None:
+        heads = uniform.heads
+        return SubmodelShape(depth, next(c for w in widths if fits(c := replace(w, heads=heads))))
+    shallower = [position for position in model.exits if position < depth]
+    if shallower:
+        return _widest(model, shallower[-1], budget, measure)
+    raise ConfigError(f"keep: no submodel fits {budget:.0f}: embeddings and one block cost more; raise the ratio")

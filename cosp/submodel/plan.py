@@ -1,0 +1,155 @@
+"""Which units of the global model a client holds: integers only, no tensors.
+
+Four groups of units can be pruned in each block (method section "plan"):
+
+====================  =======  ==================================================================
+group                 number   removing one unit removes
+====================  =======  ==================================================================
+``heads``             H        its rows of W_q, W_k, W_v (and biases) and its columns of W_o
+``attention_rows``    D        one row of W_o and its bias: attention no longer writes there
+``hidden``            M        one row of W_1 and its bias, and the matching column of W_2
+``ffn_rows``          D        one row of W_2 and its bias: the FFN no longer writes there
+====================  =======  ==================================================================
+
+The residual stream keeps its width; LayerNorms, embeddings and the kept exits are whole.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Tuple
+
+import numpy as np
+
+GROUPS: Tuple[str, ...] = ("heads", "attention_rows", "hidden", "ffn_rows")
+
+Units = Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GroupSizes:
+    """How many units each group has in one block: all of them, or those that a submodel keeps."""
+
+    heads: int
+    attention_rows: int
+    hidden: int
+    ffn_rows: int
+
+    def of(self, group: str) -> int:
+        return int(getattr(self, group))
+
+    def scaled(self, width: float) -> GroupSizes:
+        """Return the share ``width`` of every group, rounded down, at least one unit each."""
+        return GroupSizes(**{group: max(1, min(self.of(group), int(width * self.of(group)))) for group in GROUPS})
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """The kept units of one block, each group as ascending indices into the global block."""
+
+    heads: Units
+    attention_rows: Units
+    hidden: Units
+    ffn_rows: Units
+
+    def __post_init__(self) -> None:
+        for group in GROUPS:
+            units = self.of(group)
+            if not units:
+                raise ValueError(f"{group}: a block keeps at least one unit of every group, got none")
+            if units[0] < 0 or any(b <= a for a, b in zip(units, units[1:])):
+                raise ValueError(f"{group}: units must be ascending and >= 0, got {units[:8]}...")
+
+    def of(self, group: str) -> Units:
+        units: Units = getattr(self, group)
+        return units
+
+    @property
+    def counts(self) -> GroupSizes:
+        return GroupSizes(**{group: len(self.of(group)) for group in GROUPS})
+
+
+@dataclass(frozen=True)
+class SubmodelPlan:
+    """The first ``depth`` blocks of the global model and the units kept in each."""
+
+    blocks: Tuple[BlockPlan, ...]
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise ValueError("a plan keeps at least one block, got none")
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def counts(self) -> Tuple[GroupSizes, ...]:
+        return tuple(block.counts for block in self.blocks)
+
+    def to_json(self) -> str:
+        return json.dumps({"blocks": [{group: block.of(group) for group in GROUPS} for block in self.blocks]})
+
+    @staticmethod
+    def from_json(text: str) -> SubmodelPlan:
+        """Undo :meth:`to_json`; ``ValueError`` if ``text`` is not a plan."""
+        try:
+            return _from_lists(json.loads(text))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"not a plan: {error!r}") from error
+
+    def to_bytes(self, sizes: GroupSizes) -> bytes:
+        """Return the compact wire form: one bit a unit, deflated (a full plan is a few dozen bytes)."""
+        bits = [np.packbits(mask(block.of(group), sizes.of(group))) for block in self.blocks for group in GROUPS]
+        return zlib.compress(np.concatenate(bits).tobytes(), 9)
+
+    @staticmethod
+    def from_bytes(data: bytes, sizes: GroupSizes) -> SubmodelPlan:
+        """Undo :meth:`to_bytes`; ``ValueError`` if ``data`` is not a plan for blocks of these ``sizes``."""
+        try:
+            flat = np.frombuffer(zlib.decompress(data), dtype=np.uint8)
+        except zlib.error as error:
+            raise ValueError(f"not a plan: {error}") from error
+        lengths = [(sizes.of(group) + 7) // 8 for group in GROUPS]
+        if len(flat) == 0 or len(flat) % sum(lengths):
+            raise ValueError(f"not a plan for blocks of {sizes}: {len(flat)} bytes")
+        blocks = []
+        for row in flat.reshape(-1, sum(lengths)):
+            parts = np.split(row, np.cumsum(lengths)[:-1])
+            kept = {g: _units(np.unpackbits(part, count=sizes.of(g))) for g, part in zip(GROUPS, parts)}
+            blocks.append(BlockPlan(**kept))
+        return SubmodelPlan(tuple(blocks))
+
+
+def full_plan(sizes: GroupSizes, depth: int) -> SubmodelPlan:
+    """Return the plan that keeps every unit of the first ``depth`` blocks."""
+    return prefix_plan(sizes, depth)
+
+
+def prefix_plan(counts: GroupSizes, depth: int) -> SubmodelPlan:
+    """Return the plan that keeps the first ``counts`` units of every group (HeteroFL's choice)."""
+    block = BlockPlan(**{group: tuple(range(counts.of(group))) for group in GROUPS})
+    return SubmodelPlan((block,) * depth)
+
+
+def mask(units: Units, size: int) -> np.ndarray:
+    """Return a boolean vector of ``size`` that is true at the ascending ``units``; ``ValueError`` beyond ``size``."""
+    if units[-1] >= size:
+        raise ValueError(f"there is no unit {units[-1]} among {size}")
+    kept = np.zeros(size, dtype=bool)
+    kept[list(units)] = True
+    return kept
+
+
+def _units(kept: np.ndarray) -> Units:
+    return tuple(int(unit) for unit in np.flatnonzero(kept))
+
+
+def _from_lists(value: Mapping[str, Any]) -> SubmodelPlan:
+    blocks = []
+    for block in value["blocks"]:
+        kept: Dict[str, Units] = {group: tuple(int(unit) for unit in block[group]) for group in GROUPS}
+        blocks.append(BlockPlan(**kept))
+    return SubmodelPlan(tuple(blocks))

@@ -1,0 +1,145 @@
+"""Which units a client holds at one dispatch, given how many it can afford and how much its data cares for each.
+
+Each rule is a closure ``choose(ranking) -> units`` for one group of one block (method section "selection").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Dict, Optional, Sequence, Tuple
+
+import numpy as np
+
+from cosp.models.vit import ViTShape
+from cosp.seeds import numpy_stream
+from cosp.submodel.budget import SubmodelShape
+from cosp.submodel.plan import GROUPS, BlockPlan, GroupSizes, SubmodelPlan, Units
+
+Scores = Tuple[Dict[str, np.ndarray], ...]
+"""For each block, group name -> one float a unit: the more, the more the client's data needs that unit."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a rule may look at when it chooses ``keep`` of ``size`` units.
+
+    ``turn`` counts the client's dispatches, ``start`` in [0, 1) staggers clients, ``scores`` is None for a rule that
+    does without data.
+    """
+
+    size: int
+    keep: int
+    turn: int
+    start: float
+    scores: Optional[np.ndarray]
+    rng: np.random.Generator
+
+
+Rule = Callable[[Choice], np.ndarray]
+
+
+def prefix(choice: Choice) -> np.ndarray:
+    """The first units (HeteroFL, Diao et al. 2021, arXiv:2010.01264)."""
+    return np.arange(choice.keep)
+
+
+def top(choice: Choice) -> np.ndarray:
+    """The units with the highest scores: fixed until the scores are refreshed."""
+    return _by_score(choice)[: choice.keep]
+
+
+def rolling(choice: Choice) -> np.ndarray:
+    """A window that moves on by its own length at every dispatch (FedRolex, Alam et al. 2022, moves by one)."""
+    return _window(np.arange(choice.size), choice.keep, choice)
+
+
+def core_rolling(core_share: float = 0.5) -> Rule:
+    """A core of top-scored units, and a window that rolls over all others (ours).
+
+    The core makes the submodel useful on its own client at once; the window lets every unit be trained by somebody.
+    """
+    if not 0 <= core_share <= 1:
+        raise ValueError(f"core_share must lie in [0, 1], got {core_share}")
+
+    def choose(choice: Choice) -> np.ndarray:
+        core = round(core_share * choice.keep)
+        ranked = _by_score(choice)
+        rest = np.sort(ranked[core:])
+        return np.concatenate([ranked[:core], _window(rest, choice.keep - core, choice)])
+
+    return choose
+
+
+def random(choice: Choice) -> np.ndarray:
+    """A fresh random subset at every dispatch (federated dropout)."""
+    return choice.rng.permutation(choice.size)[: choice.keep]
+
+
+def gumbel(choice: Choice) -> np.ndarray:
+    """A sample without replacement, likelier for higher scores: Gumbel noise on logit(p), p = sigmoid(score)."""
+    scores = _scores(choice)
+    return np.argsort(-(scores + choice.rng.gumbel(size=choice.size)), kind="stable")[: choice.keep]
+
+
+def bernoulli(choice: Choice) -> np.ndarray:
+    """One draw of every unit with probability sigmoid(score), whatever the budget (the paper); drawn again if empty."""
+    probability = 1 / (1 + np.exp(-_scores(choice)))
+    for _ in range(1000):
+        kept = np.flatnonzero(choice.rng.random(choice.size) < probability)
+        if len(kept):
+            return kept
+    return top(Choice(choice.size, 1, 0, 0.0, choice.scores, choice.rng))
+
+
+def choose_plan(
+    model: ViTShape,
+    shape: SubmodelShape,
+    rule: Rule,
+    *,
+    scores: Optional[Scores],
+    seed: int,
+    client: int,
+    turn: int,
+    start: float = 0.0,
+) -> SubmodelPlan:
+    """Return the plan of one dispatch; a group that the budget covers wholly is kept wholly whatever the rule."""
+    blocks = []
+    for b in range(shape.depth):
+        kept: Dict[str, Units] = {}
+        for group in GROUPS:
+            size, keep = model.sizes.of(group), shape.counts.of(group)
+            rng = numpy_stream(seed, "units", client, turn, b, group)
+            known = None if scores is None else scores[b][group]
+            choice = Choice(size, keep, turn, start, known, rng)
+            units = np.arange(size) if keep == size else rule(choice)
+            kept[group] = tuple(sorted(int(unit) for unit in units))
+        blocks.append(BlockPlan(**kept))
+    return SubmodelPlan(tuple(blocks))
+
+
+def random_scores(model: ViTShape, depth: int, rng: np.random.Generator) -> Scores:
+    """Return scores that know nothing of the data."""
+    return tuple({group: rng.normal(size=model.sizes.of(group)) for group in GROUPS} for _ in range(depth))
+
+
+def mean_counts(counts: Sequence[GroupSizes]) -> GroupSizes:
+    """Return the mean number of kept units over blocks, rounded, for display."""
+    return GroupSizes(**{group: round(float(np.mean([kept.of(group) for kept in counts]))) for group in GROUPS})
+
+
+def _scores(choice: Choice) -> np.ndarray:
+    if choice.scores is None:
+        raise ValueError("this rule needs scores: choose how units are scored")
+    return choice.scores
+
+
+def _by_score(choice: Choice) -> np.ndarray:
+    """Unit indices, best first; ties in index order."""
+    return np.argsort(-_scores(choice), kind="stable")
+
+
+def _window(units: np.ndarray, keep: int, choice: Choice) -> np.ndarray:
+    if keep == 0:
+        return units[:0]
+    first = int(choice.start * len(units)) + choice.turn * keep
+    return units[(first + np.arange(keep)) % len(units)]

@@ -1,0 +1,87 @@
+"""Cross-block knowledge transfer: what the exits of one submodel learn from each other.
+
+L = sum_i CE(z_i, y) + gamma T^2 sum_i KL( teacher || softmax(z_i / T) ), the second term from a warm-up version on.
+The paper's teacher is the deepest exit (for all shallower ones). Ours is the detached mean of all exits' softened
+predictions, for every exit: where few boards hold the deep blocks, the deepest exit is not the best one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TEACHERS = ("mean", "deepest", "none")
+REDUCTIONS = ("batchmean", "mean")
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """Which terms of the loss are on; see :func:`exit_loss`.
+
+    ``shallow_exits`` False trains the deepest exit alone. ``reduction`` "mean" and ``detach`` False are the released
+    code's: an element mean of the KL, which is ``classes`` times weaker, and a teacher that learns from its pupils.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a config is an error
+
+    teacher: str = "mean"
+    weight: float = 0.5
+    temperature: float = 3.0
+    warmup_versions: int = 0
+    shallow_exits: bool = True
+    detach: bool = True
+    reduction: str = "batchmean"
+
+    def __post_init__(self) -> None:
+        if self.teacher not in TEACHERS:
+            raise ValueError(f"teacher must be one of {TEACHERS}, got {self.teacher!r}")
+        if self.reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {self.reduction!r}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be > 0, got {self.temperature}")
+
+
+def exit_loss(
+    logits: Sequence[Tensor], labels: Tensor, settings: TransferSettings, version: int
+) -> Tuple[Tensor, Tensor]:
+    """Return the loss to minimise and, detached, the cross-entropy of the deepest exit.
+
+    ``logits`` holds (batch, classes) for each exit, shallow to deep; ``version`` is the model version trained on.
+    """
+    deepest = F.cross_entropy(logits[-1], labels)
+    loss = deepest
+    if settings.shallow_exits:
+        for shallow in logits[:-1]:
+            loss = loss + F.cross_entropy(shallow, labels)
+    transfers = settings.teacher != "none" and version >= settings.warmup_versions
+    if transfers and settings.shallow_exits and len(logits) > 1:
+        loss = loss + settings.weight * settings.temperature**2 * _divergence(logits, settings)
+    return loss, deepest.detach()
+
+
+def mean_prediction(logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
+    """Return the mean of the exits' softened probabilities, (batch, classes)."""
+    return torch.stack([F.softmax(z / temperature, dim=-1) for z in logits]).mean(0)
+
+
+def _divergence(logits: Sequence[Tensor], settings: TransferSettings) -> Tensor:
+    """Sum of KL(teacher || pupil) over the pupils; per sample ("batchmean") or per matrix entry ("mean")."""
+    t = settings.temperature
+    teacher, pupils = _teach(logits, settings)
+    if settings.detach:
+        teacher = teacher.detach()
+    # divided here: PyTorch announces that its own "mean" will come to divide by the batch alone
+    parts = teacher.shape[0] if settings.reduction == "batchmean" else teacher.numel()
+    terms = [F.kl_div(F.log_softmax(z / t, dim=-1), teacher, reduction="sum") / parts for z in pupils]
+    return torch.stack(terms).sum()
+
+
+def _teach(logits: Sequence[Tensor], settings: TransferSettings) -> Tuple[Tensor, List[Tensor]]:
+    t = settings.temperature
+    if settings.teacher == "mean":
+        return mean_prediction(logits, t), list(logits)
+    return F.softmax(logits[-1] / t, dim=-1), list(logits[:-1])

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from small_models import SMALL, VIT_B, model_with, plans, random_images, random_state, same_units, shapes_and_plans
+from torch import Tensor, nn
+
+from cosp.models.vit import VisionTransformer, ViTShape, add_rows, initialise, quarter_exits, vit_layout
+from cosp.submodel.importance import plan_gates
+from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.slicing import extract, grid, kept_indices
+
+MIXED = ViTShape(image=6, patch=2, channels=2, classes=4, dim=12, blocks=4, heads=3, hidden=10, exits=(1, 2, 4))
+
+
+def torch_encoder(shape: ViTShape, model: VisionTransformer) -> list[nn.TransformerEncoderLayer]:
+    """PyTorch's own pre-norm encoder layers with the weights of ``model``."""
+    layers = []
+    for block in model.blocks:
+        layer = nn.TransformerEncoderLayer(
+            shape.dim, shape.heads, shape.hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        pairs = {
+            layer.self_attn.in_proj_weight: block.attention.qkv_weight.flatten(0, 1),
+            layer.self_attn.in_proj_bias: block.attention.qkv_bias.flatten(),
+            layer.self_attn.out_proj.weight: block.attention.out.weight,
+            layer.self_attn.out_proj.bias: block.attention.out.bias,
+            layer.linear1.weight: block.ffn.up.weight,
+            layer.linear1.bias: block.ffn.up.bias,
+            layer.linear2.weight: block.ffn.down.weight,
+            layer.linear2.bias: block.ffn.down.bias,
+            layer.norm1.weight: block.norm1.weight,
+            layer.norm1.bias: block.norm1.bias,
+            layer.norm2.weight: block.norm2.weight,
+            layer.norm2.bias: block.norm2.bias,
+        }
+        for theirs, ours in pairs.items():
+            theirs.data = ours.detach().clone()
+        layers.append(layer)
+    return layers
+
+
+@pytest.mark.parametrize("shape", [SMALL, MIXED])
+def test_the_whole_model_is_torchs_encoder_behind_a_patch_convolution(shape):
+    model = model_with(shape, random_state(shape))
+    images = random_images(shape, 3)
+    kernel = model.patches.weight.view(shape.dim, shape.channels, shape.patch, shape.patch)
+    patches = nn.functional.conv2d(images, kernel, model.patches.bias, stride=shape.patch).flatten(2).transpose(1, 2)
+    x = torch.cat([model.class_token.expand(3, 1, -1), patches], dim=1) + model.positions
+    expected = []
+    for i, layer in enumerate(torch_encoder(shape, model), start=1):
+        x = layer(x)
+        if i in shape.exits:
+            head = model.exits[len(expected)]
+            normed = nn.functional.layer_norm(x[:, 0], (shape.dim,), head.norm.weight, head.norm.bias)
+            expected.append(nn.functional.linear(normed, head.head.weight, head.head.bias))
+    found = model(images)
+    assert len(found) == len(shape.exits)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def masked_and_extracted(shape: ViTShape, plan: SubmodelPlan) -> tuple[VisionTransformer, VisionTransformer]:
+    state = random_state(shape, dtype=torch.float64)
+    return model_with(shape, state, shape.full_plan(plan.depth)), model_with(shape, state, plan)
+
+
+def loss_of(logits: list[Tensor]) -> Tensor:
+    return torch.stack([(z * torch.arange(1, z.shape[1] + 1)).square().mean() for z in logits]).sum()
+
+
+@settings(max_examples=40)
+@given(shapes_and_plans())
+def test_a_masked_model_computes_what_its_extracted_submodel_does(shape_and_plan):
+    shape, plan = shape_and_plan
+    masked, extracted = masked_and_extracted(shape, plan)
+    images = random_images(shape, 2, dtype=torch.float64)
+    for ours, theirs in zip(masked(images, plan_gates(shape, plan)), extracted(images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@settings(max_examples=40)
+@given(shapes_and_plans())
+def test_a_masked_models_gradient_is_the_submodels_and_zero_at_removed_units(shape_and_plan):
+    shape, plan = shape_and_plan
+    layout = vit_layout(shape)
+    masked, extracted = masked_and_extracted(shape, plan)
+    images = random_images(shape, 2, dtype=torch.float64)
+    loss_of(masked(images, plan_gates(shape, plan))).backward()
+    loss_of(extracted(images)).backward()
+    whole = {name: parameter.grad for name, parameter in masked.named_parameters()}
+    kept = extract(whole, {name: layout[name] for name in whole}, plan)
+    for name, parameter in extracted.named_parameters():
+        torch.testing.assert_close(kept[name], parameter.grad, rtol=1e-9, atol=1e-9)
+        removed = torch.ones_like(whole[name])
+        removed[grid(kept_indices(layout[name], plan), layout[name].shape)] = 0
+        assert not (whole[name] * removed).any()
+
+
+@settings(max_examples=20)
+@given(plans(SMALL))
+def test_a_submodel_has_the_exits_within_its_depth(plan):
+    logits = VisionTransformer(SMALL, plan)(random_images(SMALL))
+    assert [tuple(z.shape) for z in logits] == [(2, 3)] * plan.depth
+
+
+def test_a_plan_before_the_first_exit_is_refused():
+    late = ViTShape(image=4, patch=2, channels=1, classes=3, dim=8, blocks=2, heads=2, hidden=6, exits=(2,))
+    with pytest.raises(ValueError, match="before the first exit 2"):
+        VisionTransformer(late, late.full_plan(1))
+
+
+def test_a_narrow_branch_is_added_at_its_rows():
+    x, branch = torch.zeros(1, 1, 4), torch.tensor([[[1.0, 2.0]]])
+    assert add_rows(x, branch, torch.tensor([1, 3])).tolist() == [[[0.0, 1.0, 0.0, 2.0]]]
+    assert not x.any()
+
+
+def test_a_narrow_submodel_runs_in_mixed_precision():
+    plan = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2,), ffn_rows=(5, 7))
+    model = model_with(SMALL, random_state(SMALL), plan)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model(random_images(SMALL))
+    for half, full in zip(mixed, model(random_images(SMALL)), strict=True):
+        torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1)
+
+
+def test_initial_weights_are_clipped_normal_and_repeat_with_their_generator():
+    shape = ViTShape(image=8, patch=2, channels=3, classes=5, dim=64, blocks=1, heads=4, hidden=128, exits=(1,))
+    first, second = VisionTransformer(shape), VisionTransformer(shape)
+    for model in (first, second):
+        initialise(model, torch.Generator().manual_seed(7))
+    values = dict(first.named_parameters())
+    assert all(torch.equal(parameter, values[name]) for name, parameter in second.named_parameters())
+    values = {name: parameter.detach() for name, parameter in values.items()}
+    down = values["blocks.0.ffn.down.weight"]
+    deviation = 0.5 * 128**-0.5
+    assert float(down.std()) == pytest.approx(0.96 * deviation, rel=0.03)  # clipping takes 4 %
+    assert float(down.abs().max()) <= 2 * deviation
+    assert not values["blocks.0.attention.qkv_bias"].any()
+    assert (values["blocks.0.norm1.weight"] == 1).all()
+    assert float(values["positions"].std()) == pytest.approx(0.02, rel=0.2)
+
+
+def test_the_paper_puts_exits_after_every_quarter():
+    assert [quarter_exits(blocks) for blocks in (12, 4, 6, 3, 1)] == [
+        (3, 6, 9, 12),
+        (1, 2, 3, 4),
+        (1, 3, 4, 6),
+        (1, 2, 3),
+        (1,),
+    ]
+
+
+def test_the_shape_of_vit_b():
+    assert (VIT_B.head_dim, VIT_B.tokens, VIT_B.patch_entries) == (64, 197, 768)
+    assert VIT_B.exits_within(7) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch": 3}, "patch must divide image"),
+        ({"heads": 3}, "heads must divide dim"),
+        ({"exits": ()}, "exits must ascend"),
+        ({"exits": (1, 2)}, "exits must ascend"),
+        ({"exits": (2, 1, 3)}, "exits must ascend"),
+        ({"exits": (0, 3)}, "exits must ascend"),
+    ],
+)
+def test_shapes_that_do_not_fit_together_are_refused(changes, message):
+    values = {name: getattr(SMALL, name) for name in SMALL.__dataclass_fields__}
+    with pytest.raises(ValueError, match=message):
+        ViTShape(**{**values, **changes})

@@ -1,0 +1,82 @@
+"""Transformers small enough to print, random plans over them, and weights for them."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cosp.models.vit import VisionTransformer, ViTShape, vit_layout
+from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
+from cosp.submodel.slicing import State, extract
+
+SMALL = ViTShape(image=4, patch=2, channels=1, classes=3, dim=8, blocks=3, heads=2, hidden=6, exits=(1, 2, 3))
+TINY = ViTShape(image=2, patch=1, channels=1, classes=2, dim=4, blocks=2, heads=2, hidden=3, exits=(1, 2))
+VIT_B = ViTShape(
+    image=224, patch=16, channels=3, classes=300, dim=768, blocks=12, heads=12, hidden=3072, exits=(3, 6, 9, 12)
+)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> ViTShape:
+    heads, head_dim, blocks = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    exits = {*draw(st.sets(st.integers(1, blocks))), blocks}
+    return ViTShape(
+        image=4,
+        patch=draw(st.sampled_from([1, 2, 4])),
+        channels=draw(st.integers(1, 2)),
+        classes=draw(st.integers(2, 4)),
+        dim=heads * head_dim,
+        blocks=blocks,
+        heads=heads,
+        hidden=draw(st.integers(1, 9)),
+        exits=tuple(sorted(exits)),
+    )
+
+
+@st.composite
+def plans(draw: st.DrawFn, shape: ViTShape) -> SubmodelPlan:
+    """Any plan whose deepest block has an exit."""
+
+    def units(size: int) -> tuple[int, ...]:
+        return tuple(sorted(draw(st.sets(st.integers(0, size - 1), min_size=1))))
+
+    depth = draw(st.sampled_from(shape.exits))
+    return SubmodelPlan(
+        tuple(BlockPlan(**{group: units(shape.sizes.of(group)) for group in GROUPS}) for _ in range(depth))
+    )
+
+
+@st.composite
+def shapes_and_plans(draw: st.DrawFn) -> tuple[ViTShape, SubmodelPlan]:
+    shape = draw(shapes())
+    return shape, draw(plans(shape))
+
+
+def same_units(depth: int = 1, **kept: tuple[int, ...]) -> SubmodelPlan:
+    """The plan that keeps the same ``kept`` units in each block."""
+    return SubmodelPlan((BlockPlan(**kept),) * depth)
+
+
+def random_state(shape: ViTShape, seed: int = 0, dtype: torch.dtype = torch.float32) -> State:
+    """Random values for every parameter of the whole model, LayerNorms included."""
+    generator = torch.Generator().manual_seed(seed)
+    layout = vit_layout(shape)
+    return {name: torch.randn(entry.shape, generator=generator, dtype=dtype) / 2 for name, entry in layout.items()}
+
+
+def random_update(shape: ViTShape, plan: SubmodelPlan, seed: int) -> State:
+    return extract(random_state(shape, seed), vit_layout(shape), plan)
+
+
+def random_images(shape: ViTShape, count: int = 2, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, shape.channels, shape.image, shape.image, generator=generator, dtype=dtype)
+
+
+def model_with(shape: ViTShape, state: State, plan: SubmodelPlan | None = None) -> VisionTransformer:
+    """The submodel of ``plan``, cut out of the whole model's ``state``."""
+    plan = plan or shape.full_plan()
+    model = VisionTransformer(shape, plan).to(next(iter(state.values())).dtype)
+    model.load_state_dict(extract(state, vit_layout(shape), plan))
+    return model
