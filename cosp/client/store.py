@@ -1,0 +1,58 @@
+"""Data laid out for trainers: plain ``.npy`` files that many processes map into memory and none copies.
+
+x_train.npy y_train.npy x_test.npy ...    the splits
+clients.npz                                rows of the train split: ``train_<client>``, ``test_<client>``
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from cosp.client.trainer import ClientSamples
+from cosp.client.training import Samples
+
+Rows = Tuple[np.ndarray, np.ndarray]
+"""A client's rows of the train split: those it trains on, those it holds back."""
+
+
+def write_store(folder: Path, splits: Mapping[str, Samples], clients: Sequence[Rows]) -> None:
+    """Write the splits ("train" and others) and each client's rows of "train" into ``folder``."""
+    for name, samples in splits.items():
+        np.save(folder / f"x_{name}.npy", samples.x)
+        np.save(folder / f"y_{name}.npy", samples.y)
+    rows: Dict[str, Any] = {f"train_{i}": train for i, (train, _) in enumerate(clients)}
+    rows.update({f"test_{i}": test for i, (_, test) in enumerate(clients)})
+    np.savez(folder / "clients.npz", **rows)
+
+
+def open_store(folder: Path) -> Tuple[Mapping[int, ClientSamples], Dict[str, Samples]]:
+    """Return the clients' samples and the other splits of :func:`write_store`, memory-mapped."""
+    splits = {}
+    for path in sorted(folder.glob("x_*.npy")):
+        name = path.stem[2:]
+        splits[name] = Samples(np.load(path, mmap_mode="r"), np.load(folder / f"y_{name}.npy", mmap_mode="r"))
+    return ClientStore(splits["train"], dict(np.load(folder / "clients.npz"))), splits
+
+
+class ClientStore(Mapping[int, ClientSamples]):
+    """Client -> its samples, read when asked for and kept."""
+
+    def __init__(self, train: Samples, rows: Mapping[str, np.ndarray]) -> None:
+        self._train = train
+        self._rows = rows
+        self._open: Dict[int, ClientSamples] = {}
+
+    def __getitem__(self, client: int) -> ClientSamples:
+        if client not in self._open:
+            parts = [self._rows[f"{part}_{client}"] for part in ("train", "test")]
+            self._open[client] = ClientSamples(*(Samples(self._train.x[rows], self._train.y[rows]) for rows in parts))
+        return self._open[client]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._rows) // 2

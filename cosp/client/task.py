@@ -1,0 +1,106 @@
+"""What the server asks of a client, as one value that fits a JSON text.
+
+Everything a trainer must know beside its own data and the weights is here, so a trainer needs no configuration file.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Dict, Optional
+
+from cosp.client.training import TrainSettings
+from cosp.models.vit import ViTShape
+from cosp.submodel.footprint import footprint
+from cosp.submodel.plan import GROUPS, SubmodelPlan
+from cosp.transfer import TransferSettings
+
+KINDS = ("train", "score", "evaluate")
+SCORES = ("taylor", "gates", "magnitude")
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How a client scores units; ``samples`` bounds the data read in a pass, ``batch_size`` keeps activations small."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a config is an error
+
+    how: str = "taylor"
+    samples: int = 128
+    batch_size: int = 16
+    refresh_dispatches: int = 10
+    gate_epochs: int = 5
+    gate_learning_rate: float = 0.05
+    gate_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.how not in SCORES:
+            raise ValueError(f"how must be one of {SCORES}, got {self.how!r}")
+        for name in ("samples", "batch_size", "refresh_dispatches", "gate_epochs"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work for a trainer.
+
+    kind "train": train ``plan``'s submodel and return its weight change. "score": score the units of the full-width
+    blocks that ``plan`` names. "evaluate": count the predictions of every exit on ``first:last`` of the server's
+    ``split``.
+    """
+
+    kind: str
+    client: int
+    version: int
+    """Model version that the weights belong to."""
+    turn: int
+    """How many tasks the client was given before."""
+    seed: int
+    shape: ViTShape
+    plan: SubmodelPlan
+    keep: float = 1.0
+    training: TrainSettings = field(default_factory=TrainSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
+    scoring: Optional[ScoreSettings] = None
+    split: str = ""
+    first: int = 0
+    last: int = 0
+
+    @property
+    def parameters(self) -> int:
+        return footprint(self.shape, self.plan.counts).parameters
+
+    @property
+    def download_bytes(self) -> int:
+        """Payload of the instruction: float32 weights and the plan."""
+        return 4 * self.parameters + len(self.plan.to_bytes(self.shape.sizes))
+
+    @property
+    def upload_bytes(self) -> int:
+        """Payload of the reply: the float32 weight change, or the float32 scores."""
+        if self.kind == "train":
+            return 4 * self.parameters
+        return 4 * self.plan.depth * sum(self.shape.sizes.of(group) for group in GROUPS)
+
+    def to_json(self) -> str:
+        value = asdict(replace(self, plan=None))  # type: ignore[arg-type]  # asdict would copy every index of the plan
+        value["plan"] = base64.b64encode(self.plan.to_bytes(self.shape.sizes)).decode()
+        return json.dumps(value, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Task:
+        value: Dict[str, Any] = json.loads(text)
+        shape = ViTShape(**{**value["shape"], "exits": tuple(value["shape"]["exits"])})
+        scoring = value["scoring"]
+        return Task(
+            **{
+                **value,
+                "shape": shape,
+                "plan": SubmodelPlan.from_bytes(base64.b64decode(value["plan"]), shape.sizes),
+                "training": TrainSettings(**value["training"]),
+                "transfer": TransferSettings(**value["transfer"]),
+                "scoring": None if scoring is None else ScoreSettings(**scoring),
+            }
+        )

@@ -1,0 +1,148 @@
+"""The trainer: does a client's work on its data, and knows nothing of who asked.
+
+A simulator's worker process, Flower's ClientApp and the trainer process on a board are doors to this one class. It
+needs Python 3.8, torch 2.0 and nothing of Flower.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cosp.client.task import ScoreSettings, Task
+from cosp.client.training import Samples, evaluation_batches, train
+from cosp.seeds import numpy_stream, torch_stream
+from cosp.submodel.flat import FlatModel
+from cosp.submodel.importance import GateSettings, learned_scores, magnitude_scores, taylor_scores
+from cosp.submodel.plan import GROUPS
+from cosp.submodel.selection import Scores
+from cosp.transfer import mean_prediction
+
+EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True)
+class ClientSamples:
+    """What one client owns: samples to train on and a held-back split to judge its own submodel."""
+
+    train: Samples
+    test: Samples
+
+
+Result = Tuple[Dict[str, Any], Tensor]
+"""JSON-able facts and one float32 vector (weight change, scores, or prediction counts)."""
+
+
+class Trainer:
+    """Keeps data and device warm between tasks."""
+
+    def __init__(self, clients: Mapping[int, ClientSamples], splits: Mapping[str, Samples]) -> None:
+        self.clients = clients
+        self.splits = splits
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def run(self, task: Task, weights: Tensor) -> Result:
+        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to)."""
+        started = time.perf_counter()
+        work = {"train": self._train, "score": self._score, "evaluate": self._evaluate}[task.kind]
+        model = FlatModel(task.shape, task.plan, self.device)
+        model.load(weights)
+        facts, vector = work(task, model, weights)
+        return {**facts, "wall_s": time.perf_counter() - started}, vector.cpu()
+
+    def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
+        own = self.clients[task.client]
+        before = _accuracy(model, own.test)
+        rng = numpy_stream(task.seed, "batches", task.client, task.version)
+        loss = train(model, own.train, settings=task.training, transfer=task.transfer, version=task.version, rng=rng)
+        facts = {
+            "samples": len(own.train.y),
+            "loss": loss,
+            "local_accuracy_received": before,
+            "local_accuracy_trained": _accuracy(model, own.test),
+        }
+        return facts, model.weights.detach() - received.to(self.device)
+
+    def _score(self, task: Task, model: FlatModel, received: Tensor) -> Result:
+        if task.scoring is None:
+            raise ValueError("a score task needs scoring settings")
+        own = self.clients[task.client].train
+        order = numpy_stream(task.seed, "score", task.client, task.version).permutation(len(own.y))
+        chosen = order[: task.scoring.samples]
+        batches = list(evaluation_batches(Samples(own.x[chosen], own.y[chosen]), task.scoring.batch_size))
+        generator = torch_stream(task.seed, "gates", task.client, task.version)
+        scores = score_units(model, batches, task.scoring, task.keep, generator)
+        return {"samples": len(own.y)}, scores_to_vector(scores)
+
+    def _evaluate(self, task: Task, model: FlatModel, received: Tensor) -> Result:
+        split, part = self.splits[task.split], slice(task.first, task.last)
+        counts, losses = count_predictions(model, Samples(split.x[part], split.y[part]))
+        return {"losses": losses}, counts.flatten().float()
+
+
+def score_units(
+    model: FlatModel,
+    batches: List[Tuple[Tensor, Tensor]],
+    settings: ScoreSettings,
+    keep: float,
+    generator: torch.Generator,
+) -> Scores:
+    """Return a score for every unit of the full-width ``model`` by the way that ``settings.how`` names."""
+    if settings.how == "taylor":
+        return taylor_scores(model.module, batches)
+    if settings.how == "magnitude":
+        return magnitude_scores(model.module)
+    gates = GateSettings(
+        keep=keep,
+        learning_rate=settings.gate_learning_rate,
+        epochs=settings.gate_epochs,
+        penalty=settings.gate_penalty,
+    )
+    return learned_scores(model.module, batches, gates, generator)
+
+
+def scores_to_vector(scores: Scores) -> Tensor:
+    """Return all scores end to end, float32: block by block, group by group."""
+    return torch.from_numpy(np.concatenate([block[group] for block in scores for group in GROUPS])).float()
+
+
+def scores_from_vector(vector: Tensor, task: Task) -> Scores:
+    """Undo :func:`scores_to_vector` for a score task; ``ValueError`` if its length is wrong or a score not finite."""
+    sizes = [task.shape.sizes.of(group) for group in GROUPS]
+    if vector.numel() != task.plan.depth * sum(sizes) or not bool(torch.isfinite(vector).all()):
+        raise ValueError(f"scores must be {task.plan.depth * sum(sizes)} finite numbers, got {vector.numel()}")
+    rows = vector.double().numpy().reshape(task.plan.depth, -1)
+    return tuple(dict(zip(GROUPS, np.split(row, np.cumsum(sizes)[:-1]))) for row in rows)
+
+
+@torch.no_grad()
+def count_predictions(model: FlatModel, samples: Samples) -> Tuple[Tensor, List[float]]:
+    """Return confusion counts (exits + 1, classes, classes) [which, true, predicted] and summed losses (exits + 1).
+
+    The last entry is the mean of all exits' probabilities.
+    """
+    classes, exits = model.module.shape.classes, len(model.module.exits)
+    counts = torch.zeros(exits + 1, classes, classes, dtype=torch.int64)
+    losses = torch.zeros(exits + 1, dtype=torch.float64)
+    device = model.weights.device
+    for x, y in evaluation_batches(samples, EVALUATION_BATCH):
+        logits = [z.float().cpu() for z in model.module(x.to(device))]
+        logs = [F.log_softmax(z, dim=-1) for z in logits] + [mean_prediction(logits).clamp_min(1e-12).log()]
+        for i, log in enumerate(logs):
+            losses[i] += F.nll_loss(log, y, reduction="sum").double()
+            pairs = y * classes + log.argmax(-1)
+            counts[i] += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+    return counts, losses.tolist()
+
+
+def _accuracy(model: FlatModel, samples: Samples) -> float:
+    """Return the accuracy of the submodel's deepest exit."""
+    counts, _ = count_predictions(model, samples)
+    deepest = counts[-2]
+    return float(deepest.diagonal().sum()) / max(1, int(deepest.sum()))

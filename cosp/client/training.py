@@ -1,0 +1,147 @@
+"""Local training of one submodel: a fresh optimizer at every dispatch, clipping, mixed precision where it pays."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosp.submodel.flat import FlatModel
+from cosp.transfer import TransferSettings, exit_loss
+
+OPTIMIZERS = ("adamw", "sgd")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a client trains between receiving a submodel and sending its update."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a config is an error
+
+    epochs: int = 3
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    clip_norm: Optional[float] = 1.0
+    mixed_precision: bool = True
+    """Use it on a CUDA device; a CPU always trains in float32."""
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+        for name in ("epochs", "batch_size"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+
+    def steps(self, samples: int) -> int:
+        """Return the number of optimizer steps for ``samples`` training samples."""
+        return self.epochs * math.ceil(samples / self.batch_size)
+
+
+class Samples(NamedTuple):
+    """A client's images (n, C, H, W) float32 and labels (n,) int64, in memory or memory-mapped."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+def train(
+    model: FlatModel,
+    samples: Samples,
+    *,
+    settings: TrainSettings,
+    transfer: TransferSettings,
+    version: int,
+    rng: np.random.Generator,
+) -> float:
+    """Train ``model`` in place and return the mean cross-entropy of its deepest exit over the last epoch."""
+    device = model.weights.device
+    optimizer = _optimizer(model, settings)
+    precision, scaler = _mixed_precision(device, settings.mixed_precision)
+    losses: Dict[int, List[Tensor]] = {}
+    for epoch, x, y in _batches(samples, settings, rng):
+        with precision():
+            logits = model.module(x.to(device))
+            loss, deepest = exit_loss([z.float() for z in logits], y.to(device), transfer, version)
+        model.gradients.zero_()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        if settings.clip_norm is not None:
+            _clip(model.gradients, settings.clip_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        losses.setdefault(epoch, []).append(deepest)
+    return float(torch.stack(losses[settings.epochs - 1]).mean())
+
+
+def evaluation_batches(samples: Samples, size: int) -> Iterator[Tuple[Tensor, Tensor]]:
+    """Yield the samples in order, ``size`` at a time."""
+    for start in range(0, len(samples.y), size):
+        chosen = slice(start, start + size)
+        yield torch.from_numpy(np.array(samples.x[chosen])), torch.from_numpy(np.array(samples.y[chosen]))
+
+
+def _batches(
+    samples: Samples, settings: TrainSettings, rng: np.random.Generator
+) -> Iterator[Tuple[int, Tensor, Tensor]]:
+    """Yield (epoch, x, y), each epoch in a new order."""
+    for epoch in range(settings.epochs):
+        order = rng.permutation(len(samples.y))
+        for start in range(0, len(order), settings.batch_size):
+            chosen = order[start : start + settings.batch_size]
+            yield epoch, torch.from_numpy(samples.x[chosen]), torch.from_numpy(samples.y[chosen])
+
+
+def _optimizer(model: FlatModel, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Return an optimizer over the one weight vector."""
+    model.weights.grad = model.gradients
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW([model.weights], lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        [model.weights], lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+
+
+def _clip(gradients: Tensor, limit: float) -> None:
+    """Scale ``gradients`` in place so that their Euclidean norm is at most ``limit``; without a device round trip."""
+    gradients.mul_(torch.clamp(limit / (gradients.norm() + 1e-6), max=1.0))
+
+
+class _NoScaler:
+    """Stands in for ``GradScaler`` where losses need no scaling."""
+
+    def scale(self, loss: Tensor) -> Tensor:
+        return loss
+
+    def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+        pass
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.step()
+
+    def update(self) -> None:
+        pass
+
+
+def _mixed_precision(device: torch.device, wanted: bool) -> Tuple[Any, Any]:
+    """Return a context factory and a loss scaler: bfloat16 on GPUs that have it, else scaled float16; CPU: neither."""
+    if not wanted or device.type != "cuda":
+        return _full_precision, _NoScaler()
+    if torch.cuda.get_device_capability(device)[0] >= 8:
+        return lambda: torch.autocast("cuda", dtype=torch.bfloat16), _NoScaler()
+    return lambda: torch.autocast("cuda", dtype=torch.float16), torch.cuda.amp.GradScaler()
+
+
+def _full_precision() -> ContextManager[None]:
+    return nullcontext()

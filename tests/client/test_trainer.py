@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from small_models import SMALL, model_with, random_state, same_units
+from torch import Tensor
+
+from cosp.client.task import SCORES, ScoreSettings, Task
+from cosp.client.trainer import ClientSamples, Trainer, scores_from_vector, scores_to_vector
+from cosp.client.training import Samples, TrainSettings
+from cosp.models.vit import vit_layout
+from cosp.submodel.flat import flatten, length, spans_of
+from cosp.submodel.plan import GROUPS
+from cosp.submodel.slicing import extract
+from cosp.transfer import mean_prediction
+
+LAYOUT = vit_layout(SMALL)
+NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
+TRAIN = Task("train", 0, 3, 0, 1, SMALL, NARROW, training=TrainSettings(epochs=1, batch_size=4))
+SCORE = replace(TRAIN, kind="score", plan=SMALL.full_plan(2), scoring=ScoreSettings(samples=6, batch_size=4))
+EVALUATE = replace(TRAIN, kind="evaluate", plan=SMALL.full_plan(), split="test", first=2, last=9)
+
+
+def samples(count: int, seed: int) -> Samples:
+    rng = np.random.default_rng(seed)
+    return Samples(rng.normal(size=(count, 1, 4, 4)).astype(np.float32), rng.integers(0, 3, count))
+
+
+@pytest.fixture
+def trainer(monkeypatch) -> Trainer:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return Trainer({0: ClientSamples(samples(10, 0), samples(4, 1))}, {"test": samples(20, 2)})
+
+
+def weights_for(task: Task) -> Tensor:
+    return flatten(extract(random_state(SMALL), LAYOUT, task.plan), spans_of(LAYOUT, task.plan.counts))
+
+
+def accuracy(weights: Tensor, data: Samples) -> float:
+    model = model_with(SMALL, random_state(SMALL), NARROW)
+    torch.nn.utils.vector_to_parameters(weights, model.parameters())
+    return float((model(torch.from_numpy(data.x))[-1].argmax(-1).numpy() == data.y).mean())
+
+
+def test_a_train_task_returns_trained_minus_received(trainer):
+    received = weights_for(TRAIN)
+    kept = received.clone()
+    facts, delta = trainer.run(TRAIN, received)
+    assert torch.equal(received, kept)
+    assert delta.shape == received.shape
+    assert delta.any()
+    assert facts["samples"] == 10
+    own = trainer.clients[0].test
+    assert facts["local_accuracy_received"] == pytest.approx(accuracy(received, own))
+    assert facts["local_accuracy_trained"] == pytest.approx(accuracy(received + delta, own))
+
+
+def test_training_nothing_changes_nothing(trainer):
+    still = replace(TRAIN, training=TrainSettings(epochs=1, optimizer="sgd", learning_rate=1e-30, weight_decay=0.0))
+    assert not trainer.run(still, weights_for(still))[1].any()
+
+
+def test_a_task_repeats_bit_for_bit_whatever_came_before(trainer):
+    first = trainer.run(TRAIN, weights_for(TRAIN))[1]
+    trainer.run(SCORE, weights_for(SCORE))
+    trainer.run(replace(TRAIN, version=4), weights_for(TRAIN))
+    assert torch.equal(trainer.run(TRAIN, weights_for(TRAIN))[1], first)
+    assert not torch.equal(trainer.run(replace(TRAIN, version=4), weights_for(TRAIN))[1], first)
+
+
+@pytest.mark.parametrize("how", SCORES)
+def test_a_score_task_scores_every_unit_of_the_full_width_blocks(trainer, how):
+    task = replace(SCORE, scoring=ScoreSettings(how=how, samples=6, batch_size=4))
+    _, vector = trainer.run(task, weights_for(task))
+    scores = scores_from_vector(vector, task)
+    assert [{group: len(block[group]) for group in GROUPS} for block in scores] == [
+        {group: SMALL.sizes.of(group) for group in GROUPS}
+    ] * 2
+    assert torch.equal(scores_to_vector(scores), vector)
+
+
+@pytest.mark.parametrize("vector", [torch.zeros(47), torch.full((48,), float("nan")), torch.zeros(0)])
+def test_scores_of_the_wrong_number_or_not_finite_are_refused(vector):
+    with pytest.raises(ValueError, match="scores must be 48 finite numbers"):
+        scores_from_vector(vector, SCORE)
+
+
+def test_a_score_task_needs_settings(trainer):
+    with pytest.raises(ValueError, match="scoring settings"):
+        trainer.run(replace(SCORE, scoring=None), weights_for(SCORE))
+
+
+def test_an_evaluation_counts_what_each_exit_predicts(trainer):
+    facts, vector = trainer.run(EVALUATE, weights_for(EVALUATE))
+    counts = vector.view(4, 3, 3)
+    x, y = trainer.splits["test"].x[2:9], trainer.splits["test"].y[2:9]
+    with torch.no_grad():
+        logits = model_with(SMALL, random_state(SMALL))(torch.from_numpy(x))
+    for i, probabilities in enumerate([*(F.softmax(z, dim=-1) for z in logits), mean_prediction(logits)]):
+        expected = np.zeros((3, 3))
+        for true, predicted in zip(y, probabilities.argmax(-1), strict=True):
+            expected[true, predicted] += 1
+        assert counts[i].tolist() == expected.tolist()
+        loss = -float(probabilities[torch.arange(7), torch.from_numpy(y)].log().sum())
+        assert facts["losses"][i] == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_vector_of_the_wrong_length_is_refused(trainer):
+    with pytest.raises(RuntimeError):
+        trainer.run(TRAIN, torch.zeros(length(spans_of(LAYOUT, NARROW.counts)) + 1))
