@@ -1,0 +1,64 @@
+"""A method: what it plans, trains and merges differently. Everything else is shared by all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cosp.client.task import ScoreSettings
+from cosp.client.training import TrainSettings
+from cosp.models.vit import ViTShape
+from cosp.server.aggregation import ServerStep
+from cosp.server.clients import ClientRecord, Introduction
+from cosp.server.staleness import WeightRule
+from cosp.submodel import budget
+from cosp.submodel.plan import SubmodelPlan
+from cosp.transfer import TransferSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a method may know of the run: the global model, local training, the seed and who takes part."""
+
+    model: ViTShape
+    training: TrainSettings
+    seed: int
+    clients: tuple[Introduction, ...]
+
+
+PlanRule = Callable[[ClientRecord], SubmodelPlan]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Plan rule, local objective and merge rule of one method.
+
+    ``depth`` is how many blocks a client's plans hold. ``scoring`` None means that ``plan`` needs no scores.
+    ``evaluated`` is the part of the global model that is the method's result: all of it, unless the method trains a
+    smaller one.
+    """
+
+    name: str
+    plan: PlanRule
+    depth: Callable[[Introduction], int]
+    scoring: ScoreSettings | None
+    transfer: TransferSettings
+    weigh: WeightRule
+    step: ServerStep
+    over_all: bool = False
+    evaluated: SubmodelPlan
+
+
+def affordable(
+    setting: Setting, client: Introduction, *, depth_share: float, measure: budget.Measure
+) -> budget.SubmodelShape:
+    """Return the submodel shape that the client's keep ratio allows, or without one its memory."""
+    if client.keep is not None:
+        return budget.shape_for_rate(setting.model, client.keep, depth_share=depth_share, measure=measure)
+    return budget.shape_for_memory(
+        setting.model,
+        client.memory_bytes,
+        batch=setting.training.batch_size,
+        optimizer=setting.training.optimizer,
+        depth_share=depth_share,
+    )

@@ -1,0 +1,82 @@
+"""Co-S2P as we run it (Li et al., arXiv 2410.08457; docs/design.md says where we depart).
+
+Two-dimensional submodels, core + rolling units by Taylor scores, mean-of-exits teacher, age-discounted sample counts,
+coverage-normalised merge with server momentum.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cosp.client.task import ScoreSettings
+from cosp.methods.base import Method, PlanRule, Setting, affordable
+from cosp.methods.rules import Merge, Polynomial, Settings, Weighting
+from cosp.server.aggregation import ServerStep
+from cosp.server.clients import ClientRecord
+from cosp.submodel import budget, selection
+from cosp.submodel.budget import SubmodelShape
+from cosp.submodel.plan import SubmodelPlan
+from cosp.transfer import TransferSettings
+
+Units = Literal["core_rolling", "top", "rolling", "random", "gumbel", "bernoulli", "prefix"]
+
+DATA_FREE: tuple[Units, ...] = ("rolling", "random", "prefix")
+
+BUDGETS = {"parameters": budget.parameters, "flops": budget.flops}
+
+
+class CoS2P(Settings):
+    """``core_share`` is the part of a submodel that stays on the client's best units; ``depth_share`` splits pruning
+    between depth (1) and width (0); ``stagger`` spreads the clients' rolling windows.
+    """
+
+    name: Literal["co-s2p"] = "co-s2p"
+    units: Units = "core_rolling"
+    core_share: float = Field(0.5, ge=0, le=1)
+    stagger: bool = True
+    depth_share: float = Field(0.5, ge=0, le=1)
+    budget: Literal["parameters", "flops"] = "parameters"
+    scoring: ScoreSettings = ScoreSettings()
+    transfer: TransferSettings = TransferSettings()
+    weighting: Weighting = Polynomial()
+    merge: Merge = Merge(rate=0.7)
+
+    def build(self, setting: Setting) -> Method:
+        """Return the method for the clients of ``setting``; ConfigError if a client can hold no submodel."""
+        measure = BUDGETS[self.budget]
+        shapes = {
+            client.client: affordable(setting, client, depth_share=self.depth_share, measure=measure)
+            for client in setting.clients
+        }
+        return Method(
+            name=self.name,
+            plan=self._plan_rule(setting, shapes),
+            depth=lambda client: shapes[client.client].depth,
+            scoring=None if self.units in DATA_FREE else self.scoring,
+            transfer=self.transfer,
+            weigh=self.weighting.build(),
+            step=ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),
+            over_all=self.merge.normalise == "all",
+            evaluated=setting.model.full_plan(),
+        )
+
+    def _plan_rule(self, setting: Setting, shapes: dict[int, SubmodelShape]) -> PlanRule:
+        rules = {"core_rolling": selection.core_rolling(self.core_share)}
+        rule = rules.get(self.units) or getattr(selection, self.units)
+        fixed = self.units == "bernoulli"  # one draw for ever
+
+        def plan(client: ClientRecord) -> SubmodelPlan:
+            return selection.choose_plan(
+                setting.model,
+                shapes[client.client],
+                rule,
+                scores=client.scores,
+                seed=setting.seed,
+                client=client.client,
+                turn=0 if fixed else client.dispatches,
+                start=client.client / len(setting.clients) if self.stagger else 0.0,
+            )
+
+        return plan

@@ -1,0 +1,58 @@
+"""The rules that methods share, as validated settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from cosp.forms import Form
+from cosp.server import staleness
+
+
+class Settings(Form):
+    """A part of a run's configuration: lists may stand for tuples, mappings for dataclasses."""
+
+    model_config = ConfigDict(strict=False)
+
+
+class Constant(Settings):
+    rule: Literal["constant"] = "constant"
+
+    def build(self) -> staleness.WeightRule:
+        return staleness.constant()
+
+
+class Polynomial(Settings):
+    rule: Literal["polynomial"] = "polynomial"
+    exponent: float = Field(0.5, ge=0)
+
+    def build(self) -> staleness.WeightRule:
+        return staleness.polynomial(self.exponent)
+
+
+class Hinge(Settings):
+    rule: Literal["hinge"] = "hinge"
+    slope: float = Field(0.5, ge=0)
+    grace: int = Field(2, ge=0)
+
+    def build(self) -> staleness.WeightRule:
+        return staleness.hinge(self.slope, self.grace)
+
+
+class Drift(Settings):
+    rule: Literal["drift"] = "drift"
+
+    def build(self) -> staleness.WeightRule:
+        return staleness.drift()
+
+
+Weighting = Annotated[Constant | Polynomial | Hinge | Drift, Field(discriminator="rule")]
+
+
+class Merge(Settings):
+    """How a round moves the model. ``normalise`` "all" divides by the weight of all arrivals, the paper's rule."""
+
+    normalise: Literal["covered", "all"] = "covered"
+    rate: float = Field(1.0, gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1)

@@ -1,0 +1,36 @@
+"""Flower's ServerApp: the simulator's loop over a grid that Flower brings, on the wall clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from cosp.client.trainer import Trainer
+from cosp.experiment import single_thread
+from cosp.runtime.evaluation import in_process
+from cosp.runtime.flower import experiment_from, out_folder, source_of
+from cosp.runtime.rundir import RunDirectory
+from cosp.runtime.serve import serve
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Train the experiment that the run config names and leave a run directory."""
+    folder = out_folder(context.run_config)
+    experiment = experiment_from(source_of(context.run_config))
+    directory = RunDirectory.create(folder, experiment.config)
+    single_thread()
+    serve(grid, experiment, directory, evaluate_with=in_process(Trainer({}, experiment.splits)), on_row=_print_row)
+    print(f"run directory: {folder}", flush=True)
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    if row["kind"] == "round":
+        accuracy = f", accuracy {row['evaluation']['accuracy'][-1]:.3f}" if row["evaluation"] else ""
+        print(f"version {row['version']} after {row['virtual_s']:.1f} s{accuracy}", flush=True)
+    elif row["kind"] == "arrival" and not row["accepted"]:
+        print(f"client {row['client']} refused: {row['reason']} {row.get('detail', '')}", flush=True)

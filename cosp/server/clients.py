@@ -1,0 +1,41 @@
+"""What the server knows of each client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cosp.submodel.selection import Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Introduction:
+    """What a client says of itself when it joins. ``keep`` None asks for as much as ``memory_bytes`` holds."""
+
+    client: int
+    board: str
+    link: str
+    keep: float | None
+    memory_bytes: int
+    samples: int
+    test_samples: int
+    class_counts: tuple[int, ...]
+    idle_w: float = 0.0
+
+
+@dataclass
+class ClientRecord:
+    """A client's introduction and what has happened to it since."""
+
+    introduction: Introduction
+    tasks: int = 0
+    """Tasks of any kind that it was given; keys their chance events, so that a repeated task may fare better."""
+    dispatches: int = 0
+    """Training tasks that it was given: the turn of its rolling windows."""
+    last_version: int = -1
+    scores: Scores | None = None
+    scored_at: int = 0
+    """Value of ``dispatches`` when the scores were made."""
+
+    @property
+    def client(self) -> int:
+        return self.introduction.client

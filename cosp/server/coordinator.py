@@ -1,0 +1,167 @@
+"""Decides what each client does next and merges what comes back; knows neither Flower nor a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cosp.client.task import Task
+from cosp.client.trainer import scores_from_vector
+from cosp.client.training import TrainSettings
+from cosp.errors import RefusedUpdate
+from cosp.methods.base import Method
+from cosp.models.vit import ViTShape, vit_layout
+from cosp.server.aggregation import OpenRound
+from cosp.server.clients import ClientRecord, Introduction
+from cosp.server.staleness import Arrival
+from cosp.submodel.flat import spans_of
+from cosp.submodel.layout import parameter_count
+from cosp.submodel.slicing import State, extract
+
+
+@dataclass(frozen=True)
+class ClosedRound:
+    """What a round did: the version it made, how many updates it merged and the share of each block that they cover."""
+
+    version: int
+    arrivals: int
+    coverage: tuple[float, ...]
+
+
+class Coordinator:
+    """The global model, its open round, and the clients' records."""
+
+    def __init__(
+        self,
+        *,
+        shape: ViTShape,
+        method: Method,
+        training: TrainSettings,
+        model: State,
+        clients: Iterable[Introduction],
+        seed: int,
+        max_staleness: int | None = None,
+    ) -> None:
+        self.shape = shape
+        self.layout = vit_layout(shape)
+        self.method = method
+        self.training = training
+        self.seed = seed
+        self.max_staleness = max_staleness
+        self.version = 0
+        self.velocity: State = {}
+        self.snapshots: dict[int, State] = {0: model}
+        """Every version that a client in flight started from, and the current one."""
+        self.records = {client.client: ClientRecord(introduction=client) for client in clients}
+        self._parameters = parameter_count(self.layout, (shape.sizes,) * shape.blocks)
+        self._open_round()
+
+    @property
+    def model(self) -> State:
+        return self.snapshots[self.version]
+
+    @property
+    def arrivals(self) -> int:
+        """Updates merged into the open round."""
+        return self._round.arrivals
+
+    def restore(self, version: int, snapshots: dict[int, State], velocity: State) -> None:
+        """Go on from ``version``: what a checkpoint kept of the model."""
+        self.version, self.snapshots, self.velocity = version, snapshots, velocity
+        self._open_round()
+
+    def next_task(self, client: int) -> Task:
+        """Return what ``client`` should do now: score its units when its scores are missing or old, else train."""
+        record = self.records[client]
+        plan = self.method.plan(record) if not self._wants_scores(record) else None
+        keep = record.introduction.keep
+        task = Task(
+            kind="train" if plan else "score",
+            client=client,
+            version=self.version,
+            turn=record.tasks,
+            seed=self.seed,
+            shape=self.shape,
+            plan=plan or self.shape.full_plan(self.method.depth(record.introduction)),
+            keep=1.0 if keep is None else keep,
+            training=self.training,
+            transfer=self.method.transfer,
+            scoring=self.method.scoring,
+        )
+        record.tasks += 1
+        if plan:
+            record.dispatches += 1
+            record.last_version = self.version
+        return task
+
+    def weights(self, task: Task) -> State:
+        """Return the tensors that ``task`` starts from; whole ones are the snapshot's own."""
+        return extract(self.snapshots[task.version], self.layout, task.plan)
+
+    def take_scores(self, task: Task, scores: Tensor) -> None:
+        """Keep a client's scores; RefusedUpdate if they are not what was asked for."""
+        try:
+            found = scores_from_vector(scores, task)
+        except ValueError as error:
+            raise RefusedUpdate("malformed", str(error)) from error
+        record = self.records[task.client]
+        record.scores, record.scored_at = found, record.dispatches
+
+    def take_update(self, task: Task, delta: Mapping[str, Tensor], samples: int) -> float:
+        """Fold an update into the open round and return its weight; RefusedUpdate leaves the round as it was."""
+        staleness = self.version - task.version
+        if self.max_staleness is not None and staleness > self.max_staleness:
+            raise RefusedUpdate("stale", f"{staleness} versions old, at most {self.max_staleness} are merged")
+        self._check(task, delta, samples)
+        arrival = Arrival(
+            staleness=staleness,
+            samples=samples,
+            keep=task.parameters / self._parameters,
+            delta_l1=lambda: _l1(delta.values()),
+            drift_l1=lambda: _l1(self.model[name] - old for name, old in self.snapshots[task.version].items()),
+        )
+        weight = self.method.weigh(arrival)
+        self._round.fold(task.plan, dict(delta), weight)
+        return weight
+
+    def close_round(self, in_flight: Iterable[Task]) -> ClosedRound:
+        """Turn the open round into the next version; keep only the snapshots that ``in_flight`` tasks started from."""
+        closed = self._round
+        coverage = tuple(closed.coverage(block) for block in range(self.shape.blocks))
+        model, self.velocity = self.method.step.apply(self.model, self.velocity, closed.close())
+        self.version += 1
+        self.snapshots[self.version] = model
+        needed = {task.version for task in in_flight} | {self.version}
+        self.snapshots = {version: state for version, state in self.snapshots.items() if version in needed}
+        self._open_round()
+        return ClosedRound(self.version, closed.arrivals, coverage)
+
+    def _open_round(self) -> None:
+        self._round = OpenRound(self.layout, self.shape.sizes, over_all=self.method.over_all)
+
+    def _wants_scores(self, record: ClientRecord) -> bool:
+        scoring = self.method.scoring
+        if scoring is None:
+            return False
+        return record.scores is None or record.dispatches - record.scored_at >= scoring.refresh_dispatches
+
+    def _check(self, task: Task, delta: Mapping[str, Tensor], samples: int) -> None:
+        """Refuse what is malformed, not finite or claims more samples than the client has."""
+        wanted = {name: span.shape for name, span in spans_of(self.layout, task.plan.counts).items()}
+        got = {name: tuple(tensor.shape) for name, tensor in delta.items()}
+        if got != wanted:
+            wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
+            name = wrong[0]
+            raise RefusedUpdate("malformed", f"{name}: shape {got.get(name)}, asked for {wanted.get(name)}")
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in delta.values()):
+            raise RefusedUpdate("non-finite", "the update holds NaN or infinity")
+        known = self.records[task.client].introduction.samples
+        if not 0 < samples <= known:
+            raise RefusedUpdate("samples", f"claims {samples} samples, introduced itself with {known}")
+
+
+def _l1(tensors: Iterable[Tensor]) -> float:
+    return float(sum(tensor.abs().sum(dtype=torch.float64) for tensor in tensors))

@@ -1,0 +1,66 @@
+"""From prediction counts to what a run reports of its global model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosp.submodel.slicing import State
+
+Counts = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Confusion counts (exits + 1, classes, classes) [which, true, predicted] and summed losses (exits + 1).
+
+The last of each is the mean of the exits' probabilities.
+"""
+
+CountPredictions = Callable[[State, str], Counts]
+"""Count the predictions of a model (global tensors) on the server's split "test" or "validation"."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Global accuracy, mean loss and macro F1 of every exit, shallow to deep; accuracy of their mean probabilities; and
+    the exit that validation data prefers, ties to the deeper.
+    """
+
+    accuracy: list[float]
+    loss: list[float]
+    macro_f1: list[float]
+    mean_accuracy: float
+    chosen_exit: int
+    chosen_accuracy: float
+
+    def as_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate(model: State, count: CountPredictions) -> Evaluation:
+    """Evaluate ``model`` on the test split; the validation split chooses the exit."""
+    confusion, losses = count(model, "test")
+    validation, _ = count(model, "validation")
+    accuracy = [accuracy_of(c) for c in confusion]
+    preferred = [accuracy_of(c) for c in validation[:-1]]
+    chosen = max(range(len(preferred)), key=lambda i: (preferred[i], i))
+    return Evaluation(
+        accuracy=accuracy[:-1],
+        loss=[float(loss / c.sum()) for loss, c in zip(losses[:-1], confusion[:-1], strict=True)],
+        macro_f1=[macro_f1(c) for c in confusion[:-1]],
+        mean_accuracy=accuracy[-1],
+        chosen_exit=chosen,
+        chosen_accuracy=accuracy[chosen],
+    )
+
+
+def accuracy_of(confusion: NDArray[np.int64]) -> float:
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Return the mean over classes of 2 TP / (2 TP + FP + FN); a class never seen nor predicted counts 0."""
+    hits = np.diagonal(confusion)
+    either = confusion.sum(0) + confusion.sum(1)
+    return float(np.mean(2 * hits / np.maximum(either, 1)))

@@ -1,0 +1,312 @@
+"""The semi-asynchronous loop over a Flower Grid: dispatch to the idle, merge what arrives, close at quorum or deadline.
+
+It uses ``get_node_ids``, ``push_messages`` and ``pull_messages`` of any Grid, and a clock: a virtual-time grid brings its own
+(``clock``, ``idle``), any other gets the wall clock. Synchronous rounds are quorum 1.0, fully asynchronous ones quorum 1.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from cosp import wire
+from cosp.client.task import Task
+from cosp.errors import CospError, RefusedUpdate
+from cosp.server.clients import Introduction
+from cosp.server.coordinator import Coordinator
+from cosp.server.evaluation import CountPredictions, evaluate
+from cosp.server.ledger import Ledger
+from cosp.submodel.footprint import footprint
+
+Row = dict[str, Any]
+
+POLL_S = 0.2
+BARREN_ROUNDS = 20
+INTRODUCTIONS = 3
+"""How often a node may fail to introduce itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopRules:
+    """When rounds close and who works. ``quorum`` is a share of those in flight (float) or a count (int)."""
+
+    versions: int
+    quorum: float | int = 0.5
+    deadline_s: float | None = None
+    concurrency: int | None = None
+    task_timeout_s: float | None = None
+    evaluate_every: int = 1
+
+    def arrivals_wanted(self, in_flight: int) -> int:
+        share = isinstance(self.quorum, float)
+        wanted = math.ceil(self.quorum * in_flight - 1e-9) if share else int(self.quorum)
+        return max(1, min(wanted, in_flight))
+
+
+class Dispatch(NamedTuple):
+    """A task on its way: to whom, and when it left."""
+
+    task: Task
+    node: int
+    sent_s: float
+
+
+class Loop:
+    """Runs rounds until the model has ``rules.versions`` versions. ``on_row`` gets every row, ``on_round`` every close.
+
+    ``count`` None evaluates nothing (a dry run).
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        coordinator: Coordinator,
+        nodes: dict[int, int],
+        *,
+        rules: LoopRules,
+        count: CountPredictions | None,
+        on_row: Callable[[Row], None],
+        on_round: Callable[[Loop], None] = lambda loop: None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.grid = grid
+        self.coordinator = coordinator
+        self.nodes = nodes
+        self.rules = rules
+        self.ledger = ledger or Ledger()
+        self.in_flight: dict[str, Dispatch] = {}
+        self._count = count
+        self._on_row = on_row
+        self._on_round = on_round
+        self._resting: set[int] = set()
+        """Clients that failed at this version: asked again at the next."""
+        self._barren = 0
+        self._wall_started = time.monotonic()
+
+    def run(self) -> None:
+        if self.coordinator.version == 0:
+            self._report_round("start", arrivals=0, coverage=(0.0,) * self.coordinator.shape.blocks)
+        while self.coordinator.version < self.rules.versions:
+            self._fill_round()
+        self.in_flight.clear()
+
+    def resend(self, dispatches: Sequence[Dispatch], push_as_of: Callable[[float, Message], str]) -> None:
+        """Put a checkpoint's tasks back in flight as if they had been sent at their own time."""
+        for dispatch in dispatches:
+            weights = self.coordinator.weights(dispatch.task)
+            message = wire.instruction(dispatch.task, weights, node=dispatch.node)
+            self.in_flight[push_as_of(dispatch.sent_s, message)] = dispatch
+
+    def _fill_round(self) -> None:
+        opened_s = self.now_s()
+        self._dispatch()
+        wanted = self.rules.arrivals_wanted(len(self.in_flight))
+        while True:
+            arrived = self.coordinator.arrivals
+            if arrived and arrived >= min(wanted, arrived + len(self.in_flight)):
+                return self._close("quorum")
+            if arrived and self._left_s(opened_s) <= 0:
+                return self._close("deadline")
+            self._idle(self._left_s(opened_s) if arrived else math.inf)
+            self._receive()
+            self._forget_overdue()
+            self._dispatch()
+            if not self.in_flight and not self.coordinator.arrivals:
+                self._revive()
+                self._dispatch()
+
+    def _close(self, closed_by: str) -> None:
+        closed = self.coordinator.close_round([dispatch.task for dispatch in self.in_flight.values()])
+        self._resting.clear()
+        self._barren = 0
+        self._report_round(closed_by, arrivals=closed.arrivals, coverage=closed.coverage)
+        self._on_round(self)
+
+    def _dispatch(self) -> None:
+        """Send a task to every idle client that has not yet worked on this version, as far as concurrency allows."""
+        busy = {dispatch.task.client for dispatch in self.in_flight.values()}
+        room = math.inf if self.rules.concurrency is None else self.rules.concurrency - len(busy)
+        known = set(self.grid.get_node_ids())
+        messages: list[Message] = []
+        dispatches: list[Dispatch] = []
+        for node, client in sorted(self.nodes.items(), key=lambda item: item[1]):
+            fresh = self.coordinator.records[client].last_version < self.coordinator.version
+            if node in known and client not in busy and client not in self._resting and fresh and len(messages) < room:
+                task = self.coordinator.next_task(client)
+                messages.append(wire.instruction(task, self.coordinator.weights(task), node=node))
+                dispatches.append(Dispatch(task, node, self.now_s()))
+        for dispatch, message_id in zip(dispatches, self.grid.push_messages(messages) if messages else [], strict=True):
+            if message_id:
+                self.in_flight[message_id] = dispatch
+            else:
+                self._fail(dispatch, "not-sent")
+
+    def _receive(self) -> None:
+        for reply in self.grid.pull_messages(list(self.in_flight)):
+            dispatch = self.in_flight.pop(reply.metadata.reply_to_message_id)
+            if reply.has_error():
+                self._fail(dispatch, f"error-{reply.error.code}", reply.error.reason or "")
+            else:
+                self._take(dispatch, reply)
+
+    def _take(self, dispatch: Dispatch, reply: Message) -> None:
+        task = dispatch.task
+        row = self._arrival_row(dispatch)
+        try:
+            facts = wire.read_result(reply)
+            arrays = wire.read_arrays(reply)
+            row |= facts.get("cost") or _measured_spans(row, float(facts["wall_s"]))
+            if task.kind == "score":
+                self.coordinator.take_scores(task, arrays[wire.VECTOR])
+            else:
+                row |= {
+                    key: facts[key] for key in ("samples", "loss", "local_accuracy_received", "local_accuracy_trained")
+                }
+                row["weight"] = self.coordinator.take_update(task, arrays, int(facts["samples"]))
+            row["accepted"] = True
+        except RefusedUpdate as refused:
+            row["reason"], row["detail"] = refused.reason, str(refused)
+        except (KeyError, TypeError, ValueError) as error:
+            row["reason"], row["detail"] = "malformed", repr(error)
+        if not row["accepted"] and row["reason"] != "stale":
+            self._resting.add(task.client)
+        self.ledger.count_task(row)
+        self._on_row(row)
+
+    def _arrival_row(self, dispatch: Dispatch) -> Row:
+        task, version = dispatch.task, self.coordinator.version
+        cost = footprint(task.shape, task.plan.counts)
+        batch, optimizer = task.training.batch_size, task.training.optimizer
+        scoring_batch = task.scoring.batch_size if task.scoring else 1
+        needed = cost.training_bytes(batch, optimizer) if task.kind == "train" else cost.scoring_bytes(scoring_batch)
+        return {
+            "kind": "arrival", "client": task.client, "task": task.kind, "base_version": task.version, "version": version,
+            "board": self.coordinator.records[task.client].introduction.board, "staleness": version - task.version,
+            "accepted": False, "reason": None, "weight": 0.0, "samples": 0, "loss": None, "depth": task.plan.depth,
+            "parameters": cost.parameters, "sent_s": dispatch.sent_s, "download_s": 0.0, "compute_s": 0.0, "upload_s": 0.0,
+            "arrived_s": self.now_s(), "bytes_down": task.download_bytes, "bytes_up": task.upload_bytes, "energy_j": 0.0,
+            "peak_memory_bytes": needed, "local_accuracy_received": None, "local_accuracy_trained": None,
+        }  # fmt: skip
+
+    def _fail(self, dispatch: Dispatch, reason: str, detail: str = "") -> None:
+        """Count and name a task that brought nothing; its client rests until the next version."""
+        self._resting.add(dispatch.task.client)
+        self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s)
+        self._on_row({**self._arrival_row(dispatch), "reason": reason, "detail": detail[-400:]})
+
+    def _forget_overdue(self) -> None:
+        """Give up tasks that are out for longer than ``task_timeout_s``; a late reply is never asked for."""
+        limit = self.rules.task_timeout_s
+        if limit is not None:
+            for message_id, dispatch in list(self.in_flight.items()):
+                if self.now_s() - dispatch.sent_s > limit:
+                    self._fail(self.in_flight.pop(message_id), "timeout")
+
+    def _revive(self) -> None:
+        """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever."""
+        self._barren += 1
+        if self._barren > BARREN_ROUNDS:
+            raise CospError(
+                f"no client brings an update to version {self.coordinator.version}: refused {self.ledger.refused}"
+            )
+        self._resting.clear()
+        for record in self.coordinator.records.values():
+            record.last_version = min(record.last_version, self.coordinator.version - 1)
+
+    def _report_round(self, closed_by: str, *, arrivals: int, coverage: tuple[float, ...]) -> None:
+        version, now_s = self.coordinator.version, self.now_s()
+        evaluation = None
+        due = version % self.rules.evaluate_every == 0 or version == self.rules.versions
+        if due and self._count is not None:
+            found = evaluate(self.coordinator.model, self._count)
+            self.ledger.note_evaluation(found)
+            evaluation = found.as_row()
+        self._on_row({
+            "kind": "round", "version": version, "virtual_s": now_s, "closed_by": closed_by, "arrivals": arrivals,
+            "in_flight": len(self.in_flight), "coverage": list(coverage), "evaluation": evaluation,
+            "bytes_down": self.ledger.bytes_down, "bytes_up": self.ledger.bytes_up, "energy_j": self.energy_j(),
+            "utilisation": self.utilisation(), "wall_s": time.monotonic() - self._wall_started,
+        })  # fmt: skip
+
+    def now_s(self) -> float:
+        """Seconds on the grid's clock, or on the wall since the loop began."""
+        clock = getattr(self.grid, "clock", None)
+        return float(clock()) if clock else time.monotonic() - self._wall_started
+
+    def utilisation(self) -> float:
+        running_s = sum(self.now_s() - dispatch.sent_s for dispatch in self.in_flight.values())
+        return self.ledger.utilisation_at(self.now_s(), len(self.coordinator.records), running_s)
+
+    def energy_j(self) -> float:
+        """Energy of finished tasks and of waiting; unfinished tasks count as waiting until they end."""
+        waiting_j = sum(
+            record.introduction.idle_w * max(0.0, self.now_s() - self.ledger.busy_s.get(str(client), 0.0))
+            for client, record in self.coordinator.records.items()
+        )
+        return self.ledger.energy_j + waiting_j
+
+    def _left_s(self, opened_s: float) -> float:
+        deadline_s = self.rules.deadline_s
+        return math.inf if deadline_s is None else opened_s + deadline_s - self.now_s()
+
+    def _idle(self, at_most_s: float) -> None:
+        virtual = getattr(self.grid, "idle", None)
+        if virtual:
+            virtual(at_most_s)
+        else:
+            time.sleep(min(POLL_S, max(0.0, at_most_s)))
+
+
+def _measured_spans(row: Row, compute_s: float) -> Row:
+    """Return the spans of a task that no grid has priced: all that was not compute, queues too, counts as download."""
+    elapsed_s = row["arrived_s"] - row["sent_s"]
+    compute_s = max(0.0, min(compute_s, elapsed_s))
+    return {"download_s": elapsed_s - compute_s, "compute_s": compute_s}
+
+
+def greet(grid: Grid, expected: int, *, timeout_s: float = 300.0) -> dict[int, Introduction]:
+    """Ask every node who it is until ``expected`` clients have answered; return node -> introduction.
+
+    CospError when they are not there after ``timeout_s`` of the grid's clock, when a node keeps failing, or when two
+    nodes claim one client.
+    """
+    clock, idle = getattr(grid, "clock", time.monotonic), getattr(grid, "idle", time.sleep)
+    started_s, waiting, found = clock(), dict[str, int](), dict[int, Introduction]()
+    failures = Counter[int]()
+    while len(found) < expected:
+        nodes = sorted(grid.get_node_ids())
+        new = [node for node in nodes if node not in found and node not in waiting.values()]
+        ids = grid.push_messages([wire.introduction_request(node) for node in new]) if new else []
+        waiting |= {message_id: node for message_id, node in zip(ids, new, strict=True) if message_id}
+        for reply in grid.pull_messages(list(waiting)):
+            node = waiting.pop(reply.metadata.reply_to_message_id)
+            if reply.has_error():
+                failures[node] += 1
+                _give_up(node, failures[node], reply.error.reason or "")
+            else:
+                found[node] = wire.read_introduction(reply)
+        if clock() - started_s > timeout_s:
+            raise CospError(
+                f"{len(found)} of {expected} clients introduced themselves within {timeout_s:.0f} s; {len(nodes)} nodes "
+                f"are connected: connect {expected}, one a board of the fleet"
+            )
+        if len(found) < expected:
+            idle(POLL_S)
+    claimed = [introduction.client for introduction in found.values()]
+    if sorted(claimed) != sorted(set(claimed)):
+        raise CospError(f"two nodes claim one client: {sorted(claimed)}")
+    return found
+
+
+def _give_up(node: int, failures: int, reason: str) -> None:
+    """Raise CospError when a node has failed often enough to introduce itself; the last line of ``reason`` says why."""
+    if failures >= INTRODUCTIONS:
+        lines = reason.replace("\\n", "\n").strip().splitlines() or ["no reason given"]
+        raise CospError(f"node {node} cannot take part: {lines[-1].strip()}")

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.supercore.task_identity import TaskIdentity
+from small_models import SMALL, random_state, same_units
+
+from cosp import wire
+from cosp.client.task import ScoreSettings, Task
+from cosp.errors import RefusedUpdate
+from cosp.models.vit import vit_layout
+from cosp.server.clients import Introduction
+from cosp.submodel.flat import flatten, length, spans_of
+from cosp.submodel.slicing import State, extract
+
+LAYOUT = vit_layout(SMALL)
+NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
+TRAIN = Task("train", 3, 7, 1, 0, SMALL, NARROW)
+SCORE = replace(TRAIN, kind="score", scoring=ScoreSettings())
+SPANS = spans_of(LAYOUT, NARROW.counts)
+FACTS = {"samples": 10, "loss": 0.5, "local_accuracy_trained": None}
+
+
+@pytest.fixture(autouse=True)
+def _a_flower_run(monkeypatch):
+    """Flower takes a message's run and sender from the process that makes it."""
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+def in_process(message: Message) -> Message:
+    return message
+
+
+def over_a_network(message: Message) -> Message:
+    sent = message_to_proto(message)
+    return message_from_proto(type(sent).FromString(sent.SerializeToString()))
+
+
+travels = pytest.mark.parametrize("travel", [in_process, over_a_network])
+
+
+def submodel() -> State:
+    return extract(random_state(SMALL), LAYOUT, NARROW)
+
+
+def instruction(task: Task = TRAIN) -> Message:
+    return wire.instruction(task, submodel(), node=5)
+
+
+def reply_with(content: RecordDict) -> Message:
+    return Message(content, reply_to=instruction())
+
+
+@travels
+@pytest.mark.parametrize("task", [TRAIN, SCORE], ids=["train", "score"])
+def test_an_instruction_arrives_as_it_was_sent(travel, task):
+    request = travel(instruction(task))
+    assert wire.read_task(request) == task
+    vector = torch.zeros(length(SPANS))
+    wire.weights_into(request, task, vector)
+    assert torch.equal(vector, flatten(submodel(), SPANS))
+    assert request.metadata.dst_node_id == 5
+
+
+@travels
+def test_an_update_arrives_as_it_was_sent(travel):
+    change = torch.arange(length(SPANS), dtype=torch.float32)
+    reply = travel(wire.result_reply(instruction(), TRAIN, FACTS, change))
+    assert wire.read_result(reply) == FACTS
+    found = wire.read_arrays(reply)
+    assert list(found) == list(SPANS)
+    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == {n: s.shape for n, s in SPANS.items()}
+    assert torch.equal(flatten(found, SPANS), change)
+
+
+@travels
+def test_scores_travel_as_one_vector(travel):
+    reply = travel(wire.result_reply(instruction(SCORE), SCORE, FACTS, torch.arange(48.0)))
+    assert wire.read_arrays(reply)[wire.VECTOR].tolist() == list(range(48))
+
+
+@travels
+def test_an_introduction_arrives_as_it_was_sent(travel):
+    introduction = Introduction(
+        client=3,
+        board="nano",
+        link="wifi",
+        keep=None,
+        memory_bytes=10**9,
+        samples=5,
+        test_samples=1,
+        class_counts=(2, 3),
+    )
+    reply = travel(wire.introduction_reply(wire.introduction_request(5), introduction))
+    assert wire.read_introduction(reply) == introduction
+
+
+def test_nothing_is_copied_in_process():
+    state = submodel()
+    record = wire.instruction(TRAIN, state, node=5).content.array_records["weights"]
+    assert all(record[name].numpy().ctypes.data == tensor.data_ptr() for name, tensor in state.items())
+    change = torch.zeros(length(SPANS))
+    found = wire.read_arrays(wire.result_reply(instruction(), TRAIN, FACTS, change))
+    assert found["class_token"].data_ptr() == change.data_ptr()
+
+
+def test_on_the_wire_an_array_is_flowers_own():
+    tensor = torch.tensor([[1.0, 2.0]])
+    plain = Array(tensor.numpy())
+    ours = wire.TensorArray(tensor)
+    assert (ours.dtype, list(ours.shape), ours.stype, ours.data) == (
+        plain.dtype, list(plain.shape), plain.stype, plain.data,
+    )  # fmt: skip
+
+
+@travels
+def test_a_task_survives_a_network_that_loses_tensor_strides(travel):
+    columns = torch.arange(6.0).view(2, 3).t()  # not contiguous
+    message = Message(RecordDict({"arrays": ArrayRecord()}), reply_to=instruction())
+    message.content.array_records["arrays"]["vector"] = wire.TensorArray(columns)
+    assert wire.read_arrays(travel(message))["vector"].tolist() == columns.tolist()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RecordDict(),
+        RecordDict({"result": ConfigRecord({"text": "{}"})}),
+        RecordDict({"result": ConfigRecord({"json": "{"})}),
+        RecordDict({"result": ConfigRecord({"json": "[1]"})}),
+    ],
+)
+def test_a_reply_without_a_readable_result_is_refused(content):
+    with pytest.raises(RefusedUpdate, match="^malformed: ") as refused:
+        wire.read_result(reply_with(content))
+    assert refused.value.reason == "malformed"
+
+
+def saved(array: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        Array("float32", (2,), "numpy.ndarray", b""),
+        Array("float32", (2,), "numpy.ndarray", b"no array"),
+        Array("float32", (2,), "numpy.ndarray", b"PK\x03\x04 no archive"),
+        Array("float32", (2,), "numpy.ndarray", saved(np.zeros(2, np.float32))[:-3]),
+        Array("float32", (2,), "torch", saved(np.zeros(2, np.float32))),
+        Array("float32", (2,), "numpy.ndarray", saved(np.array([{}, {}], dtype=object))),
+        Array("float32", (2,), "numpy.ndarray", saved(np.array(["a", "b"]))),
+        Array("float32", (2,), "numpy.ndarray", saved(np.zeros(2, np.complex64))),
+    ],
+    ids=["empty", "garbage", "archive", "cut", "stype", "pickle", "text", "complex"],
+)
+def test_arrays_that_cannot_be_read_are_refused(array):
+    with pytest.raises(RefusedUpdate, match="^malformed: "):
+        wire.read_arrays(reply_with(RecordDict({"arrays": ArrayRecord({"w": array})})))
+
+
+def test_a_reply_without_arrays_is_refused():
+    with pytest.raises(RefusedUpdate, match="^malformed: "):
+        wire.read_arrays(reply_with(RecordDict()))
+
+
+@pytest.mark.parametrize("value", [{}, {"client": 1}, {"class_counts": [1], "surprise": 2}])
+def test_a_reply_that_is_no_introduction_is_refused(value):
+    content = RecordDict({"result": ConfigRecord({"json": json.dumps(value)})})
+    with pytest.raises(RefusedUpdate, match="not an introduction"):
+        wire.read_introduction(reply_with(content))
