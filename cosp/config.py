@@ -1,0 +1,156 @@
+"""A run's configuration: one YAML file read into one typed, frozen value; an unknown key is an error that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from cosp.client.training import TrainSettings
+from cosp.data.partition import Kind
+from cosp.errors import ConfigError
+from cosp.forms import load_yaml, parse, unknown
+from cosp.methods import MethodSettings
+from cosp.methods.rules import Settings
+
+
+class PartitionConfig(Settings):
+    """How training images are spread over clients; see ``cosp.data.PartitionScheme``."""
+
+    kind: Kind = "dirichlet"
+    alpha: float = Field(1.5, gt=0)
+    classes_per_client: int = Field(2, ge=1)
+    pseudo_clients: bool = True
+    min_samples: int = Field(10, ge=1)
+
+
+class DataConfig(Settings):
+    """``name`` is a data set or a path; sizes None take all; each client holds back ``local_test`` of its images."""
+
+    name: str = "digits"
+    train: int | None = Field(None, ge=1)
+    validation: int | None = Field(None, ge=1)
+    test: int | None = Field(None, ge=1)
+    image_size: int | None = Field(None, ge=1)
+    partition: PartitionConfig = PartitionConfig()
+    local_test: float = Field(0.2, gt=0, lt=1)
+
+
+class ModelConfig(Settings):
+    """The global vision transformer. ``exits`` None puts them after 1/4, 1/2, 3/4 and all of the blocks."""
+
+    patch: int = Field(ge=1)
+    dim: int = Field(64, ge=1)
+    blocks: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    hidden: int = Field(256, ge=1)
+    exits: tuple[int, ...] | None = None
+
+
+class ServerConfig(Settings):
+    """When rounds close. ``quorum`` is a share of the clients in flight (0.5) or a count (8)."""
+
+    versions: int = Field(40, ge=1)
+    quorum: float | int = Field(0.5, gt=0)
+    deadline_s: float | None = Field(None, gt=0)
+    max_staleness: int | None = Field(None, ge=0)
+    concurrency: int | None = Field(None, ge=1)
+    task_timeout_s: float | None = Field(None, gt=0)
+    evaluate_every: int = Field(1, ge=1)
+    checkpoint_every: int = Field(10, ge=1)
+
+
+class Config(Settings):
+    """One run. ``jitter`` is the deviation of the log of compute times; ``versions`` records what wrote the file."""
+
+    name: str
+    title: str = ""
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    fleet: str | dict[str, Any] = "paper16"
+    jitter: float = Field(0.05, ge=0)
+    model: ModelConfig
+    method: MethodSettings
+    training: TrainSettings = TrainSettings()
+    server: ServerConfig = ServerConfig()
+    variant: str | None = None
+    versions: dict[str, str] = {}
+
+    @property
+    def label(self) -> str:
+        """Return a name for the run's folder."""
+        return "-".join(filter(None, (self.name, self.variant)))
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration, apply its variant and ``key=value`` overrides; ConfigError names file, key, value, rule.
+
+    ``variants:`` in the file maps a name to dotted keys and their values; ``variant=NAME`` chooses one.
+    """
+    value = load_yaml(path)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values, got {type(value).__name__}")
+    pairs = [_pair(text) for text in overrides]
+    resolved = bool(value.get("versions"))  # then its variant is applied already
+    asked = [new for key, new in pairs if key == "variant"]
+    variant = asked[-1] if asked else None if resolved else value.get("variant")
+    variants = value.pop("variants", None) or {}
+    if variant is not None:
+        for key, new in _changes(variants, variant, where=str(path)).items():
+            _set(value, key, new, where=f"{path}: variants.{variant}")
+    for key, new in pairs:
+        _set(value, key, new, where="--set")
+    config = parse(value, Config, where=str(path))
+    if isinstance(config.server.quorum, float) and config.server.quorum > 1:
+        raise ConfigError(
+            f"{path}: server.quorum: a share must lie in (0, 1], got {config.server.quorum}; a count has no point"
+        )
+    return config
+
+
+def variant_names(path: Path) -> tuple[str, ...]:
+    """Return the variants that the file offers."""
+    value = load_yaml(path)
+    variants = value.get("variants") if isinstance(value, dict) else None
+    return tuple(variants or ())
+
+
+def dump_config(config: Config, versions: Mapping[str, str]) -> str:
+    """Return the resolved configuration as YAML; reading it back gives an equal value."""
+    value = config.model_dump(mode="json") | {"versions": dict(versions)}
+    return yaml.safe_dump(value, sort_keys=False)
+
+
+def _changes(variants: object, variant: object, *, where: str) -> dict[str, Any]:
+    """Return the dotted keys and values of one variant."""
+    if not isinstance(variants, dict):
+        raise ConfigError(f"{where}: variants: must be a mapping of names to dotted keys and values, got {variants!r}")
+    if not isinstance(variant, str) or variant not in variants:
+        raise ConfigError(f"{where}: variant: {unknown('variant', variant, variants)}")
+    changes = variants[variant]
+    if not isinstance(changes, dict) or not all(isinstance(key, str) for key in changes):
+        raise ConfigError(f"{where}: variants.{variant}: must be a mapping of dotted keys to values, got {changes!r}")
+    return changes
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {text}: must be key=value, e.g. --set server.versions=10")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from None
+
+
+def _set(value: dict[str, Any], dotted: str, new: Any, *, where: str) -> None:
+    """Set one dotted key; sections on the way are made if they are missing."""
+    *sections, last = dotted.split(".")
+    for section in sections:
+        value = value.setdefault(section, {})
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: {dotted}: {section} is a value, not a section")
+    value[last] = new

@@ -1,0 +1,137 @@
+"""From a configuration to what a run is made of: data, boards, clients, model, method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cosp.client.store import Rows
+from cosp.client.training import Samples
+from cosp.config import Config
+from cosp.data import Dataset, PartitionScheme, Sizes, hold_back, load_dataset, partition
+from cosp.errors import ConfigError
+from cosp.fleet.fleet import Board, load_fleet
+from cosp.methods import Method, Setting
+from cosp.models.vit import VisionTransformer, ViTShape, initialise, quarter_exits
+from cosp.seeds import stream_seed, torch_stream
+from cosp.server.clients import Introduction
+from cosp.server.loop import LoopRules
+from cosp.submodel.slicing import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """All that a run needs and that never changes while it runs. ``rows[n]``: client n's rows of the train split."""
+
+    config: Config
+    dataset: Dataset
+    boards: tuple[Board, ...]
+    rows: tuple[Rows, ...]
+    shape: ViTShape
+
+    @property
+    def splits(self) -> dict[str, Samples]:
+        named = {"train": self.dataset.train, "validation": self.dataset.validation, "test": self.dataset.test}
+        return {name: Samples(split.x, split.y) for name, split in named.items()}
+
+    @property
+    def introductions(self) -> tuple[Introduction, ...]:
+        return tuple(self.introduction(client) for client in range(len(self.boards)))
+
+    def introduction(self, client: int) -> Introduction:
+        """Return what ``client`` says of itself."""
+        board, (train, test) = self.boards[client], self.rows[client]
+        counts = np.bincount(self.dataset.train.y[train], minlength=self.shape.classes)
+        return Introduction(
+            client=client,
+            board=board.profile.name,
+            link=board.link.name,
+            keep=board.keep,
+            memory_bytes=int(board.profile.memory_bytes),
+            samples=len(train),
+            test_samples=len(test),
+            class_counts=tuple(int(count) for count in counts),
+            idle_w=board.profile.idle_w,
+        )
+
+    def method(self, clients: tuple[Introduction, ...]) -> Method:
+        config = self.config
+        setting = Setting(model=self.shape, training=config.training, seed=config.seed, clients=clients)
+        return config.method.build(setting)
+
+    def initial_model(self) -> State:
+        model = VisionTransformer(self.shape)
+        initialise(model, torch_stream(self.config.seed, "initial model"))
+        return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    @property
+    def rules(self) -> LoopRules:
+        server = self.config.server
+        return LoopRules(
+            versions=server.versions,
+            quorum=server.quorum,
+            deadline_s=server.deadline_s,
+            concurrency=server.concurrency,
+            task_timeout_s=server.task_timeout_s,
+            evaluate_every=server.evaluate_every,
+        )
+
+
+def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experiment:
+    """Read the data and the fleet of ``config`` and share the data out; ConfigError or DataError if they do not fit."""
+    boards = load_fleet(config.fleet)
+    sizes = Sizes(train=config.data.train, validation=config.data.validation, test=config.data.test)
+    dataset = load_dataset(
+        config.data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=config.data.image_size
+    )
+    return Experiment(
+        config=config,
+        dataset=dataset,
+        boards=boards,
+        rows=share_out(config, dataset, boards),
+        shape=model_shape(config, dataset),
+    )
+
+
+def share_out(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> tuple[Rows, ...]:
+    """Return each client's rows of the train split: to train on, held back."""
+    labels, seed = dataset.train.y, config.seed
+    scheme = PartitionScheme(**config.data.partition.model_dump())
+    parts = partition(labels, scheme=scheme, shares=[board.shares for board in boards], seed=seed)
+    share = config.data.local_test
+    return tuple(
+        hold_back(part, labels, share, stream_seed(seed, "local test", client), owner=f"client {client}")
+        for client, part in enumerate(parts)
+    )
+
+
+def model_shape(config: Config, dataset: Dataset) -> ViTShape:
+    """Return the model's integers for the images of ``dataset``; ConfigError if they do not go together."""
+    channels, height, width = dataset.image_shape
+    model = config.model
+    if height != width:
+        raise ConfigError(
+            f"data.name: {dataset.name} has images of {height} x {width}; they must be square (data.image_size)"
+        )
+    try:
+        return ViTShape(
+            image=height,
+            patch=model.patch,
+            channels=channels,
+            classes=len(dataset.classes),
+            dim=model.dim,
+            blocks=model.blocks,
+            heads=model.heads,
+            hidden=model.hidden,
+            exits=model.exits or quarter_exits(model.blocks),
+        )
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def single_thread() -> None:
+    """Give torch one thread in this process: processes, not threads, use the cores, and the bits stay the same."""
+    torch.set_num_threads(1)

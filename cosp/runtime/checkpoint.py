@@ -1,0 +1,124 @@
+"""Everything a run needs to go on as if it had never stopped: the model's versions in use, momentum, clients' records,
+totals, and what is in flight. A resumed run writes the same rows as one that was not interrupted.
+
+A checkpoint is two files, ``state-V.safetensors`` and ``state-V.json``; the second is put in place last, so a
+process killed while writing leaves the previous checkpoint whole.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cosp.client.task import Task
+from cosp.errors import UserError
+from cosp.server.coordinator import Coordinator
+from cosp.server.ledger import Ledger
+from cosp.server.loop import Dispatch, Loop
+
+COUNTERS = ("tasks", "dispatches", "last_version", "scored_at")
+"""What a checkpoint keeps of a client's record beside its scores."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read: ``tensors`` by key, ``facts`` as JSON."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    @property
+    def now_s(self) -> float:
+        return float(self.facts["now_s"])
+
+    @property
+    def rows_bytes(self) -> int:
+        return int(self.facts["rows_bytes"])
+
+    @property
+    def in_flight(self) -> list[Dispatch]:
+        return [Dispatch(Task.from_json(d["task"]), d["node"], d["sent_s"]) for d in self.facts["in_flight"]]
+
+
+def save(folder: Path, loop: Loop, *, rows_bytes: int) -> None:
+    """Write a checkpoint of ``loop``, which has just closed a round, and remove older ones."""
+    folder.mkdir(exist_ok=True)
+    coordinator = loop.coordinator
+    stem = f"state-{coordinator.version:06d}"
+    facts = {
+        "version": coordinator.version,
+        "now_s": loop.now_s(),
+        "rows_bytes": rows_bytes,
+        "ledger": loop.ledger.as_json(),
+        "records": {
+            str(client): {name: getattr(record, name) for name in COUNTERS}
+            for client, record in coordinator.records.items()
+        },
+        "in_flight": [{"task": d.task.to_json(), "node": d.node, "sent_s": d.sent_s} for d in loop.in_flight.values()],
+    }
+    save_file(_tensors(coordinator), folder / f"{stem}.safetensors")
+    fresh = folder / f"{stem}.json.new"
+    fresh.write_text(json.dumps(facts), encoding="utf-8")
+    fresh.replace(folder / f"{stem}.json")
+    for path in folder.iterdir():
+        if not path.name.startswith(stem):
+            path.unlink()
+
+
+def load(folder: Path) -> Checkpoint | None:
+    """Return the newest whole checkpoint, None if there is none; UserError if it cannot be read."""
+    found = sorted(folder.glob("state-*.json"))
+    if not found:
+        return None
+    try:
+        facts = json.loads(found[-1].read_text(encoding="utf-8"))
+        return Checkpoint(load_file(found[-1].with_suffix(".safetensors")), facts)
+    except Exception as error:
+        raise UserError(f"{found[-1]}: the checkpoint cannot be read ({error}); start the run anew") from error
+
+
+def restore(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
+    """Put ``coordinator`` where the checkpoint left it and return the ledger."""
+    facts, tensors = checkpoint.facts, checkpoint.tensors
+    snapshots: dict[int, dict[str, Tensor]] = {}
+    velocity: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        part, _, rest = key.partition("/")
+        if part == "velocity":
+            velocity[rest] = tensor
+        elif part == "version":
+            number, _, name = rest.partition("/")
+            snapshots.setdefault(int(number), {})[name] = tensor
+    coordinator.restore(int(facts["version"]), snapshots, velocity)
+    for client, record in coordinator.records.items():
+        known = facts["records"][str(client)]
+        for name in COUNTERS:
+            setattr(record, name, known[name])
+        record.scores = _scores(tensors, client)
+    return Ledger(**facts["ledger"])
+
+
+def _tensors(coordinator: Coordinator) -> dict[str, Tensor]:
+    tensors = {f"velocity/{name}": tensor for name, tensor in coordinator.velocity.items()}
+    for version, model in coordinator.snapshots.items():
+        tensors |= {f"version/{version}/{name}": tensor for name, tensor in model.items()}
+    for client, record in coordinator.records.items():
+        for b, block in enumerate(record.scores or ()):
+            tensors |= {f"scores/{client}/{b}/{group}": torch.from_numpy(values) for group, values in block.items()}
+    return {key: tensor.clone().contiguous() for key, tensor in tensors.items()}  # safetensors refuses shared memory
+
+
+def _scores(tensors: dict[str, Tensor], client: int) -> tuple[dict[str, np.ndarray], ...] | None:
+    blocks: dict[int, dict[str, np.ndarray]] = {}
+    for key, tensor in tensors.items():
+        part, *rest = key.split("/")
+        if part == "scores" and int(rest[0]) == client:
+            blocks.setdefault(int(rest[1]), {})[rest[2]] = tensor.numpy()
+    return tuple(blocks[b] for b in sorted(blocks)) or None

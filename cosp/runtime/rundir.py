@@ -1,0 +1,64 @@
+"""A run directory: the resolved config, one row a line, the metrics, the last checkpoint, the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cosp
+from cosp.config import Config, dump_config
+from cosp.errors import UserError
+
+Row = dict[str, Any]
+
+LIBRARIES = ("torch", "flwr", "numpy")
+
+
+class RunDirectory:
+    """Writes what a run produces; rows are flushed as they come, so a killed run loses none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoint"
+        self._rows_path = folder / "rows.jsonl"
+
+    @staticmethod
+    def create(folder: Path, config: Config) -> RunDirectory:
+        """Make a new run directory; UserError if it cannot be written or already holds a run."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if (folder / "rows.jsonl").exists():
+                raise UserError(
+                    f"{folder}: holds a run already; give another --out, or --resume {folder} to go on with it"
+                )
+            (folder / "config.yaml").write_text(dump_config(config, versions()), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
+        return RunDirectory(folder)
+
+    def rows_bytes(self) -> int:
+        """Return how long the rows are by now: what a checkpoint remembers."""
+        return self._rows_path.stat().st_size if self._rows_path.exists() else 0
+
+    def cut_rows(self, length_bytes: int) -> None:
+        """Forget the rows after a checkpoint, or all of them without one: the resumed run writes them again."""
+        if self._rows_path.exists():
+            os.truncate(self._rows_path, length_bytes)
+
+    def write_row(self, row: Row) -> None:
+        with self._rows_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, sort_keys=True) + "\n")
+
+    def write_metrics(self, metrics: Row) -> None:
+        text = json.dumps(metrics, indent=2, sort_keys=True)
+        (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"cosp": cosp.__version__, "python": platform.python_version(), **libraries}

@@ -1,0 +1,101 @@
+"""The server's side of a run over any Flower Grid: greet clients, run the loop, write rows, checkpoints and metrics.
+
+The simulator and Flower's ServerApp differ in the grid that they bring and in where they evaluate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from cosp.experiment import Experiment
+from cosp.runtime import checkpoint as checkpoints
+from cosp.runtime.checkpoint import Checkpoint
+from cosp.runtime.evaluation import Start, counter
+from cosp.runtime.rundir import RunDirectory
+from cosp.server.coordinator import Coordinator
+from cosp.server.loop import Loop, greet
+from cosp.server.summary import metrics, opening_rows
+
+Row = dict[str, Any]
+
+
+def serve(
+    grid: Grid,
+    experiment: Experiment,
+    directory: RunDirectory,
+    *,
+    evaluate_with: Start | None,
+    on_row: Callable[[Row], None] = lambda row: None,
+    saved: Checkpoint | None = None,
+    wall_started: float | None = None,
+) -> Row:
+    """Run to the end and return the metrics, which are also written.
+
+    ``evaluate_with`` None evaluates nothing. ``saved`` is where to go on from, on a grid that can send as of the past
+    (``push_as_of``). Wall time counts from ``wall_started``, a ``time.monotonic()``, or from now.
+    """
+    started = time.monotonic() if wall_started is None else wall_started
+    loop = _loop(grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, saved=saved)
+    loop.run()
+    result = metrics(loop, wall_time_s=time.monotonic() - started)
+    directory.write_metrics(result)
+    return result
+
+
+def _loop(
+    grid: Grid,
+    experiment: Experiment,
+    directory: RunDirectory,
+    *,
+    evaluate_with: Start | None,
+    on_row: Callable[[Row], None],
+    saved: Checkpoint | None,
+) -> Loop:
+    """Return the server loop, ready to start or to go on from ``saved``."""
+    config, shape = experiment.config, experiment.shape
+    found = greet(grid, len(experiment.boards))
+    clients = tuple(sorted(found.values(), key=lambda introduction: introduction.client))
+    method = experiment.method(clients)
+    coordinator = Coordinator(
+        shape=shape,
+        method=method,
+        training=config.training,
+        model=experiment.initial_model(),
+        clients=clients,
+        seed=config.seed,
+        max_staleness=config.server.max_staleness,
+    )
+
+    def record(row: Row) -> None:
+        directory.write_row(row)
+        on_row(row)
+
+    def after_round(loop: Loop) -> None:
+        if coordinator.version % config.server.checkpoint_every == 0:
+            checkpoints.save(directory.checkpoints, loop, rows_bytes=directory.rows_bytes())
+
+    count = None
+    if evaluate_with is not None:
+        sizes = {name: len(split.y) for name, split in experiment.splits.items()}
+        count = counter(evaluate_with, shape, method.evaluated, sizes)
+    loop = Loop(
+        grid,
+        coordinator,
+        {node: introduction.client for node, introduction in found.items()},
+        rules=experiment.rules,
+        count=count,
+        on_row=record,
+        on_round=after_round,
+        ledger=checkpoints.restore(saved, coordinator) if saved else None,
+    )
+    directory.cut_rows(saved.rows_bytes if saved else 0)
+    if saved:
+        loop.resend(saved.in_flight, grid.push_as_of)  # type: ignore[attr-defined]
+    else:
+        for row in opening_rows(config, shape, experiment.dataset.classes, method, clients):
+            record(row)
+    return loop

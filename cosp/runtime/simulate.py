@@ -1,0 +1,84 @@
+"""Run an experiment on a simulated fleet: the server loop over a virtual grid and a pool of workers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cosp.client.store import write_store
+from cosp.experiment import Experiment, single_thread
+from cosp.models.vit import vit_layout
+from cosp.runtime import checkpoint as checkpoints
+from cosp.runtime.dry import DryPool
+from cosp.runtime.evaluation import on_pool
+from cosp.runtime.pool import Pool, WorkerPool
+from cosp.runtime.rundir import RunDirectory
+from cosp.runtime.serve import serve
+from cosp.runtime.virtual_grid import VirtualGrid
+from cosp.submodel.layout import parameter_count
+
+Row = dict[str, Any]
+
+
+def default_workers() -> int:
+    """Return one worker a core."""
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def simulate(
+    experiment: Experiment,
+    directory: RunDirectory,
+    *,
+    workers: int,
+    on_row: Callable[[Row], None] = lambda row: None,
+    resume: bool = False,
+    dry: bool = False,
+) -> Row:
+    """Run to the end and return the metrics, which are also written; rows depend on config and seed alone.
+
+    ``dry`` runs the timeline only: nothing is trained or evaluated.
+    """
+    started = time.monotonic()
+    single_thread()
+    saved = checkpoints.load(directory.checkpoints) if resume else None
+    with _pool(experiment, workers, dry=dry) as pool:
+        grid = VirtualGrid(
+            experiment.boards,
+            experiment.introductions,
+            pool,
+            sigma=experiment.config.jitter,
+            start_s=saved.now_s if saved else 0.0,
+        )
+        return serve(
+            grid,
+            experiment,
+            directory,
+            evaluate_with=None if dry else on_pool(pool),
+            on_row=on_row,
+            saved=saved,
+            wall_started=started,
+        )
+
+
+@contextmanager
+def _pool(experiment: Experiment, workers: int, *, dry: bool) -> Iterator[Pool]:
+    """Start workers that map the experiment's data, laid out in a temporary folder."""
+    if dry:
+        yield DryPool(experiment.introductions)
+        return
+    with tempfile.TemporaryDirectory(prefix="cosp-") as store:
+        write_store(Path(store), experiment.splits, experiment.rows)
+        with WorkerPool(workers, slot_floats=_slot_floats(experiment), store=Path(store)) as pool:
+            yield pool
+
+
+def _slot_floats(experiment: Experiment) -> int:
+    """Return the longest vector that goes to a worker or comes back: a whole model, or the confusion counts."""
+    shape = experiment.shape
+    whole = parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks)
+    return max(whole, (len(shape.exits) + 1) * shape.classes**2)

@@ -1,0 +1,64 @@
+"""A run small enough for a test: 200 digits, four unequal boards, a two-block model, three versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cosp.config import load_config
+from cosp.experiment import Experiment, load_experiment
+from cosp.runtime.rundir import RunDirectory
+from cosp.runtime.simulate import simulate
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"name": "digits", "train": 200, "validation": 50, "test": 100, "partition": {"kind": "iid"}},
+    "fleet": {
+        "boards": [
+            {"count": 2, "device": "jetson-nano", "link": "wifi-poor", "keep": 0.5},
+            {"count": 1, "device": "jetson-orin-nano-8", "link": "wifi", "keep": 0.7},
+            {"count": 1, "device": "jetson-agx-orin-64", "link": "ethernet", "keep": 1.0},
+        ]
+    },
+    "model": {"patch": 4, "dim": 16, "blocks": 2, "heads": 2, "hidden": 16, "exits": [1, 2]},
+    "method": {"name": "co-s2p"},
+    "training": {"epochs": 1, "batch_size": 16},
+    "server": {"versions": 6, "quorum": 0.5, "checkpoint_every": 2},
+}
+
+Start = Callable[..., tuple[Experiment, RunDirectory]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Return a function that makes a tiny experiment, with ``key=value`` overrides, and its run directory."""
+
+    def make(*overrides: str, out: str = "run") -> tuple[Experiment, RunDirectory]:
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+        config = load_config(path, overrides)
+        return load_experiment(config), RunDirectory.create(tmp_path / out, config)
+
+    return make
+
+
+@pytest.fixture
+def run(start: Start) -> Callable[..., list[dict[str, Any]]]:
+    """Return a function that runs a tiny experiment and returns its rows without wall time."""
+
+    def go(*overrides: str, out: str = "run", workers: int = 1, dry: bool = False) -> list[dict[str, Any]]:
+        experiment, directory = start(*overrides, out=out)
+        simulate(experiment, directory, workers=workers, dry=dry)
+        return rows_of(directory.folder)
+
+    return go
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if not key.startswith("wall_")} for line in lines]

@@ -1,0 +1,202 @@
+"""The ServerApp and the ClientApp, in process, on messages that have been through Flower's own serialisation."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from cosp.client.app import app as client_app
+from cosp.config import load_config
+from cosp.errors import ConfigError, CospError
+from cosp.experiment import load_experiment
+from cosp.runtime import checkpoint
+from cosp.runtime.rundir import RunDirectory
+from cosp.runtime.simulate import simulate
+from cosp.server.app import app as server_app
+from cosp.server.loop import greet
+
+pytestmark = pytest.mark.integration
+
+CONFIG = {
+    "name": "tiny",
+    "data": {"name": "digits", "train": 200, "validation": 50, "test": 100, "partition": {"kind": "iid"}},
+    "fleet": {"boards": [{"count": 4, "device": "jetson-orin-nano-8", "link": "ethernet", "keep": 0.5}]},
+    "jitter": 0.0,
+    "model": {"patch": 4, "dim": 16, "blocks": 2, "heads": 2, "hidden": 16, "exits": [1, 2]},
+    "method": {"name": "co-s2p"},
+    "training": {"epochs": 1, "batch_size": 16},
+    "server": {"versions": 3, "quorum": 1.0, "checkpoint_every": 3},
+}
+
+
+class PostalGrid(Grid):
+    """Carries messages to the ClientApp and back as bytes; a reply is there as soon as a message is sent."""
+
+    def __init__(self, nodes: int, run_config: dict[str, Any]) -> None:
+        self.contexts = {
+            100 + i: Context(
+                run_id=1,
+                node_id=100 + i,
+                node_config={"partition-id": i, "num-partitions": nodes},
+                state=RecordDict(),
+                run_config=run_config,
+            )
+            for i in range(nodes)
+        }
+        self.kinds: list[str] = []
+        self._replies: dict[str, Message] = {}
+        self._numbers = itertools.count()
+        self._run = Run.create_empty(1)
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return [self._push(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
+
+    def _push(self, message: Message) -> str:
+        message_id = f"m{next(self._numbers)}"
+        message.metadata.__dict__["_message_id"] = message_id
+        arrived = posted(message)
+        self.kinds.append(arrived.metadata.message_type)
+        try:
+            reply = client_app(arrived, self.contexts[arrived.metadata.dst_node_id])
+        except Exception as error:
+            reply = Message(Error(code=2, reason=f"{type(error)}:<'{error}'>"), reply_to=arrived)
+        self._replies[message_id] = posted(reply)
+        return message_id
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        return self.pull_messages(self.push_messages(messages))
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+
+def posted(message: Message) -> Message:
+    """Return ``message`` as the other side gets it: taken apart into bytes and put together again."""
+    objects = {key: value.deflate() for key, value in get_all_nested_objects(message).items()}
+    back = inflate_object_from_contents(message.object_id, objects)
+    assert isinstance(back, Message)
+    back.metadata.__dict__["_message_id"] = message.metadata.message_id
+    return back
+
+
+def run_config_of(folder: Path) -> dict[str, Any]:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
+    return {"config": str(path), "out": str(folder / "flower"), "data-dir": "", "set": ""}
+
+
+def serve(grid: Grid, run_config: dict[str, Any]) -> None:
+    server_app(grid, Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=run_config))
+
+
+def rows_of(folder: Path, kind: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[PostalGrid, Path]:
+    """The grid and the run directory of one run."""
+    folder = tmp_path_factory.mktemp("apps")
+    run_config = run_config_of(folder)
+    grid = PostalGrid(4, run_config)
+    serve(grid, run_config)
+    return grid, folder / "flower"
+
+
+def test_synchronous_rounds_of_equal_boards_give_the_simulators_model_bit_for_bit(run, tmp_path):
+    """Equal boards with equally many samples arrive in the same order on either clock, so sums round alike."""
+    _, folder = run
+    config = load_config(folder.parent / "tiny.yaml")
+    directory = RunDirectory.create(tmp_path / "virtual", config)
+    simulate(load_experiment(config), directory, workers=1)
+    ours, theirs = checkpoint.load(folder / "checkpoint"), checkpoint.load(directory.checkpoints)
+    assert ours is not None
+    assert theirs is not None
+    names = [name for name in ours.tensors if name.startswith("version/3/")]
+    assert len(names) > 10
+    assert names == [name for name in theirs.tensors if name.startswith("version/3/")]
+    for name in names:
+        assert torch.equal(ours.tensors[name], theirs.tensors[name]), name
+
+
+def test_every_message_type_was_used(run):
+    grid, _ = run
+    assert grid.kinds == ["query"] * 4 + ["query.score"] * 4 + ["train"] * 12
+
+
+def test_the_spans_of_a_task_fill_the_time_it_was_out(run):
+    _, folder = run
+    for row in rows_of(folder, "arrival"):
+        assert row["accepted"], row
+        spans = row["download_s"] + row["compute_s"] + row["upload_s"]
+        assert row["sent_s"] + spans == pytest.approx(row["arrived_s"])
+        assert 0 < row["compute_s"] <= spans
+
+
+def test_wall_time_stands_for_virtual_time_and_no_energy_is_made_up(run):
+    _, folder = run
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    times = [row["virtual_s"] for row in rows_of(folder, "round")]
+    assert times == sorted(times)
+    assert 0 < metrics["virtual_time_s"] <= metrics["wall_time_s"]
+    assert metrics["energy_j"] == 0
+    assert metrics["rounds"] == 3
+
+
+def test_a_second_run_does_not_write_over_the_first(run):
+    _, folder = run
+    with pytest.raises(CospError, match="holds a run already"):
+        serve(PostalGrid(4, {}), run_config_of(folder.parent))
+
+
+def test_too_few_nodes_are_an_error_that_says_how_many(tmp_path):
+    run_config = run_config_of(tmp_path)
+    with pytest.raises(CospError, match="3 nodes take part, the fleet has 4 boards; set num-supernodes=4"):
+        greet(PostalGrid(3, run_config), 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"config": ""}, "config is missing"),
+        ({"config": "tiny.yaml"}, "config: must be an absolute path"),
+        ({"config": "/nowhere/tiny.yaml"}, "cannot be read"),
+        ({"out": ""}, "out is missing"),
+        ({"set": "server.versions"}, "must be key=value"),
+        ({"set": "name='tiny"}, "cannot be split"),
+    ],
+)
+def test_a_run_config_that_does_not_fit_is_one_line(tmp_path, change, rule):
+    run_config = run_config_of(tmp_path) | change
+    with pytest.raises(ConfigError, match=rule):
+        serve(PostalGrid(4, run_config), run_config)

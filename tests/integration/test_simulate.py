@@ -1,0 +1,206 @@
+"""Runs of a whole tiny fleet: what must hold whatever the method does."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import TINY, rows_of
+from flwr.app import Message
+
+from cosp.client.store import open_store, write_store
+from cosp.client.task import Task
+from cosp.client.trainer import Trainer
+from cosp.experiment import Experiment
+from cosp.models.vit import vit_layout
+from cosp.runtime import checkpoint
+from cosp.runtime.rundir import RunDirectory
+from cosp.runtime.simulate import simulate
+from cosp.runtime.virtual_grid import VirtualGrid
+from cosp.submodel.flat import flatten, spans_of
+from cosp.wire import TensorArray
+
+pytestmark = pytest.mark.integration
+
+Rows = list[dict[str, Any]]
+Run = Callable[..., Rows]
+
+
+def of_kind(rows: Rows, kind: str) -> Rows:
+    return [row for row in rows if row["kind"] == kind]
+
+
+def test_rows_do_not_depend_on_the_number_of_workers(run: Run):
+    one = run(out="one", workers=1)
+    assert one == run(out="two", workers=2) == run(out="three", workers=3)
+
+
+def test_another_seed_gives_other_rows(run: Run):
+    assert run(out="a") != run("seed=1", out="b")
+
+
+def test_a_round_closes_at_its_quorum_and_late_updates_arrive_stale(run: Run):
+    rows = run()
+    rounds = of_kind(rows, "round")
+    assert [row["version"] for row in rounds] == [0, 1, 2, 3, 4, 5, 6]
+    assert {row["closed_by"] for row in rounds[1:]} == {"quorum"}
+    assert all(row["arrivals"] >= 2 for row in rounds[1:])
+    assert any(row["staleness"] > 0 for row in of_kind(rows, "arrival"))
+
+
+def test_spans_of_a_task_add_up_to_its_arrival(run: Run):
+    for row in of_kind(run(), "arrival"):
+        spans = row["download_s"] + row["compute_s"] + row["upload_s"]
+        assert row["sent_s"] + spans == pytest.approx(row["arrived_s"])
+
+
+def test_a_dry_run_has_the_timeline_of_the_real_one(run: Run):
+    """Rolling units need no scores, so that both hold the same submodels."""
+    keys = (
+        "client",
+        "task",
+        "version",
+        "base_version",
+        "arrived_s",
+        "bytes_down",
+        "bytes_up",
+        "energy_j",
+        "parameters",
+    )
+
+    def timeline(rows: Rows) -> list[list[Any]]:
+        return [[row[key] for key in keys] for row in of_kind(rows, "arrival")]
+
+    real, dry = run("method.units=rolling", out="real"), run("method.units=rolling", out="dry", dry=True)
+    assert timeline(real) == timeline(dry)
+    assert of_kind(dry, "round")[-1]["evaluation"] is None
+
+
+def test_synchronous_rounds_wait_for_everybody(run: Run):
+    rows = run("server.quorum=1.0")
+    assert all(row["arrivals"] == 4 for row in of_kind(rows, "round")[1:])
+    assert {row["staleness"] for row in of_kind(rows, "arrival")} == {0}
+
+
+def test_a_deadline_closes_a_round_with_what_is_there(run: Run):
+    rows = run("server.quorum=1.0", "server.deadline_s=0.05", "method={name: fedavg}")
+    assert "deadline" in {row["closed_by"] for row in of_kind(rows, "round")}
+    assert of_kind(rows, "round")[-1]["version"] == 6
+
+
+def test_stale_updates_beyond_the_bound_are_refused_and_counted(start: Callable[..., Any]):
+    experiment, directory = start("server.max_staleness=0", "server.quorum=1")
+    metrics = simulate(experiment, directory, workers=1)
+    refused = [row for row in rows_of(directory.folder) if row["kind"] == "arrival" and row["reason"] == "stale"]
+    assert metrics["refused"] == {"stale": len(refused)}
+    assert refused
+    assert metrics["rounds"] == 6
+
+
+def test_boards_that_drop_out_are_counted_and_the_run_goes_on(start: Callable[..., Any]):
+    boards = [{**board, "dropout": 0.3} for board in TINY["fleet"]["boards"]]
+    experiment, directory = start("fleet=" + yaml.safe_dump({"boards": boards}, default_flow_style=True))
+    metrics = simulate(experiment, directory, workers=1)
+    assert metrics["refused"]["error-5"] > 0
+    assert metrics["rounds"] == 6
+
+
+def test_a_poisoned_update_is_named_and_never_reaches_the_model(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    honest = VirtualGrid.pull_messages
+
+    def poison(grid: VirtualGrid, ids: Iterable[str]) -> Iterable[Message]:
+        replies = list(honest(grid, ids))
+        for reply in replies:
+            arrays = reply.content.array_records.get("arrays", {})
+            if reply.metadata.src_node_id == 1003 and "class_token" in arrays:
+                arrays["class_token"] = TensorArray(torch.full((1, 1, 16), float("nan")))
+        return replies
+
+    monkeypatch.setattr(VirtualGrid, "pull_messages", poison)
+    experiment, directory = start()
+    metrics = simulate(experiment, directory, workers=1)
+    refused = [row for row in rows_of(directory.folder) if row["kind"] == "arrival" and not row["accepted"]]
+    assert {row["client"] for row in refused} == {3}
+    assert metrics["refused"] == {"non-finite": len(refused)}
+    assert metrics["rounds"] == 6
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in final_model(directory).values())
+
+
+def test_equal_boards_at_zero_delay_are_fedavg(start: Callable[..., Any], tmp_path: Path):
+    """Three synchronous versions against sample-weighted means of whole models, computed here."""
+    experiment, directory = start("fleet=equal4", "jitter=0.0", "server={versions: 3, quorum: 1.0, checkpoint_every: 3}",
+                                  "method={name: fedavg}", "data.partition={kind: dirichlet, alpha: 1.0}",
+                                  "training={optimizer: sgd, learning_rate: 0.05, epochs: 1, batch_size: 16}")  # fmt: skip
+    simulate(experiment, directory, workers=1)
+    expected = fedavg_by_hand(experiment, versions=3, store=tmp_path)
+    for name, tensor in final_model(directory).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-6)
+
+
+def fedavg_by_hand(experiment: Experiment, *, versions: int, store: Path) -> dict[str, torch.Tensor]:
+    write_store(store, experiment.splits, experiment.rows)
+    trainer = Trainer(*open_store(store))
+    shape, config = experiment.shape, experiment.config
+    spans = spans_of(vit_layout(shape), shape.full_plan().counts)
+    model = flatten(experiment.initial_model(), spans).double()
+    for version in range(versions):
+        trained, weights = [], []
+        for client in range(4):
+            task = Task("train", client, version, version, config.seed, shape, shape.full_plan(),
+                        training=config.training, transfer=config.method.transfer)  # fmt: skip
+            facts, delta = trainer.run(task, model.float())
+            trained.append(model + delta.double())
+            weights.append(facts["samples"])
+        model = sum(w * t for w, t in zip(weights, trained, strict=True)) / sum(weights)
+    return {name: model[span.start : span.stop].view(span.shape).float() for name, span in spans.items()}
+
+
+def final_model(directory: RunDirectory) -> dict[str, torch.Tensor]:
+    saved = checkpoint.load(directory.checkpoints)
+    assert saved is not None
+    prefix = f"version/{saved.facts['version']}/"
+    return {key[len(prefix) :]: tensor for key, tensor in saved.tensors.items() if key.startswith(prefix)}
+
+
+def test_a_killed_run_resumes_to_the_same_rows(start: Callable[..., Any], tmp_path: Path):
+    """A process of its own is killed (SIGKILL) after its first checkpoint; --resume finishes it."""
+    experiment, whole = start("server.versions=12", out="whole")
+    simulate(experiment, whole, workers=1)
+    killed = tmp_path / "killed"
+    cosp = [sys.executable, "-m", "cosp.cli", "run"]
+    first = [*cosp, str(tmp_path / "tiny.yaml"), "--set", "server.versions=12", "--out", str(killed), "--workers", "1"]
+    process = subprocess.Popen(first, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for(lambda: list(killed.glob("checkpoint/*.json")), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "metrics.json").exists()
+    subprocess.run([*cosp, "--resume", str(killed), "--workers", "1"], check=True, capture_output=True)
+    assert rows_of(killed) == rows_of(whole.folder)
+
+
+def wait_for(ready: Callable[[], Any], process: subprocess.Popen[bytes], limit_s: float = 120) -> None:
+    end = time.monotonic() + limit_s
+    while not ready():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < end, "no checkpoint in time"
+        time.sleep(0.005)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(start: Callable[..., Any]):
+    experiment, directory = start("server.versions=2", out="whole")
+    simulate(experiment, directory, workers=1)
+    whole = rows_of(directory.folder)
+    again, begun = start("server.versions=2", out="begun")
+    begun.write_row({"kind": "run", "half": True})
+    simulate(again, begun, workers=1, resume=True)
+    assert rows_of(begun.folder) == whole

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from small_models import SMALL, same_units
+
+from cosp.client.task import ScoreSettings, Task
+from cosp.client.training import TrainSettings
+from cosp.fleet.fleet import load_fleet
+from cosp.runtime.pricing import drops, price, work_of
+from cosp.submodel.footprint import footprint
+
+NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
+TRAIN = Task("train", 0, 3, 1, 0, SMALL, NARROW, training=TrainSettings(epochs=3, batch_size=16))
+SCORE = replace(TRAIN, kind="score", plan=SMALL.full_plan(2), scoring=ScoreSettings(samples=40, batch_size=8))
+BOARD = load_fleet("weak16")[0]
+
+
+def test_a_training_task_by_hand():
+    work, size = work_of(TRAIN, samples=50, test_samples=5), footprint(SMALL, NARROW.counts)
+    assert (work.steps, work.batch) == (3 * 4, 16)  # 50 samples are four batches
+    assert work.step_flops == 3 * 16 * size.forward_flops
+    assert work.extra_flops == 2 * 5 * size.forward_flops  # judges itself before and after
+    assert work.download_bytes == TRAIN.download_bytes
+    assert work.upload_bytes == 4 * size.parameters
+
+
+def test_a_score_task_by_hand():
+    size = footprint(SMALL, SCORE.plan.counts)
+    work = work_of(SCORE, samples=50, test_samples=5)
+    assert (work.steps, work.batch, work.extra_flops) == (5, 8, 0)
+    assert work.step_flops == 2 * 8 * size.forward_flops
+    assert work_of(SCORE, samples=10, test_samples=5).steps == 2
+    gates = replace(SCORE, scoring=ScoreSettings(how="gates", samples=40, batch_size=8, gate_epochs=5))
+    assert work_of(gates, samples=50, test_samples=5).steps == 25
+
+
+def test_a_score_task_needs_settings():
+    with pytest.raises(ValueError, match="scoring settings"):
+        work_of(replace(SCORE, scoring=None), samples=1, test_samples=1)
+
+
+def seconds(task: Task, sigma: float) -> float:
+    return price(task, BOARD, samples=50, test_samples=5, sigma=sigma).compute_s
+
+
+def test_a_price_is_a_function_of_the_task():
+    assert seconds(TRAIN, 0.3) == seconds(TRAIN, 0.3)
+    others = [replace(TRAIN, version=4), replace(TRAIN, client=1), replace(TRAIN, turn=2), replace(TRAIN, seed=1)]
+    assert len({seconds(task, 0.3) for task in (TRAIN, *others)}) == 5
+    assert len({seconds(task, 0.0) for task in (TRAIN, *others)}) == 1
+
+
+def test_a_wider_submodel_takes_no_less_time():
+    assert seconds(replace(TRAIN, plan=SMALL.full_plan(2)), 0.0) >= seconds(TRAIN, 0.0)
+
+
+def test_tasks_are_lost_as_often_as_the_board_drops_them():
+    tasks = [replace(TRAIN, version=version) for version in range(400)]
+    assert all(drops(task, BOARD) is None for task in tasks)
+    lost = [drops(task, replace(BOARD, dropout=0.25)) for task in tasks]
+    shares = [share for share in lost if share is not None]
+    assert len(shares) / 400 == pytest.approx(0.25, abs=0.06)
+    assert all(0 <= share < 1 for share in shares)
+    assert all(drops(task, replace(BOARD, dropout=1.0)) is not None for task in tasks)

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cosp.client.training import TrainSettings
+from cosp.config import Config, dump_config, load_config, variant_names
+from cosp.errors import ConfigError
+from cosp.methods import CoS2P, CoS2PPaper, FedAvg
+from cosp.methods.rules import Hinge
+
+EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.yaml"))
+
+BASE = """
+name: tiny
+model: {patch: 2}
+method: {name: co-s2p}
+training: {epochs: 5}
+server: {quorum: 0.5, versions: 7}
+variants:
+  slow: {server.quorum: 1.0, training.epochs: 9}
+  plain: {method: {name: fedavg}}
+"""
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    file = tmp_path / "run.yaml"
+    file.write_text(BASE)
+    return file
+
+
+def load(path: Path, *overrides: str) -> Config:
+    return load_config(path, overrides)
+
+
+def error_of(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_file_gives_what_it_says_and_defaults(path):
+    config = load(path)
+    assert (config.name, config.training.epochs, config.server.versions, config.model.dim) == ("tiny", 5, 7, 64)
+    assert isinstance(config.method, CoS2P)
+    assert config.variant is None
+
+
+def test_later_wins_file_variant_override(path):
+    assert load(path, "variant=slow").training == TrainSettings(epochs=9)
+    config = load(path, "training.epochs=2", "variant=slow", "server.versions=3", "server.versions=4")
+    assert (config.training.epochs, config.server.quorum, config.server.versions, config.variant) == (2, 1.0, 4, "slow")
+
+
+def test_a_variant_can_replace_a_section(path):
+    assert load(path, "variant=plain").method == FedAvg()
+
+
+def test_the_file_may_name_its_variant(path):
+    path.write_text(BASE + "variant: slow\n")
+    assert load(path).server.quorum == 1.0
+    assert load(path, "variant=plain").server.quorum == 0.5
+
+
+def test_overrides_make_sections_and_take_yaml_values(path):
+    config = load(
+        path, "method.weighting={rule: hinge, grace: 4}", "method.transfer.teacher=none", "model.exits=[2, 4]"
+    )
+    assert config.method.weighting == Hinge(grace=4)
+    assert config.method.transfer.teacher == "none"
+    assert config.model.exits == (2, 4)
+
+
+def test_a_quorum_is_a_share_or_a_count(path):
+    assert isinstance(load(path, "server.quorum=1.0").server.quorum, float)
+    assert isinstance(load(path, "server.quorum=8").server.quorum, int)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "rule"),
+    [
+        ("epochs=3", "", "unknown key 'epochs'"),
+        ("server.versoins=3", "server", "unknown key 'versoins'; known: .*did you mean 'versions'"),
+        ("training.epoch=3", "training.epoch", "is an unknown key"),
+        ("method.coreshare=0.5", "method", "unknown key 'coreshare'; .*did you mean 'core_share'"),
+        ("seed=abc", "seed", "must be a valid integer.*'abc'"),
+        ("training=3", "training", "must be .*got 3"),
+        ("server.versions=0", "server.versions", "must be greater than or equal to 1, got 0"),
+        ("server.quorum=1.5", "server.quorum", r"a share must lie in \(0, 1\], got 1.5"),
+        ("server.quorum=x", "server.quorum", "must be a valid number.*'x'"),
+        ("server.deadline_s=.nan", "server.deadline_s", "must be a finite number"),
+        ("training.optimizer=adam", "training", "optimizer must be one of .*'adam'"),
+        ("training.epochs=0", "training", "epochs must be >= 1, got 0"),
+        ("method.core_share=2", "method.core_share", "must be less than or equal to 1, got 2"),
+        ("method.weighting={rule: hinge, slope: -1}", "method.weighting.slope", "must be greater than or equal to 0"),
+        ("method.scoring.how=luck", "method.scoring", "how must be one of .*'luck'"),
+        ("method.transfer.temperature=0", "method.transfer", "temperature must be > 0"),
+        ("method.name=fedsgd", "method", ".*'fedsgd'"),
+        ("fleet=3", "fleet", "must be a valid string, got 3"),
+        ("model={}", "model.patch", "is missing"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_key_and_rule(path, override, key, rule):
+    where = f"{path}: {key}: " if key else f"{path}: "
+    with pytest.raises(ConfigError, match=f"^{where}{rule}"):
+        load(path, override)
+    error_of(path, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("server.versions", "--set server.versions: must be key=value"),
+        ("=3", "--set =3: must be key=value"),
+        ("fleet=[1", "--set fleet: '[1' is not a YAML value"),
+        ("name.first=x", "--set: name.first: name is a value, not a section"),
+    ],
+)
+def test_an_override_that_says_nothing_is_refused(path, override, message):
+    assert error_of(path, override).startswith(message)
+
+
+@pytest.mark.parametrize("variant", ["slwo", "[slow]", "3"])
+def test_an_unknown_variant_is_refused(path, variant):
+    assert error_of(path, f"variant={variant}").startswith(f"{path}: variant: unknown variant ")
+    assert "known: slow, plain" in error_of(path, f"variant={variant}")
+
+
+@pytest.mark.parametrize(
+    ("variants", "key"), [("[a]", "variants"), ("{a: }", "variants.a"), ("{a: {1: 2}}", "variants.a")]
+)
+def test_variants_are_mappings_of_dotted_keys(path, variants, key):
+    path.write_text(f"name: x\nmodel: {{patch: 2}}\nmethod: {{name: fedavg}}\nvariants: {variants}\nvariant: a\n")
+    assert error_of(path).startswith(f"{path}: {key}: must be a mapping")
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "got NoneType"), ("- 1", "got list"), ("a: [", "not valid YAML")])
+def test_a_file_that_is_no_mapping_is_refused(path, text, message):
+    path.write_text(text)
+    assert message in error_of(path)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    assert error_of(tmp_path / "none.yaml").startswith(f"{tmp_path / 'none.yaml'}: cannot be read")
+
+
+@pytest.mark.parametrize(
+    "overrides", [(), ("variant=slow",), ("variant=plain", "fleet={boards: []}", "model.exits=[1,4]")]
+)
+def test_a_resolved_configuration_reads_back_equal(path, tmp_path, overrides):
+    config = load(path, *overrides)
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(dump_config(config, {"cosp": "1"}))
+    again = load(resolved)
+    assert again.versions == {"cosp": "1"}
+    assert again.model_copy(update={"versions": {}}) == config
+
+
+def test_a_resolved_configuration_has_no_more_variants(path, tmp_path):
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(dump_config(load(path, "variant=slow"), {"cosp": "1"}))
+    assert "variants" not in yaml.safe_load(resolved.read_text())
+    assert "unknown variant 'plain'" in error_of(resolved, "variant=plain")
+
+
+def test_every_method_can_be_named(path):
+    kinds = {"co-s2p": CoS2P, "co-s2p-paper": CoS2PPaper, "fedavg": FedAvg}
+    for name, kind in kinds.items():
+        assert isinstance(load(path, f"method={{name: {name}}}").method, kind)
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_the_shipped_experiments_and_all_their_variants_are_valid(file):
+    for variant in (None, *variant_names(file)):
+        assert load_config(file, [] if variant is None else [f"variant={variant}"]).variant == variant
