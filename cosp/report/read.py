@@ -120,7 +120,8 @@ def _read_metrics(path: Path, header: Header, notices: list[str]) -> Metrics | N
         notices.append("metrics.json is cut. Figures and totals come from rows.jsonl alone.")
         return None
     try:
-        for result in (raw["final"], raw["best"]):
+        for name in ("final", "best"):
+            result = raw[name] = raw[name] or {}  # a dry run evaluates nothing
             result["scores"] = result.pop("global", None)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: final or best is missing or is no object ({error}); {_REMEDY}") from None

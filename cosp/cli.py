@@ -1,0 +1,251 @@
+"""The command line. Progress goes to stderr, tables, JSON and paths to stdout.
+
+Exit codes: 0 success; 2 the user gave something unusable (one line says what); 1 anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cosp.errors import CospError, UserError
+
+if TYPE_CHECKING:
+    from cosp.fleet import DeviceProfile
+
+app = typer.Typer(
+    help="Train one transformer on many weak, unequal boards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+out = Console()
+err = Console(stderr=True)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. experiments/quickstart.yaml")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", envvar="COSP_DATA_DIR", help="Where data sets lie (mnist/, cifar10/, ...)")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key; may be given often")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout")]
+
+
+RUN_EXAMPLES = (
+    "Examples: `cosp run experiments/quickstart.yaml` · `cosp run experiments/fashion_mnist.yaml --data-dir DATA "
+    "--set variant=synchronous --seed 1` · `cosp run --resume runs/quickstart`"
+)
+
+
+@app.command(epilog=RUN_EXAMPLES)
+def run(
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file; not with --resume")] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/NAME")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one a core")] = None,
+    seed: Annotated[int | None, typer.Option(help="Override the seed")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Run the timeline only; nothing is trained")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory")] = None,
+    sets: Sets = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Train a simulated fleet; write rows, metrics and a report."""
+    from cosp.config import load_config
+    from cosp.console import RunProgress, summary_table
+    from cosp.experiment import load_experiment
+    from cosp.report import write_report
+    from cosp.runtime.rundir import RunDirectory
+    from cosp.runtime.simulate import default_workers, simulate
+
+    overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
+    if (config is None) == (resume is None):
+        raise UserError("run: give either CONFIG or --resume DIR, e.g. cosp run experiments/quickstart.yaml")
+    if resume is not None:
+        if overrides or out_dir or dry:
+            raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
+        chosen = load_config(_config_of(resume))
+        directory = RunDirectory(resume)
+    else:
+        assert config is not None
+        chosen = load_config(config, overrides)
+        directory = None
+    with RunProgress(err, chosen.server.versions) as progress:
+        experiment = load_experiment(chosen, data_dir=data_dir)
+        if directory is None:
+            directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
+        count = workers or default_workers()
+        metrics = simulate(
+            experiment, directory, workers=count, on_row=progress.on_row, resume=resume is not None, dry=dry
+        )
+    with err.status("drawing the report"):
+        report_path = write_report([directory.folder], directory.folder / "report.html")
+    if as_json:
+        print(json.dumps(metrics))
+    else:
+        out.print(summary_table(metrics))
+        print(f"report: {report_path}")
+
+
+@app.command(epilog="Example: `cosp plan experiments/fashion_mnist_weak.yaml --data-dir DATA`")
+def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show what each board would hold and what one task would cost it; nothing is trained."""
+    from cosp.config import load_config
+    from cosp.experiment import load_experiment
+    from cosp.planning import COLUMNS, plan_cells, plan_rows
+
+    with err.status("reading data"):
+        rows = plan_rows(load_experiment(load_config(config, sets or []), data_dir=data_dir))
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        _print_table(f"Submodels of {config}", COLUMNS, plan_cells(rows), left=3)
+
+
+@app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8`")
+def devices(
+    name: Annotated[str | None, typer.Argument(help="A board, or the path of your own YAML file")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the boards that cosp knows, or show one with its modes, facts and sources."""
+    if name is None:
+        _list_boards(as_json)
+    else:
+        _show_board(name, as_json)
+
+
+@app.command(epilog="Example: `cosp table experiments/fashion_mnist_weak.yaml --data-dir DATA --seeds 0,1,2`")
+def table(
+    config: ConfigPath,
+    seeds: Annotated[str, typer.Option(help="Comma-separated")] = "0,1,2",
+    only: Annotated[
+        str | None, typer.Option(help="Comma-separated variants; default all, and the base as 'base'")
+    ] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Where runs and table go; default results/NAME")] = None,
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
+    sets: Sets = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run every variant of CONFIG with every seed that has no result yet, then write the table (csv, md) and figure."""
+    from cosp.runtime.simulate import default_workers
+    from cosp.table import fill_table
+
+    try:
+        numbers = [int(text) for text in seeds.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {seeds}: must be comma-separated whole numbers, e.g. 0,1,2") from None
+    written = fill_table(
+        config,
+        seeds=numbers,
+        only=only.split(",") if only else None,
+        folder=out_dir,
+        workers=workers or default_workers(),
+        overrides=sets or [],
+        data_dir=data_dir,
+        console=err,
+    )
+    print(written.read_text(encoding="utf-8"))
+    print(f"table: {written}")
+
+
+@app.command(epilog="Example: `cosp report runs/a runs/b --out compare.html`")
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run directories")],
+    out_file: Annotated[Path | None, typer.Option("--out", help="Default: report.html in the first directory")] = None,
+) -> None:
+    """Write one HTML page for one run, or for several side by side."""
+    from cosp.report import write_report
+
+    with err.status("drawing the report"):
+        path = write_report(runs, out_file or runs[0] / "report.html")
+    print(path)
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """Return ``parent/name``, or the first of ``parent/name-2``, ``-3`` ... that does not exist yet."""
+    candidates = (parent / (name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
+    return next(path for path in candidates if not path.exists())
+
+
+def main() -> None:
+    """Run the command line; errors that a person can mend are one line and exit code 2."""
+    try:
+        app()
+    except CospError as error:
+        err.print(f"cosp: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        err.print("cosp: interrupted; go on with: cosp run --resume DIR")
+        sys.exit(130)
+
+
+def _config_of(folder: Path) -> Path:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no run to go on with (no config.yaml); give the directory of a run")
+    return path
+
+
+def _list_boards(as_json: bool) -> None:
+    from cosp.fleet import load_profile, profile_names
+
+    profiles = [load_profile(name) for name in profile_names()]
+    if as_json:
+        print(json.dumps([asdict(profile) for profile in profiles]))
+        return
+    columns = ("name", "board", "default mode", "sustained GFLOP/s", "memory", "DRAM", "idle", "training")
+    _print_table("Boards", columns, [(p.name, p.title, p.mode, *_figures(p)) for p in profiles], left=3)
+
+
+def _show_board(name: str, as_json: bool) -> None:
+    from cosp.fleet import describe
+
+    board = describe(name)
+    if as_json:
+        print(json.dumps(asdict(board)))
+        return
+    columns = ("mode", "sustained GFLOP/s", "memory", "DRAM", "idle", "training")
+    cells = [(p.mode + (" (default)" if p.mode == board.default_mode else ""), *_figures(p)) for p in board.modes]
+    _print_table(f"{board.title} ({board.name})", columns, cells, left=1)
+    default = next(profile for profile in board.modes if profile.mode == board.default_mode)
+    facts = [(fact.key, f"{fact.value:g}", fact.source) for fact in default.facts]
+    _print_table(f"Facts in mode {default.mode}", ("fact", "value", "source"), facts, left=1)
+    _print_table("Sources", ("tag", "source"), board.sources, left=2)
+    for note in board.notes:
+        out.print(f"- {note}", markup=False)
+
+
+def _figures(profile: DeviceProfile) -> tuple[str, ...]:
+    from cosp.console import bytes_text
+
+    return (
+        f"{profile.flops_per_s / 1e9:,.0f}",
+        bytes_text(profile.memory_bytes),
+        f"{bytes_text(profile.memory_bytes_per_s)}/s",
+        f"{profile.idle_w:g} W",
+        f"{profile.load_w:.1f} W",
+    )
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, left: int) -> None:
+    """Print a table whose first ``left`` columns are text and whose others are figures."""
+    found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        found.add_column(column, justify="left" if i < left else "right", no_wrap=i != len(columns) - 1 or left != 2)
+    for row in rows:
+        found.add_row(*row)
+    out.print(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What a run looks like in a terminal: live progress with an ETA on stderr, a summary table at the end."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+Row = dict[str, Any]
+
+UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
+
+
+def seconds(value_s: float) -> str:
+    """Return a duration in the unit that suits it: ``1.5 h``, ``12.0 s``, ``340.0 ms``."""
+    for size, unit in UNITS:
+        if value_s >= size:
+            return f"{value_s / size:.1f} {unit}"
+    return "0 s"
+
+
+def bytes_text(value: float) -> str:
+    """Return an amount of data with a decimal prefix: ``1.2 MB``."""
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+class RunProgress(AbstractContextManager["RunProgress"]):
+    """A progress bar over model versions that reads the run's rows."""
+
+    def __init__(self, console: Console, versions: int) -> None:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("version"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console, refresh_per_second=4)
+        self._bar = self._progress.add_task("run", total=versions, status="reading data, starting workers")
+        self._accuracy = ""
+        self._staleness: list[int] = []
+
+    def on_row(self, row: Row) -> None:
+        """Show what a row says."""
+        if row["kind"] == "arrival" and row["task"] == "train" and row["accepted"]:
+            self._staleness.append(row["staleness"])
+        elif row["kind"] == "arrival" and not row["accepted"]:
+            self._progress.console.print(
+                f"[yellow]client {row['client']} refused: {row['reason']} {row.get('detail', '')[:160]}"
+            )
+        elif row["kind"] == "round":
+            self._show_round(row)
+
+    def _show_round(self, row: Row) -> None:
+        if row["evaluation"]:
+            self._accuracy = f"accuracy {row['evaluation']['accuracy'][-1]:.3f}"
+        recent = self._staleness[-50:]
+        stale = f"staleness {sum(recent) / len(recent):.1f}" if recent else ""
+        parts = [f"virtual {seconds(row['virtual_s'])}", self._accuracy, stale]
+        self._progress.update(self._bar, completed=row["version"], status="  ".join(filter(None, parts)))
+
+    def __enter__(self) -> RunProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+def summary_table(metrics: Row) -> Table:
+    """Return the table that a run ends with."""
+    table = Table(title="Result", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name, value in summary(metrics):
+        table.add_row(name, value)
+    return table
+
+
+def summary(metrics: Row) -> list[tuple[str, str]]:
+    """Return (name, value) pairs worth reading at the end of a run."""
+    rows: list[tuple[str, str]] = []
+    final, best = metrics["final"], metrics["best"]
+    if final:
+        found = final["global"]
+        exits = "  ".join(f"{accuracy:.3f}" for accuracy in found["accuracy"])
+        rows += [
+            ("test accuracy, deepest exit", f"{found['accuracy'][-1]:.3f} (best {best['global']['accuracy'][-1]:.3f})"),
+            ("test accuracy, every exit", exits),
+            ("test accuracy, mean of exits", f"{found['mean_accuracy']:.3f}"),
+            (f"test accuracy, chosen exit ({found['chosen_exit'] + 1})", f"{found['chosen_accuracy']:.3f}"),
+        ]
+        if final["local"]:
+            local = final["local"]
+            rows.append(
+                ("clients' own accuracy, mean (worst decile)", f"{local['mean']:.3f} ({local['worst_decile']:.3f})")
+            )
+    return [
+        *rows,
+        ("model versions", str(metrics["rounds"])),
+        ("virtual time", seconds(metrics["virtual_time_s"])),
+        ("wall time", seconds(metrics["wall_time_s"])),
+        ("utilisation of the fleet", f"{metrics['utilisation']:.0%}"),
+        ("sent to / from boards", f"{bytes_text(metrics['bytes_down'])} / {bytes_text(metrics['bytes_up'])}"),
+        ("energy of the fleet", f"{metrics['energy_j']:.0f} J"),
+        ("refused updates", _counts(metrics["refused"])),
+    ]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"

@@ -1,0 +1,7 @@
+"""The ClientApp."""
+
+from __future__ import annotations
+
+from cosp.client.app import app
+
+__all__ = ["app"]
