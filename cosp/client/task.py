@@ -84,6 +84,14 @@ class Task:
             return 4 * self.parameters
         return 4 * self.plan.depth * sum(self.shape.sizes.of(group) for group in GROUPS)
 
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Memory that the task needs at its peak, as predicted."""
+        size = footprint(self.shape, self.plan.counts)
+        if self.kind == "train":
+            return size.training_bytes(self.training.batch_size, self.training.optimizer)
+        return size.scoring_bytes(self.scoring.batch_size if self.scoring else 1)
+
     def to_json(self) -> str:
         value = asdict(replace(self, plan=None))  # type: ignore[arg-type]  # asdict would copy every index of the plan
         value["plan"] = base64.b64encode(self.plan.to_bytes(self.shape.sizes)).decode()

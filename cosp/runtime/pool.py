@@ -61,7 +61,8 @@ class _Worker:
     """The parent's end of one worker process."""
 
     def __init__(self, slot_floats: int, store: Path) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")  # one process imports torch, the workers are its forks
+        context.set_forkserver_preload(["cosp.runtime.worker"])
         self.memory = SharedMemory(create=True, size=4 * SLOTS * slot_floats)
         self.slots = [slot_of(self.memory, slot, slot_floats) for slot in range(SLOTS)]
         self.pipe, theirs = context.Pipe()

@@ -11,14 +11,17 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from cosp.errors import CospError
 from cosp.experiment import Experiment
 from cosp.runtime import checkpoint as checkpoints
 from cosp.runtime.checkpoint import Checkpoint
 from cosp.runtime.evaluation import Start, counter
 from cosp.runtime.rundir import RunDirectory
+from cosp.runtime.virtual_grid import VirtualGrid
 from cosp.server.coordinator import Coordinator
-from cosp.server.loop import Loop, greet
-from cosp.server.summary import metrics, opening_rows
+from cosp.server.greeting import greet
+from cosp.server.loop import Loop
+from cosp.server.rows import metrics, opening_rows
 
 Row = dict[str, Any]
 
@@ -94,8 +97,17 @@ def _loop(
     )
     directory.cut_rows(saved.rows_bytes if saved else 0)
     if saved:
-        loop.resend(saved.in_flight, grid.push_as_of)  # type: ignore[attr-defined]
+        _go_on(loop, saved)
     else:
         for row in opening_rows(config, shape, experiment.dataset.classes, method, clients):
             record(row)
     return loop
+
+
+def _go_on(loop: Loop, saved: Checkpoint) -> None:
+    """Move a virtual grid to the checkpoint's time and put its tasks back in flight."""
+    grid = loop.grid
+    if not isinstance(grid, VirtualGrid):
+        raise CospError("only a run in virtual time can be resumed")
+    grid.jump_to(saved.now_s)
+    loop.resend(saved.in_flight, grid.push_as_of)

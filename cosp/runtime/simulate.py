@@ -52,7 +52,6 @@ def simulate(
             experiment.introductions,
             pool,
             sigma=experiment.config.jitter,
-            start_s=saved.now_s if saved else 0.0,
         )
         return serve(
             grid,

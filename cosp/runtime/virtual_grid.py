@@ -44,15 +44,12 @@ class VirtualGrid(Grid):
         pool: Pool,
         *,
         sigma: float,
-        start_s: float = 0.0,
     ) -> None:
         self._boards = dict(zip(range(FIRST_NODE, FIRST_NODE + len(boards)), boards, strict=True))
         self._introductions = {FIRST_NODE + i: introduction for i, introduction in enumerate(introductions)}
         self._pool = pool
         self._sigma = sigma
         self._timeline = Timeline()
-        self._timeline.at(start_s, lambda: None)
-        self._timeline.step()
         self._ready: dict[str, Message] = {}
         self._sent = 0
         self._run = Run.create_empty(RUN_ID)
@@ -67,8 +64,12 @@ class VirtualGrid(Grid):
         until_s = min(self._timeline.next_s, self.clock() + at_most_s)
         if until_s == float("inf"):
             raise CospError("nothing is under way and nothing is due: the fleet has stalled")
-        self._timeline.at(until_s, lambda: None)
-        self._timeline.run(until_s)
+        self.jump_to(until_s)
+
+    def jump_to(self, time_s: float) -> None:
+        """Move the clock to ``time_s``, delivering what is due until then."""
+        self._timeline.at(time_s, lambda: None)
+        self._timeline.run(time_s)
 
     def get_node_ids(self) -> Iterable[int]:
         return list(self._boards)

@@ -1,16 +1,17 @@
 """The semi-asynchronous loop over a Flower Grid: dispatch to the idle, merge what arrives, close at quorum or deadline.
 
-It uses ``get_node_ids``, ``push_messages`` and ``pull_messages`` of any Grid, and a clock: a virtual-time grid brings its own
-(``clock``, ``idle``), any other gets the wall clock. Synchronous rounds are quorum 1.0, fully asynchronous ones quorum 1.
+It uses ``get_node_ids``, ``push_messages`` and ``pull_messages`` of any Grid, and a clock: a virtual-time grid brings
+its own (``clock``, ``idle``), any other gets the wall clock. Synchronous rounds are quorum 1.0, fully asynchronous ones
+quorum 1.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from flwr.app import Message
@@ -19,18 +20,16 @@ from flwr.serverapp import Grid
 from cosp import wire
 from cosp.client.task import Task
 from cosp.errors import CospError, RefusedUpdate
-from cosp.server.clients import Introduction
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions, evaluate
 from cosp.server.ledger import Ledger
-from cosp.submodel.footprint import footprint
+from cosp.server.rows import arrival_row, reported
 
 Row = dict[str, Any]
 
 POLL_S = 0.2
 BARREN_ROUNDS = 20
-INTRODUCTIONS = 3
-"""How often a node may fail to introduce itself."""
+"""How often nobody may bring an update to a version before the run gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +94,6 @@ class Loop:
             self._report_round("start", arrivals=0, coverage=(0.0,) * self.coordinator.shape.blocks)
         while self.coordinator.version < self.rules.versions:
             self._fill_round()
-        self.in_flight.clear()
 
     def resend(self, dispatches: Sequence[Dispatch], push_as_of: Callable[[float, Message], str]) -> None:
         """Put a checkpoint's tasks back in flight as if they had been sent at their own time."""
@@ -142,7 +140,8 @@ class Loop:
                 task = self.coordinator.next_task(client)
                 messages.append(wire.instruction(task, self.coordinator.weights(task), node=node))
                 dispatches.append(Dispatch(task, node, self.now_s()))
-        for dispatch, message_id in zip(dispatches, self.grid.push_messages(messages) if messages else [], strict=True):
+        sent = list(self.grid.push_messages(messages)) if messages else []
+        for dispatch, message_id in zip_longest(dispatches, sent):  # a grid that cannot send may return no ids at all
             if message_id:
                 self.in_flight[message_id] = dispatch
             else:
@@ -162,14 +161,11 @@ class Loop:
         try:
             facts = wire.read_result(reply)
             arrays = wire.read_arrays(reply)
-            row |= facts.get("cost") or _measured_spans(row, float(facts["wall_s"]))
+            row |= reported(row, facts)
             if task.kind == "score":
                 self.coordinator.take_scores(task, arrays[wire.VECTOR])
             else:
-                row |= {
-                    key: facts[key] for key in ("samples", "loss", "local_accuracy_received", "local_accuracy_trained")
-                }
-                row["weight"] = self.coordinator.take_update(task, arrays, int(facts["samples"]))
+                row["weight"] = self.coordinator.take_update(task, arrays, row["samples"])
             row["accepted"] = True
         except RefusedUpdate as refused:
             row["reason"], row["detail"] = refused.reason, str(refused)
@@ -181,19 +177,9 @@ class Loop:
         self._on_row(row)
 
     def _arrival_row(self, dispatch: Dispatch) -> Row:
-        task, version = dispatch.task, self.coordinator.version
-        cost = footprint(task.shape, task.plan.counts)
-        batch, optimizer = task.training.batch_size, task.training.optimizer
-        scoring_batch = task.scoring.batch_size if task.scoring else 1
-        needed = cost.training_bytes(batch, optimizer) if task.kind == "train" else cost.scoring_bytes(scoring_batch)
-        return {
-            "kind": "arrival", "client": task.client, "task": task.kind, "base_version": task.version, "version": version,
-            "board": self.coordinator.records[task.client].introduction.board, "staleness": version - task.version,
-            "accepted": False, "reason": None, "weight": 0.0, "samples": 0, "loss": None, "depth": task.plan.depth,
-            "parameters": cost.parameters, "sent_s": dispatch.sent_s, "download_s": 0.0, "compute_s": 0.0, "upload_s": 0.0,
-            "arrived_s": self.now_s(), "bytes_down": task.download_bytes, "bytes_up": task.upload_bytes, "energy_j": 0.0,
-            "peak_memory_bytes": needed, "local_accuracy_received": None, "local_accuracy_trained": None,
-        }  # fmt: skip
+        board = self.coordinator.records[dispatch.task.client].introduction.board
+        version = self.coordinator.version
+        return arrival_row(dispatch.task, board, version=version, sent_s=dispatch.sent_s, arrived_s=self.now_s())
 
     def _fail(self, dispatch: Dispatch, reason: str, detail: str = "") -> None:
         """Count and name a task that brought nothing; its client rests until the next version."""
@@ -262,51 +248,3 @@ class Loop:
             virtual(at_most_s)
         else:
             time.sleep(min(POLL_S, max(0.0, at_most_s)))
-
-
-def _measured_spans(row: Row, compute_s: float) -> Row:
-    """Return the spans of a task that no grid has priced: all that was not compute, queues too, counts as download."""
-    elapsed_s = row["arrived_s"] - row["sent_s"]
-    compute_s = max(0.0, min(compute_s, elapsed_s))
-    return {"download_s": elapsed_s - compute_s, "compute_s": compute_s}
-
-
-def greet(grid: Grid, expected: int, *, timeout_s: float = 300.0) -> dict[int, Introduction]:
-    """Ask every node who it is until ``expected`` clients have answered; return node -> introduction.
-
-    CospError when they are not there after ``timeout_s`` of the grid's clock, when a node keeps failing, or when two
-    nodes claim one client.
-    """
-    clock, idle = getattr(grid, "clock", time.monotonic), getattr(grid, "idle", time.sleep)
-    started_s, waiting, found = clock(), dict[str, int](), dict[int, Introduction]()
-    failures = Counter[int]()
-    while len(found) < expected:
-        nodes = sorted(grid.get_node_ids())
-        new = [node for node in nodes if node not in found and node not in waiting.values()]
-        ids = grid.push_messages([wire.introduction_request(node) for node in new]) if new else []
-        waiting |= {message_id: node for message_id, node in zip(ids, new, strict=True) if message_id}
-        for reply in grid.pull_messages(list(waiting)):
-            node = waiting.pop(reply.metadata.reply_to_message_id)
-            if reply.has_error():
-                failures[node] += 1
-                _give_up(node, failures[node], reply.error.reason or "")
-            else:
-                found[node] = wire.read_introduction(reply)
-        if clock() - started_s > timeout_s:
-            raise CospError(
-                f"{len(found)} of {expected} clients introduced themselves within {timeout_s:.0f} s; {len(nodes)} nodes "
-                f"are connected: connect {expected}, one a board of the fleet"
-            )
-        if len(found) < expected:
-            idle(POLL_S)
-    claimed = [introduction.client for introduction in found.values()]
-    if sorted(claimed) != sorted(set(claimed)):
-        raise CospError(f"two nodes claim one client: {sorted(claimed)}")
-    return found
-
-
-def _give_up(node: int, failures: int, reason: str) -> None:
-    """Raise CospError when a node has failed often enough to introduce itself; the last line of ``reason`` says why."""
-    if failures >= INTRODUCTIONS:
-        lines = reason.replace("\\n", "\n").strip().splitlines() or ["no reason given"]
-        raise CospError(f"node {node} cannot take part: {lines[-1].strip()}")

@@ -39,7 +39,8 @@ def test_digits_are_there_without_any_folder(monkeypatch: pytest.MonkeyPatch):
     assert (dataset.image_shape, dataset.classes) == ((1, 8, 8), tuple("0123456789"))
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (1294, 144, 359)
     assert np.bincount(dataset.test.y).min() >= 34
-    assert abs(dataset.train.x.mean()) < 1e-6 and abs(dataset.train.x.std() - 1) < 1e-6
+    assert abs(dataset.train.x.mean()) < 1e-6
+    assert abs(dataset.train.x.std() - 1) < 1e-6
     assert (dataset.train.x.dtype, dataset.train.y.dtype) == (np.float32, np.int64)
 
 

@@ -26,7 +26,7 @@ from cosp.runtime import checkpoint
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.simulate import simulate
 from cosp.server.app import app as server_app
-from cosp.server.loop import greet
+from cosp.server.greeting import greet
 
 pytestmark = pytest.mark.integration
 

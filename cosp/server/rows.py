@@ -1,0 +1,112 @@
+"""What a run writes down: the rows that open it, a row for each arrival, the metrics that close it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cosp.client.task import Task
+from cosp.config import Config
+from cosp.methods import Method
+from cosp.models.vit import ViTShape, vit_layout
+from cosp.server.clients import Introduction
+from cosp.submodel.footprint import footprint
+from cosp.submodel.layout import parameter_count
+
+if TYPE_CHECKING:
+    from cosp.server.loop import Loop
+
+Row = dict[str, Any]
+
+
+def opening_rows(
+    config: Config, shape: ViTShape, classes: tuple[str, ...], method: Method, clients: tuple[Introduction, ...]
+) -> list[Row]:
+    """Return the row of the run (``exits``: those that the method's result has) and one row a client."""
+    run = {
+        "kind": "run",
+        "name": config.name,
+        "variant": config.variant,
+        "method": method.name,
+        "seed": config.seed,
+        "clients": len(clients),
+        "blocks": shape.blocks,
+        "exits": list(shape.exits_within(method.evaluated.depth)),
+        "classes": list(classes),
+        "parameters": parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks),
+        "quorum": config.server.quorum,
+        "versions": config.server.versions,
+    }
+    return [run, *({"kind": "client", **asdict(client)} for client in clients)]
+
+
+def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_s: float) -> Row:
+    """Return the row of a task that has come back, as far as the server itself knows it; it counts as refused."""
+    size = footprint(task.shape, task.plan.counts)
+    return {
+        "kind": "arrival",
+        "client": task.client,
+        "board": board,
+        "task": task.kind,
+        "base_version": task.version,
+        "version": version,
+        "staleness": version - task.version,
+        "accepted": False,
+        "reason": None,
+        "weight": 0.0,
+        "samples": 0,
+        "loss": None,
+        "local_accuracy_received": None,
+        "local_accuracy_trained": None,
+        "depth": size.depth,
+        "parameters": size.parameters,
+        "sent_s": sent_s,
+        "download_s": 0.0,
+        "compute_s": 0.0,
+        "upload_s": 0.0,
+        "arrived_s": arrived_s,
+        "bytes_down": task.download_bytes,
+        "bytes_up": task.upload_bytes,
+        "energy_j": 0.0,
+        "peak_memory_bytes": task.peak_memory_bytes,
+    }
+
+
+def reported(row: Row, facts: Mapping[str, Any]) -> Row:
+    """Return what a client's reply adds to its row; KeyError, TypeError or ValueError if it does not say it.
+
+    Spans come from the grid's cost model if it has one (``cost``), else from the client's own wall time.
+    """
+    found: Row = {"samples": int(facts["samples"])}
+    if row["task"] == "train":
+        for key in ("loss", "local_accuracy_received", "local_accuracy_trained"):
+            found[key] = None if facts[key] is None else float(facts[key])
+    if "cost" in facts:
+        return found | {key: float(facts["cost"][key]) for key in ("download_s", "compute_s", "upload_s", "energy_j")}
+    return found | _measured_spans(row["arrived_s"] - row["sent_s"], float(facts["wall_s"]))
+
+
+def _measured_spans(elapsed_s: float, compute_s: float) -> Row:
+    """Return the spans of a task that no grid has priced: all that was not compute, queues too, counts as download."""
+    compute_s = max(0.0, min(compute_s, elapsed_s))
+    return {"download_s": elapsed_s - compute_s, "compute_s": compute_s}
+
+
+def metrics(loop: Loop, *, wall_time_s: float) -> Row:
+    """Return what ``metrics.json`` holds."""
+    ledger = loop.ledger
+    return {
+        "final": ledger.final,
+        "best": ledger.best,
+        "rounds": loop.coordinator.version,
+        "virtual_time_s": loop.now_s(),
+        "wall_time_s": wall_time_s,
+        "utilisation": loop.utilisation(),
+        "bytes_up": ledger.bytes_up,
+        "bytes_down": ledger.bytes_down,
+        "energy_j": loop.energy_j(),
+        "peak_memory_bytes": ledger.peak_memory_bytes,
+        "staleness": ledger.staleness,
+        "refused": ledger.refused,
+    }
