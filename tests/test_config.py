@@ -52,7 +52,7 @@ def test_a_file_gives_what_it_says_and_defaults(path):
 
 def test_later_wins_file_variant_override(path):
     assert load(path, "variant=slow").training == TrainSettings(epochs=9)
-    config = load(path, "training.epochs=2", "variant=slow", "server.versions=3", "server.versions=4")
+    config = load(path, "variant=plain", "training.epochs=2", "variant=slow", "server.versions=3", "server.versions=4")
     assert (config.training.epochs, config.server.quorum, config.server.versions, config.variant) == (2, 1.0, 4, "slow")
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from cosp.client.task import SCORES, ScoreSettings, Task
 from cosp.client.trainer import ClientSamples, Trainer, scores_from_vector, scores_to_vector
-from cosp.client.training import Samples, TrainSettings
+from cosp.client.training import Samples, TrainSettings, train
 from cosp.models.vit import vit_layout
-from cosp.submodel.flat import flatten, length, spans_of
+from cosp.seeds import numpy_stream
+from cosp.submodel.flat import FlatModel, flatten, length, spans_of
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.slicing import extract
 from cosp.transfer import mean_prediction
@@ -51,12 +52,15 @@ def test_a_train_task_returns_trained_minus_received(trainer):
     kept = received.clone()
     facts, delta = trainer.run(TRAIN, received)
     assert torch.equal(received, kept)
-    assert delta.shape == received.shape
-    assert delta.any()
+    trained = FlatModel(SMALL, NARROW, torch.device("cpu"))
+    trained.load(received)
+    own, rng = trainer.clients[0], numpy_stream(1, "batches", 0, 3)
+    loss = train(trained, own.train, settings=TRAIN.training, transfer=TRAIN.transfer, version=3, rng=rng)
+    assert torch.equal(delta, trained.weights - received)
+    assert facts["loss"] == loss
     assert facts["samples"] == 10
-    own = trainer.clients[0].test
-    assert facts["local_accuracy_received"] == pytest.approx(accuracy(received, own))
-    assert facts["local_accuracy_trained"] == pytest.approx(accuracy(received + delta, own))
+    assert facts["local_accuracy_received"] == pytest.approx(accuracy(received, own.test))
+    assert facts["local_accuracy_trained"] == pytest.approx(accuracy(received + delta, own.test))
 
 
 def test_training_nothing_changes_nothing(trainer):
