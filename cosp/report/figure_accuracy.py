@@ -121,7 +121,7 @@ def accuracy_of_exits(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
     rows_of(axes, names)
     axes.grid(visible=True, axis="y")
     axes.set_xlabel("accuracy on the test set")
-    axes.xaxis.set_major_formatter(percents())
+    axes.xaxis.set_major_formatter(percents(digits=1))  # exits often lie within a percent
     axes.xaxis.set_major_locator(ticks(8))
     axes.margins(x=0.08)
     if len(runs) > 1:

@@ -153,8 +153,8 @@ def ticks(most: int, *, integer: bool = False) -> MaxNLocator:
     return MaxNLocator(most, steps=[1, 2, 5, 10], integer=integer)
 
 
-def percents() -> FuncFormatter:
-    return FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
+def percents(digits: int = 0) -> FuncFormatter:
+    return FuncFormatter(lambda value, _: f"{100 * value:.{digits}f} %")
 
 
 def quantities(unit: str) -> FuncFormatter:

@@ -218,7 +218,7 @@ class Loop:
             "kind": "round", "version": version, "virtual_s": now_s, "closed_by": closed_by, "arrivals": arrivals,
             "in_flight": len(self.in_flight), "coverage": list(coverage), "evaluation": evaluation,
             "bytes_down": self.ledger.bytes_down, "bytes_up": self.ledger.bytes_up, "energy_j": self.energy_j(),
-            "utilisation": self.utilisation(), "wall_s": time.monotonic() - self._wall_started,
+            "utilisation": self.utilisation(),
         })  # fmt: skip
 
     def now_s(self) -> float:

@@ -49,7 +49,7 @@ def start(tmp_path: Path) -> Start:
 
 @pytest.fixture
 def run(start: Start) -> Callable[..., list[dict[str, Any]]]:
-    """Return a function that runs a tiny experiment and returns its rows without wall time."""
+    """Return a function that runs a tiny experiment and returns its rows."""
 
     def go(*overrides: str, out: str = "run", workers: int = 1, dry: bool = False) -> list[dict[str, Any]]:
         experiment, directory = start(*overrides, out=out)
@@ -60,5 +60,4 @@ def run(start: Start) -> Callable[..., list[dict[str, Any]]]:
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{key: value for key, value in json.loads(line).items() if not key.startswith("wall_")} for line in lines]
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]

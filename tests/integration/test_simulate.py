@@ -38,9 +38,13 @@ def of_kind(rows: Rows, kind: str) -> Rows:
     return [row for row in rows if row["kind"] == kind]
 
 
-def test_rows_do_not_depend_on_the_number_of_workers(run: Run):
-    one = run(out="one", workers=1)
-    assert one == run(out="two", workers=2) == run(out="three", workers=3)
+def test_the_number_of_workers_does_not_change_a_byte(start: Callable[..., Any]):
+    def rows(workers: int) -> bytes:
+        experiment, directory = start(out=f"workers{workers}")
+        simulate(experiment, directory, workers=workers)
+        return (directory.folder / "rows.jsonl").read_bytes()
+
+    assert rows(1) == rows(2) == rows(3)
 
 
 def test_another_seed_gives_other_rows(run: Run):

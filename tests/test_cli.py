@@ -1,0 +1,88 @@
+"""The command line as a person meets it: help with examples, tables, JSON, and one-line errors with exit code 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cosp import cli
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = str(ROOT / "experiments" / "quickstart.yaml")
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    monkeypatch.setattr("sys.argv", ["cosp", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "devices", "table", "report"])
+def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
+    assert call(monkeypatch, command, "--help") == 0
+    assert f"cosp {command}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "give either CONFIG or --resume DIR"),
+        (["run", "nope.yaml"], "nope.yaml: cannot be read"),
+        (["run", QUICKSTART, "--set", "server.quorom=1"], "server: unknown key 'quorom'; known: versions, quorum"),
+        (["run", QUICKSTART, "--set", "server.quorum=2.5"], "server.quorum: a share must lie in (0, 1], got 2.5"),
+        (["run", QUICKSTART, "--set", "training.batch_size=many"], "training.batch_size"),
+        (["run", QUICKSTART, "--set", "fleet=paper17"], "unknown fleet 'paper17'"),
+        (["run", QUICKSTART, "--set", "data.name=fashion_mnist"], "--data-dir"),
+        (["run", QUICKSTART, "--out", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
+        (["run", "--resume", "/nowhere"], "/nowhere: holds no run to go on with"),
+        (["plan", QUICKSTART, "--set", "model.patch=3"], "model: patch must divide image"),
+        (["devices", "jetson-nanoo"], "did you mean 'jetson-nano'"),
+        (["table", QUICKSTART, "--seeds", "a,b"], "must be comma-separated whole numbers"),
+        (["report", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_wrong_input_is_one_line_that_says_what_and_exit_code_2(arguments, said, monkeypatch, capsys):
+    monkeypatch.delenv("COSP_DATA_DIR", raising=False)
+    assert call(monkeypatch, *arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cosp: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "Traceback" not in lines[0]
+
+
+def test_a_run_directory_is_not_overwritten(monkeypatch, capsys, tmp_path):
+    (tmp_path / "rows.jsonl").touch()
+    assert call(monkeypatch, "run", QUICKSTART, "--out", str(tmp_path)) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_plan_as_json_has_a_row_for_each_board_within_its_share_and_memory(monkeypatch, capsys):
+    assert call(monkeypatch, "plan", QUICKSTART, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["client"] for row in rows] == list(range(16))
+    assert all(row["share"] <= row["keep"] for row in rows)
+    assert all(row["memory_bytes"] <= row["memory_limit_bytes"] for row in rows)
+
+
+def test_devices_lists_every_board_and_shows_one_with_its_sources(monkeypatch, capsys):
+    assert call(monkeypatch, "devices", "--json") == 0
+    assert "jetson-nano" in {profile["name"] for profile in json.loads(capsys.readouterr().out)}
+    assert call(monkeypatch, "devices", "jetson-nano", "--json") == 0
+    assert dict(json.loads(capsys.readouterr().out)["sources"])["derived"]
+
+
+def test_a_dry_run_leaves_rows_metrics_and_a_report(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "run"
+    assert call(monkeypatch, "run", QUICKSTART, "--dry", "--out", str(out), "--set", "server.versions=2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rounds"] == 2
+    assert {path.name for path in out.iterdir()} >= {"config.yaml", "rows.jsonl", "metrics.json", "report.html"}
+
+
+def test_a_run_without_out_takes_the_first_free_folder(tmp_path):
+    assert cli.free_folder(tmp_path, "a") == tmp_path / "a"
+    (tmp_path / "a").mkdir()
+    assert cli.free_folder(tmp_path, "a") == tmp_path / "a-2"
