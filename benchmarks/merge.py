@@ -1,7 +1,7 @@
 """The streaming merge against the obvious one: full-size masks, weighted and summed.
 
-Both merge the same 16 updates of a ViT (width 192, 6 blocks) at keep ratio 1/4. Prints milliseconds a round (median) and
-the ratio, paired run by run, and checks that both give the same model.
+Both merge the same 16 updates of a ViT (width 192, 6 blocks) at keep ratio 1/4. Prints milliseconds a round (median)
+and the ratio, paired run by run, and checks that both give the same model.
 
     python benchmarks/merge.py [--repeats 15]
 """

@@ -1,7 +1,7 @@
 """Local training on one flat vector against the usual loop over separate parameters, same model, same batches.
 
-The baseline is torch.optim.AdamW over ``model.parameters()`` with ``clip_grad_norm_``. Prints milliseconds a step (median
-over repeats), the ratio paired run by run, and checks that both end at the same loss.
+The baseline is torch.optim.AdamW over ``model.parameters()`` with ``clip_grad_norm_``. Prints milliseconds a step
+(median over repeats), the ratio paired run by run, and checks that both end at the same loss.
 
     python benchmarks/training_step.py [--repeats 9]
 """
