@@ -1,7 +1,7 @@
-"""Co-S2P as we run it (Li et al., arXiv 2410.08457; docs/design.md says where we depart).
+"""Co-S2P as we run it (Li et al., arXiv 2410.08457; docs/method.md says where we depart).
 
 Two-dimensional submodels, core + rolling units by Taylor scores, mean-of-exits teacher, age-discounted sample counts,
-coverage-normalised merge with server momentum.
+coverage-normalised merge.
 """
 
 from __future__ import annotations
