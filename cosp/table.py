@@ -134,7 +134,7 @@ def _write(folder: Path, found: dict[str, list[Cell]], seeds: Sequence[int]) -> 
     with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([head, *lines])
     text = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *lines]]
-    note = f"Accuracy on the whole test set, mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
+    note = f"Accuracy on the test set, mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
     short = "† ended before the base run's virtual time: its last evaluation stands in."
     path = folder / "table.md"
     path.write_text("\n".join([note, "", *text, "", short, ""]), encoding="utf-8")
@@ -142,5 +142,6 @@ def _write(folder: Path, found: dict[str, list[Cell]], seeds: Sequence[int]) -> 
 
 
 def _mean_sd(values: Sequence[float]) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.3f} ± {spread:.3f}"
+    """Return mean and standard deviation; one value has no deviation."""
+    mean = f"{statistics.fmean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
