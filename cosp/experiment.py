@@ -82,7 +82,10 @@ class Experiment:
 
 def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experiment:
     """Read the data and the fleet of ``config`` and share the data out; ConfigError or DataError if they do not fit."""
-    boards = load_fleet(config.fleet)
+    try:
+        boards = load_fleet(config.fleet)
+    except ConfigError as error:
+        raise ConfigError(f"fleet: {error}") from error
     sizes = Sizes(train=config.data.train, validation=config.data.validation, test=config.data.test)
     dataset = load_dataset(
         config.data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=config.data.image_size

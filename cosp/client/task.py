@@ -16,7 +16,6 @@ from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import GROUPS, SubmodelPlan
 from cosp.transfer import TransferSettings
 
-KINDS = ("train", "score", "evaluate")
 SCORES = ("taylor", "gates", "magnitude")
 
 

@@ -6,14 +6,14 @@ Each rule is a closure ``choose(ranking) -> units`` for one group of one block (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
 from cosp.models.vit import ViTShape
 from cosp.seeds import numpy_stream
 from cosp.submodel.budget import SubmodelShape
-from cosp.submodel.plan import GROUPS, BlockPlan, GroupSizes, SubmodelPlan, Units
+from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan, Units
 
 Scores = Tuple[Dict[str, np.ndarray], ...]
 """For each block, group name -> one float a unit: the more, the more the client's data needs that unit."""
@@ -120,11 +120,6 @@ def choose_plan(
 def random_scores(model: ViTShape, depth: int, rng: np.random.Generator) -> Scores:
     """Return scores that know nothing of the data."""
     return tuple({group: rng.normal(size=model.sizes.of(group)) for group in GROUPS} for _ in range(depth))
-
-
-def mean_counts(counts: Sequence[GroupSizes]) -> GroupSizes:
-    """Return the mean number of kept units over blocks, rounded, for display."""
-    return GroupSizes(**{group: round(float(np.mean([kept.of(group) for kept in counts]))) for group in GROUPS})
 
 
 def _scores(choice: Choice) -> np.ndarray:

@@ -139,8 +139,3 @@ def test_drawn_plans_differ_by_seed_client_and_turn(name):
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_a_plan_has_the_shape_it_was_asked_for(name):
     assert plan_by(RULES[name]).counts == (HALF.counts,) * 2
-
-
-def test_mean_counts_round():
-    counts = [GroupSizes(1, 2, 3, 4), GroupSizes(2, 2, 6, 4), GroupSizes(2, 2, 6, 4)]
-    assert selection.mean_counts(counts) == GroupSizes(2, 2, 5, 4)
