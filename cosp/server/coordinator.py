@@ -89,6 +89,7 @@ class Coordinator:
             keep=1.0 if keep is None else keep,
             training=self.training,
             transfer=self.method.transfer,
+            balanced=self.method.balanced,
             scoring=self.method.scoring,
         )
         record.tasks += 1
@@ -144,7 +145,7 @@ class Coordinator:
 
     def _wants_scores(self, record: ClientRecord) -> bool:
         scoring = self.method.scoring
-        if scoring is None:
+        if scoring is None or not self.method.chooses(record.introduction):
             return False
         return record.scores is None or record.dispatches - record.scored_at >= scoring.refresh_dispatches
 

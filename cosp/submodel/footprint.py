@@ -83,13 +83,16 @@ def _block_macs(shape: ViTShape, kept: GroupSizes) -> int:
 
 
 def _embed_floats(shape: ViTShape) -> int:
-    """Floats saved outside blocks and exits: the cut patches, and the last residual stream, which an exit reads."""
-    return (shape.tokens - 1) * shape.patch_entries + shape.tokens * shape.dim
+    """Floats saved outside blocks and exits: the cut patches, and the last residual stream if an exit reads from it."""
+    read_in_place = shape.tokens * shape.dim if shape.pooling == "class" else 0
+    return (shape.tokens - 1) * shape.patch_entries + read_in_place
 
 
 def _exit_floats(shape: ViTShape) -> int:
-    """Floats that autograd saves in one exit: the norm's statistics and output, the log-probabilities."""
-    return 2 + shape.dim + shape.classes
+    """Floats that autograd saves in one exit: the pooled tokens, the norm's statistics and output, the
+    log-probabilities."""
+    pooled = shape.dim if shape.pooling == "mean" else 0
+    return pooled + 2 + shape.dim + shape.classes
 
 
 def _block_floats(shape: ViTShape, kept: GroupSizes) -> int:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from small_models import SMALL, model_with, random_images, random_state, shapes_
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cosp.models.vit import VisionTransformer, ViTShape
+from cosp.models.vit import POOLINGS, VisionTransformer, ViTShape
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import prefix_plan
 
@@ -54,11 +56,13 @@ def test_forward_flops_are_what_torch_counts(shape_and_plan):
     assert 3 * footprint(shape, plan.counts).forward_flops == counted_flops(model, batch=3)
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize(("width", "depth"), [(1.0, 4), (1.0, 1), (0.5, 4), (0.25, 2)])
-def test_activations_are_what_autograd_saves(width, depth):
-    plan = prefix_plan(FASHION.sizes.scaled(width), depth)
-    model = model_with(FASHION, random_state(FASHION), plan)
-    predicted = 8 * footprint(FASHION, plan.counts).activation_bytes
+def test_activations_are_what_autograd_saves(width, depth, pooling):
+    shape = replace(FASHION, pooling=pooling)
+    plan = prefix_plan(shape.sizes.scaled(width), depth)
+    model = model_with(shape, random_state(shape), plan)
+    predicted = 8 * footprint(shape, plan.counts).activation_bytes
     assert predicted == pytest.approx(saved_bytes(model, batch=8), rel=0.01)
 
 
