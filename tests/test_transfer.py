@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cosp.transfer import TransferSettings, exit_loss, mean_prediction
+from cosp.transfer import TransferSettings, exit_loss, log_class_shares, mean_prediction
 
 LABELS = torch.tensor([0, 2])
 
@@ -111,6 +111,29 @@ def test_transfer_starts_at_the_warm_up_version():
 def test_a_single_exit_has_plain_cross_entropy(teacher):
     deepest = logits()[-1:]
     assert loss_of(deepest, teacher=teacher) == pytest.approx(plain(deepest), rel=1e-6)
+
+
+def test_class_shares_count_one_image_more_of_each_class():
+    assert log_class_shares([3, 0, 1]).exp().tolist() == pytest.approx([4 / 7, 1 / 7, 2 / 7])
+
+
+def test_a_balanced_loss_judges_logits_by_what_the_client_would_see_anyway():
+    """Logits + log shares meet the labels; the exits teach each other without them."""
+    shares = torch.tensor([0.7, 0.2, 0.1])
+    balanced, _ = exit_loss(logits(), LABELS, TransferSettings(), 0, shares.log())
+    shifted = plain([z.detach() + shares.log() for z in logits()])
+    assert float(balanced.detach()) - shifted == pytest.approx(loss_of(logits()) - plain(logits()), rel=1e-4)
+
+
+def test_a_client_that_knows_only_its_class_shares_has_nothing_to_learn_from_a_balanced_loss():
+    """At zero logits the gradient over a client's data is zero, whatever its mix: it pulls no class up or down."""
+    counts = [6, 3, 1]
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    shares = (torch.tensor(counts) / sum(counts)).log()
+    for prior, moves in ((shares, False), (None, True)):
+        z = torch.zeros(10, 3, requires_grad=True)
+        exit_loss([z], labels, TransferSettings(), 0, prior)[0].backward()
+        assert bool(z.grad.sum(0).abs().max() > 1e-6) is moves
 
 
 def test_shallow_exits_can_be_left_out():

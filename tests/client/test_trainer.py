@@ -41,10 +41,10 @@ def weights_for(task: Task) -> Tensor:
     return flatten(extract(random_state(SMALL), LAYOUT, task.plan), spans_of(LAYOUT, task.plan.counts))
 
 
-def accuracy(weights: Tensor, data: Samples) -> float:
+def accuracy(weights: Tensor, data: Samples, log_prior: float | Tensor = 0.0) -> float:
     model = model_with(SMALL, random_state(SMALL), NARROW)
     torch.nn.utils.vector_to_parameters(weights, model.parameters())
-    return float((model(torch.from_numpy(data.x))[-1].argmax(-1).numpy() == data.y).mean())
+    return float(((model(torch.from_numpy(data.x))[-1] + log_prior).argmax(-1).numpy() == data.y).mean())
 
 
 def test_a_train_task_returns_trained_minus_received(trainer):
@@ -61,6 +61,18 @@ def test_a_train_task_returns_trained_minus_received(trainer):
     assert facts["samples"] == 10
     assert facts["local_accuracy_received"] == pytest.approx(accuracy(received, own.test))
     assert facts["local_accuracy_trained"] == pytest.approx(accuracy(received + delta, own.test))
+
+
+def test_a_balanced_task_trains_and_judges_itself_with_its_own_class_shares(trainer):
+    skewed = Samples(samples(60, 0).x, np.array([0] * 50 + [1] * 10))
+    trainer.clients = {0: ClientSamples(skewed, Samples(samples(40, 1).x, np.zeros(40, dtype=np.int64)))}
+    received, own = weights_for(TRAIN), trainer.clients[0]
+    shares = torch.tensor([51 / 63, 11 / 63, 1 / 63]).log()
+    facts, delta = trainer.run(replace(TRAIN, balanced=True), received)
+    assert facts["local_accuracy_received"] == pytest.approx(accuracy(received, own.test, shares))
+    assert facts["local_accuracy_trained"] == pytest.approx(accuracy(received + delta, own.test, shares))
+    assert facts["local_accuracy_received"] > accuracy(received, own.test)
+    assert not torch.equal(delta, trainer.run(TRAIN, received)[1])
 
 
 def test_training_nothing_changes_nothing(trainer):
