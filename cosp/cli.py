@@ -205,6 +205,8 @@ def _list_boards(as_json: bool) -> None:
         return
     columns = ("name", "board", "default mode", "sustained GFLOP/s", "memory", "DRAM", "idle", "training")
     _print_table("Boards", columns, [(p.name, p.title, p.mode, *_figures(p)) for p in profiles], left=3)
+    for calibration, names in _by_calibration(profiles).items():
+        out.print(f"{calibration}: {names}", markup=False)
 
 
 def _show_board(name: str, as_json: bool) -> None:
@@ -216,7 +218,7 @@ def _show_board(name: str, as_json: bool) -> None:
         return
     columns = ("mode", "sustained GFLOP/s", "memory", "DRAM", "idle", "training")
     cells = [(p.mode + (" (default)" if p.mode == board.default_mode else ""), *_figures(p)) for p in board.modes]
-    _print_table(f"{board.title} ({board.name})", columns, cells, left=1)
+    _print_table(f"{board.title} ({board.name}): {board.modes[0].calibration}", columns, cells, left=1)
     default = next(profile for profile in board.modes if profile.mode == board.default_mode)
     facts = [(fact.key, f"{fact.value:g}", fact.source) for fact in default.facts]
     _print_table(f"Facts in mode {default.mode}", ("fact", "value", "source"), facts, left=1)
@@ -225,11 +227,20 @@ def _show_board(name: str, as_json: bool) -> None:
         out.print(f"- {note}", markup=False)
 
 
+def _by_calibration(profiles: Iterable[DeviceProfile]) -> dict[str, str]:
+    """Return which boards' speeds are calibrated how: all shipped ones are defaults."""
+    found: dict[str, list[str]] = {}
+    for profile in profiles:
+        found.setdefault(profile.calibration, []).append(profile.name)
+    return {calibration: "all" if len(found) == 1 else ", ".join(names) for calibration, names in found.items()}
+
+
 def _figures(profile: DeviceProfile) -> tuple[str, ...]:
     from cosp.console import bytes_text
 
+    gflops = profile.flops_per_s / 1e9
     return (
-        f"{profile.flops_per_s / 1e9:,.0f}",
+        f"{gflops:,.0f}" if gflops >= 10 else f"{gflops:.2f}",
         bytes_text(profile.memory_bytes),
         f"{bytes_text(profile.memory_bytes_per_s)}/s",
         f"{profile.idle_w:g} W",

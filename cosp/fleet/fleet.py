@@ -81,6 +81,7 @@ class _BoardForm(Form):
     count: int = Field(1, ge=1)  # that many boards alike
     device: str
     mode: str | None = None
+    desktop: bool = False  # a graphical desktop takes its share of the memory
     link: str
     keep: float | None = Field(None, gt=0, le=1)
     shares: int = Field(1, ge=1)
@@ -117,7 +118,7 @@ def load_fleet(source: str | Path | Mapping[str, object]) -> tuple[Board, ...]:
             raise ConfigError(f"{key}.link: {forms.unknown('link', entry.link, links)}")
         device = folder / entry.device if _files.is_path(entry.device) else entry.device
         try:
-            kind = profile(device, entry.mode)
+            kind = profile(device, entry.mode, desktop=entry.desktop)
         except ConfigError as error:
             raise ConfigError(f"{key}: {error}") from None
         first = len(boards)

@@ -22,6 +22,9 @@ DRAM_SHARE = 0.7
 LOAD_SHARE = 0.85
 """Where training lies between idle and a mode's cap when not measured. Assumed: the middle of 0.75 to 0.95."""
 
+UNCALIBRATED = "default, uncalibrated"
+"""What a profile is until somebody has timed real training steps on the board."""
+
 _MIB = 2**20
 
 
@@ -49,6 +52,7 @@ class DeviceProfile:
     idle_w: float
     load_w: float
     cpu_cores: int
+    calibration: str = UNCALIBRATED  # how far its speed can be trusted
     facts: tuple[Fact, ...] = field(default=(), repr=False, compare=False)  # for display: nothing computes from them
 
     def __post_init__(self) -> None:
@@ -90,11 +94,13 @@ class _DeviceForm(Form):
     default_mode: str
     visible_mib: Positive  # what the operating system sees
     reserved_os_mib: NotNegative  # headless
+    reserved_desktop_mib: NotNegative | None = None  # what a graphical desktop takes on top
     reserved_runtime_mib: NotNegative  # CUDA context and libraries
     eta0: Ratio  # share of peak that dense training at large batch sustains
     half_batch: NotNegative
     launch_us: NotNegative  # per kernel at the board's highest CPU clock
     idle_w: Positive
+    calibration: str = Field(UNCALIBRATED, min_length=1)  # else what was timed, when and on what
     modes: dict[str, _ModeForm] = Field(min_length=1)
     sources: dict[str, str] = Field(default_factory=dict)
 
@@ -104,16 +110,21 @@ def profile_names() -> tuple[str, ...]:
     return _files.names_in(_files.devices_folder())
 
 
-def load_profile(name: str | Path, mode: str | None = None) -> DeviceProfile:
+def load_profile(name: str | Path, mode: str | None = None, *, desktop: bool = False) -> DeviceProfile:
     """Read a board by name, or by path to a YAML file, in ``mode`` (by name, never by number; None: its default mode).
 
-    ConfigError when the board or the mode is unknown or the file is wrong.
+    ``desktop``: a graphical desktop runs on it and takes its share of the memory. ConfigError when the board or the
+    mode is unknown, the file is wrong, or no memory is left.
     """
     stem, form = _read(name)
     mode = form.default_mode if mode is None else mode
     if mode not in form.modes:
         raise ConfigError(f"{stem}: {forms.unknown('mode', mode, form.modes)}")
-    return _profile(stem, form, mode)
+    if desktop and form.reserved_desktop_mib is None:
+        raise ConfigError(f"{stem}: desktop: the board's file says nothing of one; add reserved_desktop_mib to it")
+    if _free_mib(form, desktop=desktop) <= 0:
+        raise ConfigError(f"{stem}: desktop: leaves no memory of {form.visible_mib.value:g} MiB; run it headless")
+    return _profile(stem, form, mode, desktop=desktop)
 
 
 def describe(name: str | Path) -> Description:
@@ -145,7 +156,7 @@ def _read(name: str | Path) -> tuple[str, _DeviceForm]:
     return path.stem, form
 
 
-def _profile(name: str, form: _DeviceForm, mode: str) -> DeviceProfile:
+def _profile(name: str, form: _DeviceForm, mode: str, *, desktop: bool = False) -> DeviceProfile:
     facts = form.modes[mode]
     return DeviceProfile(
         name=name,
@@ -153,18 +164,20 @@ def _profile(name: str, form: _DeviceForm, mode: str) -> DeviceProfile:
         mode=mode,
         flops_per_s=facts.peak_gflops.value * 1e9 * form.eta0.value * VIT_KAPPA,
         half_batch=form.half_batch.value,
-        memory_bytes=int(_free_mib(form) * _MIB),
+        memory_bytes=int(_free_mib(form, desktop=desktop) * _MIB),
         memory_bytes_per_s=facts.dram_gb_s.value * 1e9 * DRAM_SHARE,
         launch_s=form.launch_us.value * 1e-6 * _cpu_slowdown(form, facts),
         idle_w=form.idle_w.value,
         load_w=_load_w(form.idle_w.value, facts),
         cpu_cores=int(facts.cpu_cores.value),
+        calibration=form.calibration,
         facts=tuple(_display(key, fact) for source in (form, facts) for key, fact in _files.facts_of(source)),
     )
 
 
-def _free_mib(form: _DeviceForm) -> float:
-    return form.visible_mib.value - form.reserved_os_mib.value - form.reserved_runtime_mib.value
+def _free_mib(form: _DeviceForm, *, desktop: bool = False) -> float:
+    shown_mib = form.reserved_desktop_mib.value if desktop and form.reserved_desktop_mib else 0.0
+    return form.visible_mib.value - form.reserved_os_mib.value - form.reserved_runtime_mib.value - shown_mib
 
 
 def _cpu_slowdown(form: _DeviceForm, mode: _ModeForm) -> float:

@@ -135,3 +135,51 @@ def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
 def test_a_profile_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="jetson-nano: load_w must be > 0, got 0"):
         dataclasses.replace(load_profile("jetson-nano"), load_w=0)
+
+
+def test_a_desktop_takes_memory_and_nothing_else():
+    headless, desktop = (load_profile("jetson-nano", desktop=on) for on in (False, True))
+    assert headless.memory_bytes - desktop.memory_bytes == 1500 * 2**20
+    assert dataclasses.replace(desktop, memory_bytes=headless.memory_bytes) == headless
+
+
+def test_a_desktop_that_cannot_be_is_one_line():
+    with pytest.raises(ConfigError, match=r"^phone-mid: desktop: .*add reserved_desktop_mib to it$"):
+        load_profile("phone-mid", desktop=True)
+
+
+def test_a_desktop_that_leaves_no_memory_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"^my-board: desktop: leaves no memory of 3964 MiB; run it headless$"):
+        load_profile(own_file(tmp_path, reserved_desktop_mib=3000), desktop=True)
+
+
+def test_shipped_profiles_say_that_they_are_uncalibrated(tmp_path):
+    assert {load_profile(name).calibration for name in profile_names()} == {"default, uncalibrated"}
+    assert load_profile(own_file(tmp_path, calibration="timed on 2026-01-02")).calibration == "timed on 2026-01-02"
+
+
+@every_board
+def test_less_clock_or_fewer_cores_never_launch_faster_or_compute_more(name):
+    """A mode that leaves no more on in CPU clock (GPU cores x clock) launches (computes) no faster."""
+    modes = [(p, {fact.key: fact.value for fact in p.facts}) for p in describe(name).modes]
+    for slow, low in modes:
+        for fast, high in modes:
+            if "cpu_mhz" in low and low["cpu_mhz"] <= high["cpu_mhz"]:
+                assert slow.launch_s >= fast.launch_s
+            if "gpu_mhz" in low and low["cuda_cores"] * low["gpu_mhz"] <= high["cuda_cores"] * high["gpu_mhz"]:
+                assert slow.flops_per_s <= fast.flops_per_s
+
+
+def test_25_w_on_the_orin_nx_is_no_faster_than_a_third_more_than_15_w():
+    """Its clock is capped at 408 MHz: a mode's watts say nothing of its speed."""
+    gated, capped = (load_profile("jetson-orin-nx-16", mode).flops_per_s for mode in ("15W", "25W"))
+    assert capped / gated == pytest.approx(4 / 3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "images_per_s"),
+    [("jetson-tx2", "MAXN", 30), ("jetson-xavier-nx-8", "15W_2CORE", 33), ("raspberry-pi-4-4", None, 0.58)],
+)
+def test_other_boards_train_resnet18_as_fast_as_their_efficiency_predicts(name, mode, images_per_s):
+    profile = load_profile(name, mode)
+    assert profile.flops_per_s / VIT_KAPPA / RESNET18_TRAINING_FLOPS == pytest.approx(images_per_s, rel=0.03)
