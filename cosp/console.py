@@ -121,6 +121,8 @@ def summary(metrics: Row) -> list[tuple[str, str]]:
         ("sent to / from boards", f"{bytes_text(metrics['bytes_down'])} / {bytes_text(metrics['bytes_up'])}"),
         ("energy of the fleet", f"{metrics['energy_j']:.0f} J"),
         ("refused updates", _counts(metrics["refused"])),
+        *([("boards with no energy left", str(len(empty)))] if (empty := metrics.get("empty_batteries")) else []),
+        *([("ended early", metrics["ended_early"])] if metrics.get("ended_early") else []),
     ]
 
 

@@ -70,8 +70,13 @@ def cost(board: Board, work: Work, jitter: float = 1.0) -> Cost:
         download_s=download_s,
         compute_s=compute_s,
         upload_s=upload_s,
-        energy_j=profile.load_w * compute_s + idle_j(board, download_s + upload_s),
+        energy_j=task_j(board, compute_s=compute_s, transfer_s=download_s + upload_s),
     )
+
+
+def task_j(board: Board, *, compute_s: float, transfer_s: float) -> float:
+    """Joules of a task, or of as much of it as was done."""
+    return board.profile.load_w * compute_s + idle_j(board, transfer_s)
 
 
 def step_s(profile: DeviceProfile, work: Work) -> float:

@@ -109,4 +109,6 @@ def metrics(loop: Loop, *, wall_time_s: float) -> Row:
         "peak_memory_bytes": ledger.peak_memory_bytes,
         "staleness": ledger.staleness,
         "refused": ledger.refused,
+        "empty_batteries": getattr(loop.grid, "empty_batteries", list)(),
+        "ended_early": loop.ended_early,
     }
