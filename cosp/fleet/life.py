@@ -29,7 +29,8 @@ class Life:
         self._timeline = timeline
         self._on_up, self._on_down = on_up, on_down
         self._window: Window | None = ALWAYS  # of being on: the present one or the next
-        self._forecasts = 0
+        self._turn: int | None = None  # ticket: the board comes on or goes off
+        self._forecast: int | None = None  # ticket: its energy ends, if nothing changes
         self.off_since_s: float | None = None
         self.past_off_s = 0.0
         self.heat_s, self.heat_as_of_s = 0.0, 0.0
@@ -85,7 +86,7 @@ class Life:
         for name in SAVED:
             setattr(self, name, state[name])
         self._next_window()
-        self._forecast()
+        self._foresee()
 
     def _next_window(self) -> None:
         """Look up when the board is on and wait for that to begin or to end."""
@@ -97,26 +98,26 @@ class Life:
             return
         start_s, end_s = self._window
         if start_s > now_s:
-            self._timeline.at(start_s, self._come_on)
+            self._turn = self._timeline.at(start_s, self._come_on)
         elif end_s < math.inf:
-            self._timeline.at(end_s, self._go_off)
+            self._turn = self._timeline.at(end_s, self._go_off)
 
     def _come_on(self) -> None:
-        if self.empty:
-            return
+        self._turn = None
         self.past_off_s, self.off_since_s = self.off_s(), None
         self._next_window()
         self._account()
         self._on_up()
 
     def _go_off(self) -> None:
-        if self.empty:
-            return
+        self._turn = None
         self._down("off")
         self._next_window()
 
     def _run_empty(self) -> None:
-        self.empty = True
+        self._forecast, self.empty = None, True
+        if self._turn is not None:
+            self._timeline.cancel(self._turn)
         self._down("battery")
 
     def _down(self, why: str) -> None:
@@ -132,18 +133,13 @@ class Life:
         self.spent_j += self.power_w * (now_s - self.power_as_of_s)
         self.power_as_of_s = now_s
         self.power_w = 0.0 if not self.on else profile.idle_w if self.computing_since_s is None else profile.load_w
-        self._forecast()
+        self._foresee()
 
-    def _forecast(self) -> None:
-        """Wait for the moment at which the energy ends if nothing changes; the last forecast holds."""
-        if self.board.battery_j is None or self.empty or not self.power_w:
-            return
-        self._forecasts += 1
-        number, left_j = self._forecasts, self.board.battery_j - self.spent_j
-        ends_s = self.power_as_of_s + max(0.0, left_j) / self.power_w
-
-        def run_empty() -> None:
-            if number == self._forecasts and not self.empty:
-                self._run_empty()
-
-        self._timeline.at(max(ends_s, self._timeline.now_s), run_empty)
+    def _foresee(self) -> None:
+        """Wait for the moment at which the energy ends if nothing changes."""
+        if self._forecast is not None:
+            self._timeline.cancel(self._forecast)
+            self._forecast = None
+        if self.board.battery_j is not None and not self.empty and self.power_w:
+            ends_s = self.power_as_of_s + max(0.0, self.board.battery_j - self.spent_j) / self.power_w
+            self._forecast = self._timeline.at(max(ends_s, self._timeline.now_s), self._run_empty)

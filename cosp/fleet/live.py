@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -58,7 +58,8 @@ class _Trip:
     began_s: float = 0.0  # the phase
     due_s: float | None = None  # when the phase, or the latency before a shared transfer, is over; None: in the link
     elapsed_s: float = 0.0  # the spans, added in their order: undisturbed tasks end at exactly their priced time
-    spans_s: list[float] = field(default_factory=list)  # of the phases that are over
+    spans_s: list[float] = field(default_factory=list)  # of the phases so far, the present one as foreseen
+    tickets: dict[str, int] = field(default_factory=dict)  # of what is due on the timeline
 
 
 class LiveFleet:
@@ -115,7 +116,7 @@ class LiveFleet:
         """Return what ``restore`` needs, as JSON values."""
         return {
             "lives": {str(client): life.state() for client, life in self._lives.items() if life.eventful},
-            "trips": [asdict(trip) for trip in self._trips.values()],
+            "trips": [asdict(replace(trip, tickets={})) for trip in self._trips.values()],
             "shared": {str(phase): link.state() for phase, link in self._shared.items()},
         }
 
@@ -149,25 +150,21 @@ class LiveFleet:
     def _await_due(self, trip: _Trip) -> None:
         if trip.due_s is not None:
             due = self._join if trip.phase in self._shared else self._advance
-            self._timeline.at(max(trip.due_s, self._timeline.now_s), lambda: due(trip))
+            trip.tickets["due"] = self._timeline.at(max(trip.due_s, self._timeline.now_s), lambda: due(trip))
 
     def _await_dropout(self, trip: _Trip) -> None:
         if trip.errand.drops_s is not None:
             drops_s = max(trip.sent_s + trip.errand.drops_s, self._timeline.now_s)
-            self._timeline.at(drops_s, lambda: self._lose(trip.errand.client, "dropout", trip))
+            trip.tickets["dropout"] = self._timeline.at(drops_s, lambda: self._lose(trip.errand.client, "dropout"))
 
     def _join(self, trip: _Trip) -> None:
         """The latency is over: share the server's link."""
-        if self._trips.get(trip.errand.client) is trip:
-            trip.due_s = None
-            errand = trip.errand
-            payload_bytes = errand.bytes_down if trip.phase == DOWNLOAD else errand.bytes_up
-            self._shared[trip.phase].join(errand.client, payload_bytes)
+        trip.due_s, errand = None, trip.errand
+        payload_bytes = errand.bytes_down if trip.phase == DOWNLOAD else errand.bytes_up
+        self._shared[trip.phase].join(errand.client, payload_bytes)
 
     def _advance(self, trip: _Trip) -> None:
         """The trip's phase is over: enter the next one, or end."""
-        if self._trips.get(trip.errand.client) is not trip:
-            return
         life, now_s = self._lives[trip.errand.client], self._timeline.now_s
         if not life.on:  # it goes off at this very moment
             self._lose(trip.errand.client, "off")
@@ -182,13 +179,13 @@ class LiveFleet:
             trip.phase += 1
             self._enter(trip)
         else:
-            del self._trips[trip.errand.client]
+            self._forget(trip)
             self._tell(trip, trip.errand.bytes_down, trip.errand.bytes_up, lost=None)
 
-    def _lose(self, client: int, why: str, only: _Trip | None = None) -> None:
-        """End the trip of ``client``, if it has one (``only``: if it is that one), where it stands."""
+    def _lose(self, client: int, why: str) -> None:
+        """End the trip of ``client``, if it has one, where it stands."""
         trip = self._trips.get(client)
-        if trip is None or (only is not None and trip is not only):
+        if trip is None:
             return
         bytes_down, bytes_up = self._stop(trip)
         trip.spans_s[-1] = self._timeline.now_s - trip.began_s
@@ -203,8 +200,13 @@ class LiveFleet:
             moved = self._moved(trip, errand.bytes_down), 0
         elif trip.phase == UPLOAD:
             moved = errand.bytes_down, self._moved(trip, errand.bytes_up)
-        del self._trips[errand.client]
+        self._forget(trip)
         return moved
+
+    def _forget(self, trip: _Trip) -> None:
+        del self._trips[trip.errand.client]
+        for ticket in trip.tickets.values():
+            self._timeline.cancel(ticket)
 
     def _moved(self, trip: _Trip, payload_bytes: int) -> int:
         """Return how much of a transfer that stops now is through."""

@@ -58,8 +58,8 @@ class SharedLink:
         self._ends_s = np.full(len(limits), math.inf)  # as planned; infinity: not planned yet, or no transfer
         self._moving = np.zeros(len(limits), dtype=bool)
         self._since_s = 0.0  # when ``_left_bytes`` was true
-        self._plan_number = 0
-        self._planned = True
+        self._replan: int | None = None  # ticket: rates are set anew, at this moment
+        self._first: int | None = None  # ticket: the first transfer ends
 
     def join(self, client: int, payload_bytes: float) -> None:
         """Start a transfer now."""
@@ -96,25 +96,25 @@ class SharedLink:
 
     def _plan_soon(self) -> None:
         """Plan once for all transfers that start or stop at this moment."""
-        if self._planned:
-            self._planned = False
-            self._timeline.at(self._timeline.now_s, self._plan)
+        if self._replan is None:
+            self._replan = self._timeline.after(0.0, self._plan)
 
     def _plan(self) -> None:
         """Set rates and ends as of ``_since_s`` and wait for the first end."""
-        self._planned = True
-        self._plan_number += 1
+        self._replan = None
+        if self._first is not None:
+            self._timeline.cancel(self._first)
+            self._first = None
         moving = np.flatnonzero(self._moving)
         if not len(moving):
             return
         self._rates[moving] = fair_rates(self._limits[moving], self._capacity)
         self._ends_s[moving] = self._since_s + self._left_bytes[moving] / self._rates[moving]
-        number, first_s = self._plan_number, float(self._ends_s[moving].min())
-        self._timeline.at(max(first_s, self._timeline.now_s), lambda: self._end(number))
+        first_s = float(self._ends_s[moving].min())
+        self._first = self._timeline.at(max(first_s, self._timeline.now_s), self._end)
 
-    def _end(self, number: int) -> None:
-        if number != self._plan_number:
-            return  # rates have changed since
+    def _end(self) -> None:
+        self._first = None
         self._settle()
         ended = [int(client) for client in np.flatnonzero(self._ends_s <= self._timeline.now_s)]
         self._remove(ended)

@@ -11,7 +11,6 @@ import numpy as np
 
 from cosp.server.evaluation import Evaluation
 
-
 NO_FIGURES: Mapping[str, float] = {}
 
 
