@@ -27,6 +27,7 @@ from cosp.submodel.slicing import State
 
 VECTOR = "vector"
 LOST = 1000  # an error code beyond Flower's own
+FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
 SCORE_QUERY = f"{MessageType.QUERY}.score"
 
 
@@ -123,8 +124,11 @@ def loss_reply(request: Message, reason: str, detail: str, figures: Mapping[str,
 def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
     """Return an error's short name, its detail, and the figures of a lost task (empty for any other error)."""
     if error.code == LOST:
-        loss = json.loads(error.reason or "")
-        return loss["reason"], loss["detail"], loss["figures"]
+        try:
+            loss = json.loads(error.reason or "")
+            return str(loss["reason"]), str(loss["detail"]), {key: loss["figures"][key] + 0 for key in FIGURES}
+        except (KeyError, TypeError, ValueError):  # not from a simulated board
+            pass
     return f"error-{error.code}", error.reason or "", {}
 
 

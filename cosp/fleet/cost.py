@@ -3,9 +3,9 @@
 A first cut, made to put stragglers in the right order. It leaves out:
 
 - data loading and augmentation on the CPU: the samples are taken to lie in memory, decoded;
-- heat (no throttling), swapping (whether a plan fits the memory is asked elsewhere), and start-up of the process;
+- heat and the server's own link, which ``live.py`` adds where a fleet has them;
+- swapping (whether a plan fits the memory is asked elsewhere), and start-up of the process;
 - memory traffic and launches of evaluation: its arithmetic alone is priced;
-- contention: each link is the board's own, and the server's link is never the bottleneck;
 - energy of the radio: a board that transfers draws its idle watts. A slowed board is charged load watts for the whole
   time, its day job's share included.
 """

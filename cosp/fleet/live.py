@@ -63,14 +63,14 @@ class _Trip:
 
 
 class LiveFleet:
-    """The boards of a fleet at work. ``on_up()`` runs when a board has come on."""
+    """The boards of a fleet at work. ``on_turn(on)`` runs when a board has come on or gone off."""
 
     def __init__(
-        self, boards: Sequence[Board], timeline: Timeline, *, server: ServerLink, on_up: Callable[[], None]
+        self, boards: Sequence[Board], timeline: Timeline, *, server: ServerLink, on_turn: Callable[[bool], None]
     ) -> None:
-        self._timeline = timeline
+        self._timeline, self._on_turn = timeline, on_turn
         self._lives = {
-            board.client: Life(board, timeline, on_up=on_up, on_down=partial(self._lose, board.client))
+            board.client: Life(board, timeline, on_up=partial(on_turn, True), on_down=partial(self._down, board.client))
             for board in boards
         }
         self._trips: dict[int, _Trip] = {}
@@ -181,6 +181,10 @@ class LiveFleet:
         else:
             self._forget(trip)
             self._tell(trip, trip.errand.bytes_down, trip.errand.bytes_up, lost=None)
+
+    def _down(self, client: int, why: str) -> None:
+        self._on_turn(False)
+        self._lose(client, why)
 
     def _lose(self, client: int, why: str) -> None:
         """End the trip of ``client``, if it has one, where it stands."""

@@ -60,11 +60,12 @@ class VirtualGrid(Grid):
         self._pool = pool
         self._sigma = sigma
         self._timeline = Timeline()
-        self._live = LiveFleet(fleet.boards, self._timeline, server=fleet.server, on_up=self._wake)
+        self._live = LiveFleet(fleet.boards, self._timeline, server=fleet.server, on_turn=self._turn)
         if begin:
             self._live.begin()
         self._ready: list[tuple[float, int, Message]] = []
         self._awake = False
+        self._nodes_on: list[int] | None = None
         self._sent = 0
         self._run = Run.create_empty(RUN_ID)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
@@ -113,6 +114,7 @@ class VirtualGrid(Grid):
         """Put the fleet where it stood at ``now_s``; ``resend`` follows for each message that was under way."""
         self.jump_to(now_s)
         self._live.restore(state)
+        self._nodes_on = None
 
     def resend(self, sent_s: float, message: Message) -> str:
         """Send a message again whose task has been under way since ``sent_s``; return its new id."""
@@ -123,9 +125,10 @@ class VirtualGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the boards that are on. Strangers count: all introduce themselves before the run."""
-        return [
-            node for node, board in self._boards.items() if node in self._strangers or self._live.is_on(board.client)
-        ]
+        if self._nodes_on is None:
+            on = self._live.is_on
+            self._nodes_on = [n for n, board in self._boards.items() if n in self._strangers or on(board.client)]
+        return self._nodes_on
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         return [self._push(message) for message in messages]
@@ -177,6 +180,7 @@ class VirtualGrid(Grid):
     def _introduce(self, request: Message) -> None:
         node = request.metadata.dst_node_id
         self._strangers.discard(node)
+        self._nodes_on = None
         self._deliver(request, wire.introduction_reply(request, self._introductions[node]))
 
     def _errand(self, request: Message) -> tuple[Task, Errand]:
@@ -218,10 +222,12 @@ class VirtualGrid(Grid):
     def _deliver(self, request: Message, reply: Message) -> None:
         number = int(request.metadata.message_id.removeprefix("message-"))
         self._ready.append((self.clock(), number, reply))
-        self._wake()
-
-    def _wake(self) -> None:
         self._awake = True
+
+    def _turn(self, on: bool) -> None:
+        """A board has come on, which the server must hear of, or gone off."""
+        self._nodes_on = None
+        self._awake |= on
 
 
 def _lost(request: Message, end: End) -> Message:

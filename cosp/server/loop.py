@@ -78,6 +78,7 @@ class Loop:
         self.grid = grid
         self.coordinator = coordinator
         self.nodes = nodes
+        self._by_client = sorted(nodes.items(), key=lambda item: item[1])
         self.rules = rules
         self.ledger = ledger or Ledger()
         self.in_flight: dict[str, Dispatch] = {}
@@ -143,7 +144,7 @@ class Loop:
         known = set(self.grid.get_node_ids())
         messages: list[Message] = []
         dispatches: list[Dispatch] = []
-        for node, client in sorted(self.nodes.items(), key=lambda item: item[1]):
+        for node, client in self._by_client:
             fresh = self.coordinator.records[client].last_version < self.coordinator.version
             if node in known and client not in busy and client not in self._resting and fresh and len(messages) < room:
                 task = self.coordinator.next_task(client)

@@ -29,7 +29,12 @@ class World:
         self.timeline = Timeline()
         self.ends = []
         self.ups = []
-        self.fleet = LiveFleet(boards, self.timeline, server=server, on_up=lambda: self.ups.append(self.timeline.now_s))
+        self.fleet = LiveFleet(
+            boards,
+            self.timeline,
+            server=server,
+            on_turn=lambda on: self.ups.append(self.timeline.now_s) if on else None,
+        )
         if begin:
             self.fleet.begin()
 
