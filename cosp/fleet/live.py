@@ -109,7 +109,7 @@ class LiveFleet:
         self._enter(trip)
 
     def attach(self, client: int, on_end: OnEnd) -> None:
-        """Say what follows the end of a restored errand; one that nobody attaches to ends without a word."""
+        """Say what follows the end of a restored errand."""
         self._on_end[client] = on_end
 
     def state(self) -> dict[str, Any]:
@@ -120,14 +120,17 @@ class LiveFleet:
             "shared": {str(phase): link.state() for phase, link in self._shared.items()},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``, which was taken at the present time, instead of ``begin``."""
+    def restore(self, state: dict[str, Any], on_end: OnEnd) -> None:
+        """Go on from ``state``, which was taken at the present time, instead of ``begin``.
+
+        ``on_end`` runs at the end of errands that nobody attaches to: the server has given them up.
+        """
         for client, life in state["lives"].items():
             self._lives[int(client)].restore(life)
         for saved in state["trips"]:
             errand = saved["errand"]
             trip = _Trip(**{**saved, "errand": Errand(**{**errand, "cost": Cost(**errand["cost"])})})
-            self._trips[trip.errand.client] = trip
+            self._trips[trip.errand.client], self._on_end[trip.errand.client] = trip, on_end
             self._await_dropout(trip)
             self._await_due(trip)
         for phase, link in self._shared.items():
@@ -226,6 +229,4 @@ class LiveFleet:
         download_s, compute_s, upload_s = [*trip.spans_s, 0.0, 0.0][:3]
         energy_j = task_j(self._lives[client].board, compute_s=compute_s, transfer_s=download_s + upload_s)
         cost = Cost(download_s=download_s, compute_s=compute_s, upload_s=upload_s, energy_j=energy_j)
-        tell = self._on_end.pop(client, None)
-        if tell is not None:
-            tell(End(cost=cost, bytes_down=bytes_down, bytes_up=bytes_up, lost=lost))
+        self._on_end.pop(client)(End(cost=cost, bytes_down=bytes_down, bytes_up=bytes_up, lost=lost))

@@ -113,7 +113,7 @@ class VirtualGrid(Grid):
     def restore(self, now_s: float, state: dict[str, Any]) -> None:
         """Put the fleet where it stood at ``now_s``; ``resend`` follows for each message that was under way."""
         self.jump_to(now_s)
-        self._live.restore(state)
+        self._live.restore(state, lambda end: self._turn(True))  # the server looks up, as at a reply it does not want
         self._nodes_on = None
 
     def resend(self, sent_s: float, message: Message) -> str:

@@ -201,7 +201,7 @@ def test_saved_and_restored_at_any_time_it_goes_on_to_the_same_bits(saved_s):
     again, after = World(*WORLD, server=server, begin=False), []
     again.timeline.at(first.timeline.now_s, lambda: None)
     again.run()
-    again.fleet.restore(state)
+    again.fleet.restore(state, lambda end: None)
     for client in first.fleet._trips:
         again.fleet.attach(client, partial(again.note, client))
     live(again, after, 400.0)

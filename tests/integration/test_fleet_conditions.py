@@ -58,8 +58,8 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(config: Path, tmp_path: Path) -> Callable[..., tuple[Experiment, RunDirectory]]:
-    def make(out: str) -> tuple[Experiment, RunDirectory]:
-        chosen = load_config(config)
+    def make(out: str, *overrides: str) -> tuple[Experiment, RunDirectory]:
+        chosen = load_config(config, overrides)
         return load_experiment(chosen), RunDirectory.create(tmp_path / out, chosen)
 
     return make
@@ -124,13 +124,15 @@ def test_a_killed_run_resumes_to_the_same_rows(config: Path, start: Callable[...
     assert (killed / "rows.jsonl").read_bytes() == (whole.folder / "rows.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("timeout", ["null", "0.2"])
 def test_from_every_checkpoint_a_run_goes_on_to_the_same_rows(
-    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, timeout: str
 ):
-    """Dry, so that every version can be tried."""
+    """Dry, so that every version can be tried; with a timeout, boards work on at what the server has given up."""
+    timeout = f"server.task_timeout_s={timeout}"
     from cosp.runtime import serve as module
 
-    experiment, whole = start("whole")
+    experiment, whole = start("whole", timeout)
     simulate(experiment, whole, workers=1, dry=True)
     rows = (whole.folder / "rows.jsonl").read_bytes()
     save = module.checkpoints.save
@@ -141,7 +143,7 @@ def test_from_every_checkpoint_a_run_goes_on_to_the_same_rows(
             if loop.coordinator.version == version:
                 raise KeyboardInterrupt
 
-        experiment, directory = start(f"stopped{version}")
+        experiment, directory = start(f"stopped{version}", timeout)
         monkeypatch.setattr(module.checkpoints, "save", save_once)
         with pytest.raises(KeyboardInterrupt):
             simulate(experiment, directory, workers=1, dry=True)
