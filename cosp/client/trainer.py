@@ -51,7 +51,7 @@ class Trainer:
         """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to)."""
         started = time.perf_counter()
         work = {"train": self._train, "score": self._score, "evaluate": self._evaluate}[task.kind]
-        model = FlatModel(task.shape, task.plan, self.device)
+        model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
         model.load(weights)
         facts, vector = work(task, model, weights)
         return {**facts, "wall_s": time.perf_counter() - started}, vector.cpu()
