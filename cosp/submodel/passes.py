@@ -120,7 +120,7 @@ def scoring(shape: ViTShape, counts: Counts) -> Pass:
         held_bytes=widest,
         workspace_bytes=0,
         weight_visits=2,
-        kernels=46 * len(counts) + 2 * exits + 5,
+        kernels=46 * len(counts) + 2 * exits + 7,
     )
 
 
