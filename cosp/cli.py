@@ -102,7 +102,7 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     """Show what each board would hold and what one task would cost it; nothing is trained."""
     from cosp.config import load_config
     from cosp.experiment import load_experiment
-    from cosp.planning import COLUMNS, plan_cells, plan_rows
+    from cosp.planning import COLUMNS, calibration_lines, plan_cells, plan_rows
 
     with err.status("reading data"):
         rows = plan_rows(load_experiment(load_config(config, sets or []), data_dir=data_dir))
@@ -110,6 +110,8 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
         print(json.dumps(rows))
     else:
         _print_table(f"Submodels of {config}", COLUMNS, plan_cells(rows), left=3)
+        for line in calibration_lines(rows):
+            out.print(line, markup=False, highlight=False)
 
 
 @app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cosp.fleet.cost import Cost, Work, cost, idle_j, jitter, step_s
+from cosp.fleet.cost import Cost, Work, cost, cost_range, idle_j, jitter, step_s
 from cosp.fleet.fleet import Board, Link, fleet_names, load_fleet
 from cosp.fleet.profiles import Description, DeviceProfile, Fact, describe, load_profile, profile_names
 from cosp.fleet.timeline import Timeline
@@ -17,6 +17,7 @@ __all__ = [
     "Timeline",
     "Work",
     "cost",
+    "cost_range",
     "describe",
     "fleet_names",
     "idle_j",

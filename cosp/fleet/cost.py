@@ -13,7 +13,7 @@ A first cut, made to put stragglers in the right order. It leaves out:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cosp.fleet.fleet import Board
@@ -32,6 +32,7 @@ class Work:
     step_flops: float  # forward, backward and update of one step at that batch
     step_bytes: float  # DRAM traffic of one step
     step_kernels: int  # kernel launches of one step
+    load_bytes: float = 0.0  # copied to bring one step's samples to the device
     extra_flops: float = 0.0  # forward-only, over the whole task (evaluation)
     download_bytes: int = 0
     upload_bytes: int = 0
@@ -74,12 +75,34 @@ def cost(board: Board, work: Work, jitter: float = 1.0) -> Cost:
     )
 
 
+def cost_range(board: Board, work: Work) -> tuple[Cost, Cost]:
+    """Price ``work`` at the fast and at the slow end of what is known of the board; links are taken as they are."""
+    fast, slow = (replace(board, profile=_at(board.profile, end)) for end in (1, 0))
+    return cost(fast, work), cost(slow, work)
+
+
 def step_s(profile: DeviceProfile, work: Work) -> float:
-    """Seconds of one training step: the slowest of arithmetic, memory and launches, which overlap."""
-    return max(
+    """Seconds of one step: data loading, then the slowest of arithmetic, memory and launches where they overlap.
+
+    Loading is not overlapped: the trainer has no loader process. A CPU does one thing after the other, so its parts
+    add up.
+    """
+    parts = (
         work.step_flops / _flops_per_s(profile, work.batch),
         work.step_bytes / profile.memory_bytes_per_s,
         work.step_kernels * profile.launch_s,
+    )
+    return work.load_bytes / profile.memory_bytes_per_s + (max(parts) if profile.overlap else sum(parts))
+
+
+def _at(profile: DeviceProfile, end: int) -> DeviceProfile:
+    """Return the profile at the slow (0) or the fast (1) end of its spread."""
+    spread = profile.spread
+    return replace(
+        profile,
+        flops_per_s=profile.flops_per_s * spread.flops_per_s[end],
+        memory_bytes_per_s=profile.memory_bytes_per_s * spread.memory_bytes_per_s[end],
+        launch_s=profile.launch_s * spread.launch_s[1 - end],
     )
 
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cosp.client.task import ScoreSettings, Task
+from cosp.client.task import Task
 from cosp.client.trainer import scores_from_vector
 from cosp.client.training import TrainSettings
-from cosp.errors import ConfigError, RefusedUpdate
+from cosp.errors import RefusedUpdate
 from cosp.methods.base import Method
 from cosp.models.vit import ViTShape, vit_layout
 from cosp.server.aggregation import OpenRound
-from cosp.server.clients import ClientRecord, Introduction
+from cosp.server.clients import ClientRecord, Introduction, scoring_within_memory
 from cosp.server.staleness import Arrival
 from cosp.submodel.flat import spans_of
-from cosp.submodel.footprint import footprint
+from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.slicing import State, extract
 
@@ -57,7 +57,10 @@ class Coordinator:
         self.snapshots: dict[int, State] = {0: model}
         """Every version that a client in flight started from, and the current one."""
         self.records = {client.client: ClientRecord(introduction=client) for client in clients}
-        self._scoring = {client: self._fitting(record.introduction) for client, record in self.records.items()}
+        self._scoring = {
+            client: scoring_within_memory(record.introduction, method.scoring, self._full_width(client))
+            for client, record in self.records.items()
+        }
         self._parameters = parameter_count(self.layout, (shape.sizes,) * shape.blocks)
         self._open_round()
 
@@ -144,15 +147,9 @@ class Coordinator:
     def _open_round(self) -> None:
         self._round = OpenRound(self.layout, self.shape.sizes, over_all=self.method.over_all)
 
-    def _fitting(self, client: Introduction) -> ScoreSettings | None:
-        """Return how ``client`` scores within its memory; ConfigError if it cannot."""
-        if self.method.scoring is None:
-            return None
-        blocks = (self.shape.sizes,) * self.method.depth(client)
-        try:
-            return self.method.scoring.within(footprint(self.shape, blocks), client.memory_bytes)
-        except ConfigError as error:
-            raise ConfigError(f"client {client.client} ({client.board}): {error}") from None
+    def _full_width(self, client: int) -> Footprint:
+        """Return what the blocks cost of which ``client`` scores the units."""
+        return footprint(self.shape, (self.shape.sizes,) * self.method.depth(self.records[client].introduction))
 
     def _wants_scores(self, record: ClientRecord) -> bool:
         scoring = self.method.scoring

@@ -84,6 +84,26 @@ def test_measured_watts_win_over_the_rule():
     assert load_profile("jetson-orin-nx-16", "40W").load_w == 27.6
 
 
+@every_board
+def test_what_nobody_has_timed_says_so_and_has_a_spread(name):
+    profile = load_profile(name)
+    assert profile.calibration == "default, uncalibrated"
+    for low, high in (profile.spread.flops_per_s, profile.spread.memory_bytes_per_s, profile.spread.launch_s):
+        assert low < 1 < high
+
+
+def test_a_range_in_the_file_is_the_spread():
+    assert load_profile("jetson-nano").spread.flops_per_s == pytest.approx((0.45 / 0.5, 0.55 / 0.5))
+
+
+def test_a_file_may_say_how_its_board_was_calibrated(tmp_path):
+    told = {"kappa": 1.0, "dram_share": 0.5, "overlap": False, "calibration": "calibrated on 2026-11-20"}
+    mine, nano = load_profile(own_file(tmp_path, **told)), load_profile("jetson-nano")
+    assert (mine.calibration, mine.overlap) == ("calibrated on 2026-11-20", False)
+    assert mine.flops_per_s == pytest.approx(nano.flops_per_s / VIT_KAPPA)
+    assert mine.memory_bytes_per_s == pytest.approx(nano.memory_bytes_per_s * 0.5 / 0.7)
+
+
 def test_an_unknown_board_names_the_known_and_the_close():
     with pytest.raises(ConfigError, match=r"^unknown device 'jetson-nona'; known: .*; did you mean 'jetson-nano'\?"):
         load_profile("jetson-nona")
@@ -110,6 +130,7 @@ def test_a_file_of_ones_own_is_a_board(tmp_path):
         ({"idle_w": "two"}, "idle_w: must be a mapping of keys to values, got 'two'$"),
         ({"eta0": 1.5}, r"eta0: must be in \(0, 1\], got 1\.5$"),
         ({"eta0": {"value": 0.5, "source": "S99"}}, "eta0.source: unknown source 'S99'; known: .*; add it to sources$"),
+        ({"eta0": {"value": 0.5, "low": 0.6, "source": "S40"}}, r"eta0: must have 0 <= low <= value <= high, got 0\.6"),
         ({"title": 5}, "title: must be a valid string, got 5$"),
         ({"default_mode": "MAXM"}, "default_mode: unknown mode 'MAXM'; known: .*; did you mean 'MAXN'"),
         ({"visible_mib": 1000}, "visible_mib: must exceed what is reserved, got 1000"),
