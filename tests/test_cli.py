@@ -21,7 +21,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "devices", "table", "report"])
+@pytest.mark.parametrize("command", ["run", "plan", "devices", "table", "report", "calibrate"])
 def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
     assert call(monkeypatch, command, "--help") == 0
     assert f"cosp {command}" in " ".join(capsys.readouterr().out.split())
@@ -42,6 +42,7 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["plan", QUICKSTART, "--set", "model.patch=3"], "model: patch must divide image"),
         (["devices", "jetson-nanoo"], "did you mean 'jetson-nano'"),
         (["table", QUICKSTART, "--seeds", "a,b"], "must be comma-separated whole numbers"),
+        (["calibrate", "--like", "jetson-nanoo"], "did you mean 'jetson-nano'"),
         (["report", "/nowhere"], "/nowhere"),
     ],
 )

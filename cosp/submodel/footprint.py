@@ -61,6 +61,7 @@ class Footprint:
     scoring: Pass
     """Of the full-width blocks alone: a narrow submodel is not scored."""
     evaluation: Pass
+    image_bytes: int
     activation_bytes: int
     """Bytes kept for the backward pass of one sample's training."""
     kernels: int
@@ -84,6 +85,10 @@ class Footprint:
     def evaluation_step(self, batch: int) -> Step:
         """Return the evaluation of one batch."""
         return self._step(self.evaluation, batch)
+
+    def loading_bytes(self, batch: int) -> int:
+        """Return what is copied to bring a batch to the model: out of the client's data, and to the device."""
+        return 3 * batch * self.image_bytes
 
     def training_bytes(self, batch: int, optimizer: str) -> int:
         """Return peak memory of local training at steady state.
@@ -131,6 +136,7 @@ def footprint(shape: ViTShape, counts: Tuple[GroupSizes, ...], precision: str = 
         training=passes.training(shape, counts, precision),
         scoring=passes.scoring(shape, counts),
         evaluation=passes.evaluation(shape, counts),
+        image_bytes=FLOAT_BYTES * shape.channels * shape.image**2,
         activation_bytes=passes.saved_bytes(shape, counts, precision),
         kernels=KERNELS_PER_BLOCK * len(counts) + KERNELS_OUTSIDE_BLOCKS,
     )
