@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Dict, Optional
 
 from cosp.client.training import TrainSettings
@@ -103,9 +104,14 @@ class Task:
     first: int = 0
     last: int = 0
 
+    @cached_property
+    def size(self) -> Footprint:
+        """What the plan's submodel costs; kept, because a fleet's every task asks for it many times."""
+        return footprint(self.shape, self.plan.counts)
+
     @property
     def parameters(self) -> int:
-        return footprint(self.shape, self.plan.counts).parameters
+        return self.size.parameters
 
     @property
     def download_bytes(self) -> int:
@@ -122,7 +128,7 @@ class Task:
     @property
     def peak_memory_bytes(self) -> int:
         """Memory that the task needs at its peak, as predicted."""
-        size = footprint(self.shape, self.plan.counts)
+        size = self.size
         if self.kind == "train":
             return size.training_bytes(self.training.batch_size, self.training.optimizer)
         if self.kind == "score":
@@ -134,7 +140,7 @@ class Task:
         """How many samples are judged at a time: where training fits, judging itself must fit too."""
         if self.kind != "train":
             return EVALUATION_BATCH
-        size = footprint(self.shape, self.plan.counts)
+        size = self.size
         beside = size.evaluation_bytes(0) + FLOAT_BYTES * size.parameters  # the gradients' vector stays
         free = size.training_bytes(self.training.batch_size, self.training.optimizer) - beside
         return max(1, min(EVALUATION_BATCH, free // size.evaluation.held_bytes))

@@ -1,10 +1,10 @@
 """What a task costs a board: seconds and joules, as a roofline of arithmetic, memory traffic and kernel launches.
 
-A first cut, made to put stragglers in the right order. It leaves out:
+``docs/cost.md`` has the formulas and how far they are off. It leaves out:
 
-- data loading and augmentation on the CPU: the samples are taken to lie in memory, decoded;
+- decoding and augmentation: samples lie in memory, decoded, and are copied from there;
 - heat (no throttling), swapping (whether a plan fits the memory is asked elsewhere), and start-up of the process;
-- memory traffic and launches of evaluation: its arithmetic alone is priced;
+- caches: all traffic is taken to reach the memory;
 - contention: each link is the board's own, and the server's link is never the bottleneck;
 - energy of the radio: a board that transfers draws its idle watts. A slowed board is charged load watts for the whole
   time, its day job's share included.
@@ -33,7 +33,9 @@ class Work:
     step_bytes: float  # DRAM traffic of one step
     step_kernels: int  # kernel launches of one step
     load_bytes: float = 0.0  # copied to bring one step's samples to the device
-    extra_flops: float = 0.0  # forward-only, over the whole task (evaluation)
+    extra_flops: float = 0.0  # over the whole task, beside its steps (evaluation)
+    extra_bytes: float = 0.0
+    extra_kernels: int = 0
     download_bytes: int = 0
     upload_bytes: int = 0
 
@@ -64,7 +66,7 @@ def cost(board: Board, work: Work, jitter: float = 1.0) -> Cost:
     if not 0 < jitter < math.inf:
         raise ValueError(f"jitter must be finite and > 0, got {jitter}")
     profile, link = board.profile, board.link
-    extra_s = work.extra_flops / _flops_per_s(profile, work.batch)
+    extra_s = _seconds(profile, work.batch, work.extra_flops, work.extra_bytes, work.extra_kernels)
     compute_s = (work.steps * step_s(profile, work) + extra_s) * board.slowdown * jitter
     download_s, upload_s = link.download_s(work.download_bytes), link.upload_s(work.upload_bytes)
     return Cost(
@@ -87,12 +89,17 @@ def step_s(profile: DeviceProfile, work: Work) -> float:
     Loading is not overlapped: the trainer has no loader process. A CPU does one thing after the other, so its parts
     add up.
     """
+    loading_s = work.load_bytes / profile.memory_bytes_per_s
+    return loading_s + _seconds(profile, work.batch, work.step_flops, work.step_bytes, work.step_kernels)
+
+
+def _seconds(profile: DeviceProfile, batch: int, flops: float, moved_bytes: float, kernels: int) -> float:
     parts = (
-        work.step_flops / _flops_per_s(profile, work.batch),
-        work.step_bytes / profile.memory_bytes_per_s,
-        work.step_kernels * profile.launch_s,
+        flops / _flops_per_s(profile, batch),
+        moved_bytes / profile.memory_bytes_per_s,
+        kernels * profile.launch_s,
     )
-    return work.load_bytes / profile.memory_bytes_per_s + (max(parts) if profile.overlap else sum(parts))
+    return max(parts) if profile.overlap else sum(parts)
 
 
 def _at(profile: DeviceProfile, end: int) -> DeviceProfile:

@@ -33,10 +33,6 @@ GRADIENT_VISITS = 7
 GRADIENT_KERNELS = 8
 """Kernels that zero and clip the one vector of gradients and keep the loss."""
 
-KERNELS_PER_BLOCK = 60
-KERNELS_OUTSIDE_BLOCKS = 60
-"""Kernels started by one training step, forward and backward; the flat optimizer step adds a handful."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -64,19 +60,21 @@ class Footprint:
     image_bytes: int
     activation_bytes: int
     """Bytes kept for the backward pass of one sample's training."""
-    kernels: int
-    """Kernels started by one training step."""
 
     @property
     def forward_flops(self) -> int:
         """FLOPs of the forward pass of one sample."""
         return self.evaluation.flops
 
+    def forward_backward(self, batch: int) -> Step:
+        """Return the forward and backward pass of one batch; a second one for the same update adds to the step."""
+        return self._step(self.training, batch)
+
     def training_step(self, batch: int, optimizer: str) -> Step:
         """Return one step of training: forward, backward, clipping, optimizer."""
         visits = GRADIENT_VISITS + OPTIMIZER_VISITS[optimizer]
-        step = self._step(self.training, batch)
-        return step + Step(0, FLOAT_BYTES * visits * self.parameters, GRADIENT_KERNELS + OPTIMIZER_KERNELS[optimizer])
+        kernels = GRADIENT_KERNELS + OPTIMIZER_KERNELS[optimizer]
+        return self.forward_backward(batch) + Step(0, FLOAT_BYTES * visits * self.parameters, kernels)
 
     def scoring_step(self, batch: int) -> Step:
         """Return one step of importance learning: forward, and backward to the gates; weights stay as they are."""
@@ -117,15 +115,6 @@ class Footprint:
             kernels=phase.kernels,
         )
 
-    def step_flops(self, batch: int) -> int:
-        """Return the FLOPs of one training step: the backward pass costs twice the forward pass."""
-        return 3 * self.forward_flops * batch
-
-    def step_bytes(self, batch: int, optimizer: str) -> float:
-        """Return memory traffic of one step: weights read twice, optimizer pass, activations written and read."""
-        passes = 2 + 1 + 2 * OPTIMIZER_FLOATS[optimizer]
-        return FLOAT_BYTES * self.parameters * passes + 2.5 * batch * self.activation_bytes
-
 
 @lru_cache(maxsize=4096)
 def footprint(shape: ViTShape, counts: Tuple[GroupSizes, ...], precision: str = "float32") -> Footprint:
@@ -138,5 +127,4 @@ def footprint(shape: ViTShape, counts: Tuple[GroupSizes, ...], precision: str = 
         evaluation=passes.evaluation(shape, counts),
         image_bytes=FLOAT_BYTES * shape.channels * shape.image**2,
         activation_bytes=passes.saved_bytes(shape, counts, precision),
-        kernels=KERNELS_PER_BLOCK * len(counts) + KERNELS_OUTSIDE_BLOCKS,
     )

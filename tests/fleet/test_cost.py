@@ -34,6 +34,8 @@ growable = [
     "step_bytes",
     "step_kernels",
     "load_bytes",
+    "extra_bytes",
+    "extra_kernels",
     "extra_flops",
     "steps",
     "download_bytes",
@@ -93,7 +95,7 @@ def test_waiting_draws_idle_watts():
 
 @given(field=st.sampled_from(growable), factor=st.floats(1, 1e6))
 def test_more_work_never_costs_less(field, factor):
-    work = dataclasses.replace(WORK, extra_flops=10.0, load_bytes=1.0)
+    work = dataclasses.replace(WORK, extra_flops=10.0, extra_bytes=1.0, extra_kernels=1, load_bytes=1.0)
     more = dataclasses.replace(work, **{field: type(getattr(work, field))(getattr(work, field) * factor)})
     before, after = cost(BOARD, work), cost(BOARD, more)
     assert after.total_s >= before.total_s
