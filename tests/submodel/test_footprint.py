@@ -88,7 +88,7 @@ def counted_flops(work: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def saved_bytes(model: VisionTransformer, batch: int) -> int:
+def saved_bytes(model: VisionTransformer, batch: int, *, mixed: bool = False) -> int:
     """Bytes of the storages that autograd holds between forward and backward, parameters and indices apart."""
     known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     held: list[torch.Tensor] = []
@@ -97,9 +97,12 @@ def saved_bytes(model: VisionTransformer, batch: int) -> int:
         held.append(tensor)
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed),
+    ):
         logits = model(random_images(model.shape, batch))
-        sum(F.cross_entropy(z, torch.zeros(batch, dtype=torch.int64)) for z in logits)
+        sum(F.cross_entropy(z.float(), torch.zeros(batch, dtype=torch.int64)) for z in logits)
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
     return sum(size for pointer, size in storages.items() if pointer not in known)
 
@@ -223,6 +226,15 @@ def test_kernels_and_traffic_of_evaluation_are_those_that_torch_starts(shape, wi
     found = tally_of_a_step(partial(evaluation, shape, plan, EVALUATION_BATCH))
     assert step.kernels == pytest.approx(found.kernels, rel=0.05)
     assert step.bytes_moved == pytest.approx(found.bytes_moved, rel=0.1)
+
+
+@on_the_grid
+def test_a_mixed_step_saves_what_autocast_saves(shape, width, depth):
+    plan = prefix_plan(shape.sizes.scaled(width), depth)
+    model = model_with(shape, random_state(shape), plan)
+    matrices = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() > 1)
+    predicted = 16 * footprint(shape, plan.counts, "mixed").activation_bytes + 2 * matrices  # and their half copies
+    assert predicted == pytest.approx(saved_bytes(model, batch=16, mixed=True), rel=0.1)
 
 
 def test_a_mixed_step_halves_what_branches_save_and_keeps_the_residual_stream():
