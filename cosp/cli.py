@@ -102,7 +102,7 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     """Show what each board would hold and what one task would cost it; nothing is trained."""
     from cosp.config import load_config
     from cosp.experiment import load_experiment
-    from cosp.planning import COLUMNS, plan_cells, plan_rows
+    from cosp.planning import COLUMNS, calibration_lines, plan_cells, plan_rows
 
     with err.status("reading data"):
         rows = plan_rows(load_experiment(load_config(config, sets or []), data_dir=data_dir))
@@ -110,6 +110,8 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
         print(json.dumps(rows))
     else:
         _print_table(f"Submodels of {config}", COLUMNS, plan_cells(rows), left=3)
+        for line in calibration_lines(rows):
+            out.print(line, markup=False, highlight=False)
 
 
 @app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8`")
@@ -156,6 +158,43 @@ def table(
     )
     print(written.read_text(encoding="utf-8"))
     print(f"table: {written}")
+
+
+@app.command(epilog="Examples: `cosp calibrate` · `cosp calibrate --threads 4 --like raspberry-pi-5 --out my-pi.yaml`")
+def calibrate(
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The profile to write; default HOST.yaml here; replaced if it is there")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads that training will use")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each plan; medians are taken")] = 5,
+    like: Annotated[str | None, typer.Option(help="The board whose watts to carry over: they are not measured")] = None,
+) -> None:
+    """Time real training steps on this machine, fit the cost model to them, and write a measured profile."""
+    import datetime
+    import platform
+
+    from rich.progress import Progress
+
+    from cosp.calibrate import calibrate as measure
+    from cosp.calibrate import cases
+    from cosp.fleet import load_profile
+    from cosp.measured_profile import COLUMNS, cells, profile_yaml, summary
+
+    if like is not None:
+        load_profile(like)  # a wrong name is said now, not in a minute
+    grid = cases()
+    with Progress(console=err) as progress:
+        bar = progress.add_task("timing training steps", total=repeats * len(grid))
+        found = measure(grid, repeats=repeats, threads=threads, on_run=lambda: progress.advance(bar))
+    _print_table("Seconds of one step", COLUMNS, cells(found), left=2)
+    print(summary(found))
+    path = out_file or Path(f"{platform.node() or 'this-machine'}.yaml")
+    text = profile_yaml(found, threads=threads, like=like, today=datetime.date.today())
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give another --out") from None
+    print(f"profile: {path}")
 
 
 @app.command(epilog="Example: `cosp report runs/a runs/b --out compare.html`")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cosp.fleet.availability import Availability, Diurnal, Trace
-from cosp.fleet.cost import Cost, Work, cost, idle_j, jitter, step_s, task_j
+from cosp.fleet.cost import Cost, Work, cost, cost_range, idle_j, jitter, step_s, task_j
 from cosp.fleet.fleet import Board, Fleet, fleet_names, load_fleet, read_fleet
 from cosp.fleet.links import Link
 from cosp.fleet.live import End, Errand, LiveFleet
@@ -32,6 +32,7 @@ __all__ = [
     "Trace",
     "Work",
     "cost",
+    "cost_range",
     "describe",
     "fair_rates",
     "fleet_names",

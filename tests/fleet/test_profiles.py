@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from cosp.errors import ConfigError
-from cosp.fleet import describe, load_profile, profile_names
+from cosp.fleet import Work, describe, load_profile, profile_names, step_s
 from cosp.fleet._files import devices_folder
 from cosp.fleet.profiles import VIT_KAPPA
 
@@ -30,6 +30,24 @@ def test_the_boards_of_the_paper_are_there():
 def test_the_nano_trains_resnet18_as_fast_as_measured():
     images_per_s = load_profile("jetson-nano").flops_per_s / VIT_KAPPA / RESNET18_TRAINING_FLOPS
     assert 10.4 <= images_per_s <= 11.9
+
+
+IMAGES_PER_S = {  # ResNet-18 at 224 pixels: eta0 x peak / 10.9 GFLOP; only the Nano's is checked against a measurement
+    ("jetson-nano", "MAXN"): 10.8, ("jetson-tx2", "MAXN"): 30, ("jetson-xavier-nx-16", "15W_6CORE"): 33,
+    ("jetson-agx-xavier-32", "MAXN"): 54, ("jetson-orin-nano-8", "MAXN_SUPER"): 86,
+    ("jetson-orin-nx-16", "MAXN"): 78, ("jetson-orin-nx-16", "40W"): 99, ("jetson-agx-orin-32", "MAXN"): 138,
+    ("jetson-agx-orin-64", "MAXN"): 220, ("raspberry-pi-5", "stock"): 1.7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("board", "images_per_s"), IMAGES_PER_S.items())
+def test_boards_train_resnet18_as_the_survey_expects(board, images_per_s):
+    profile = load_profile(*board)
+    batch = 10**6  # large enough for the sustained rate
+    work = Work(
+        steps=1, batch=batch, step_flops=batch * RESNET18_TRAINING_FLOPS * VIT_KAPPA, step_bytes=0, step_kernels=0
+    )
+    assert batch / step_s(profile, work) == pytest.approx(images_per_s, rel=0.03)
 
 
 def test_the_nano_by_hand():
@@ -84,6 +102,26 @@ def test_measured_watts_win_over_the_rule():
     assert load_profile("jetson-orin-nx-16", "40W").load_w == 27.6
 
 
+@every_board
+def test_what_nobody_has_timed_says_so_and_has_a_spread(name):
+    profile = load_profile(name)
+    assert profile.calibration == "default, uncalibrated"
+    for low, high in (profile.spread.flops_per_s, profile.spread.memory_bytes_per_s, profile.spread.launch_s):
+        assert low < 1 < high
+
+
+def test_a_range_in_the_file_is_the_spread():
+    assert load_profile("jetson-nano").spread.flops_per_s == pytest.approx((0.45 / 0.5, 0.55 / 0.5))
+
+
+def test_a_file_may_say_how_its_board_was_calibrated(tmp_path):
+    told = {"kappa": 1.0, "dram_share": 0.5, "overlap": False, "calibration": "calibrated on 2026-11-20"}
+    mine, nano = load_profile(own_file(tmp_path, **told)), load_profile("jetson-nano")
+    assert (mine.calibration, mine.overlap) == ("calibrated on 2026-11-20", False)
+    assert mine.flops_per_s == pytest.approx(nano.flops_per_s / VIT_KAPPA)
+    assert mine.memory_bytes_per_s == pytest.approx(nano.memory_bytes_per_s * 0.5 / 0.7)
+
+
 def test_an_unknown_board_names_the_known_and_the_close():
     with pytest.raises(ConfigError, match=r"^unknown device 'jetson-nona'; known: .*; did you mean 'jetson-nano'\?"):
         load_profile("jetson-nona")
@@ -110,6 +148,7 @@ def test_a_file_of_ones_own_is_a_board(tmp_path):
         ({"idle_w": "two"}, "idle_w: must be a mapping of keys to values, got 'two'$"),
         ({"eta0": 1.5}, r"eta0: must be in \(0, 1\], got 1\.5$"),
         ({"eta0": {"value": 0.5, "source": "S99"}}, "eta0.source: unknown source 'S99'; known: .*; add it to sources$"),
+        ({"eta0": {"value": 0.5, "low": 0.6, "source": "S40"}}, r"eta0: must have 0 <= low <= value <= high, got 0\.6"),
         ({"title": 5}, "title: must be a valid string, got 5$"),
         ({"default_mode": "MAXM"}, "default_mode: unknown mode 'MAXM'; known: .*; did you mean 'MAXN'"),
         ({"visible_mib": 1000}, "visible_mib: must exceed what is reserved, got 1000"),
