@@ -102,7 +102,7 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     """Show what each board would hold and what one task would cost it; nothing is trained."""
     from cosp.config import load_config
     from cosp.experiment import load_experiment
-    from cosp.planning import COLUMNS, calibration_lines, plan_cells, plan_rows
+    from cosp.planning import COLUMNS, plan_cells, plan_rows
 
     with err.status("reading data"):
         rows = plan_rows(load_experiment(load_config(config, sets or []), data_dir=data_dir))
@@ -110,8 +110,7 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
         print(json.dumps(rows))
     else:
         _print_table(f"Submodels of {config}", COLUMNS, plan_cells(rows), left=3)
-        for line in calibration_lines(rows):
-            out.print(line, markup=False, highlight=False)
+        _print_calibrations((row["board"], row["calibration"]) for row in rows)
 
 
 @app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8`")
@@ -244,8 +243,7 @@ def _list_boards(as_json: bool) -> None:
         return
     columns = ("name", "board", "default mode", "sustained GFLOP/s", "memory", "DRAM", "idle", "training")
     _print_table("Boards", columns, [(p.name, p.title, p.mode, *_figures(p)) for p in profiles], left=3)
-    for calibration, names in _by_calibration(profiles).items():
-        out.print(f"{calibration}: {names}", markup=False)
+    _print_calibrations((profile.name, profile.calibration) for profile in profiles)
 
 
 def _show_board(name: str, as_json: bool) -> None:
@@ -266,12 +264,11 @@ def _show_board(name: str, as_json: bool) -> None:
         out.print(f"- {note}", markup=False)
 
 
-def _by_calibration(profiles: Iterable[DeviceProfile]) -> dict[str, str]:
-    """Return which boards' speeds are calibrated how: all shipped ones are defaults."""
-    found: dict[str, list[str]] = {}
-    for profile in profiles:
-        found.setdefault(profile.calibration, []).append(profile.name)
-    return {calibration: "all" if len(found) == 1 else ", ".join(names) for calibration, names in found.items()}
+def _print_calibrations(boards: Iterable[tuple[str, str]]) -> None:
+    from cosp.console import calibration_lines
+
+    for line in calibration_lines(boards):
+        out.print(line, markup=False, highlight=False)
 
 
 def _figures(profile: DeviceProfile) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -36,6 +37,14 @@ def bytes_text(value: float) -> str:
         if value >= size:
             return f"{value / size:.1f} {unit}"
     return f"{value:.0f} B"
+
+
+def calibration_lines(boards: Iterable[tuple[str, str]]) -> list[str]:
+    """Return one line for each way in which speeds are known; ``boards`` are (name, calibration), repeats allowed."""
+    found: dict[str, list[str]] = {}
+    for name, calibration in dict.fromkeys(boards):
+        found.setdefault(calibration, []).append(name)
+    return [f"{how}: {'all' if len(found) == 1 else ', '.join(names)}" for how, names in found.items()]
 
 
 class RunProgress(AbstractContextManager["RunProgress"]):

@@ -74,16 +74,6 @@ COLUMNS = ("client", "board", "mode", "keep", "blocks", "heads", "hidden", "para
            "from - to", "compute", "energy", "down + up")  # fmt: skip
 
 
-def calibration_lines(rows: Iterable[Row]) -> list[str]:
-    """Return one line for each way in which the boards' speeds are known, with the boards that it holds for."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        boards = found.setdefault(row["calibration"], [])
-        if row["board"] not in boards:
-            boards.append(row["board"])
-    return [f"{calibration}: {', '.join(boards)}" for calibration, boards in found.items()]
-
-
 def plan_cells(rows: Iterable[Row]) -> list[tuple[str, ...]]:
     """Return the rows as text, in the order of ``COLUMNS``."""
     return [

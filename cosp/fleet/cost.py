@@ -84,7 +84,7 @@ def task_j(board: Board, *, compute_s: float, transfer_s: float) -> float:
 
 def cost_range(board: Board, work: Work) -> tuple[Cost, Cost]:
     """Price ``work`` at the fast and at the slow end of what is known of the board; links are taken as they are."""
-    fast, slow = (replace(board, profile=_at(board.profile, end)) for end in (1, 0))
+    fast, slow = (replace(board, profile=_at_end(board.profile, end)) for end in (1, 0))
     return cost(fast, work), cost(slow, work)
 
 
@@ -107,8 +107,8 @@ def _seconds(profile: DeviceProfile, batch: int, flops: float, moved_bytes: floa
     return max(parts) if profile.overlap else sum(parts)
 
 
-def _at(profile: DeviceProfile, end: int) -> DeviceProfile:
-    """Return the profile at the slow (0) or the fast (1) end of its spread."""
+def _at_end(profile: DeviceProfile, end: int) -> DeviceProfile:
+    """Return the profile at the slow (0) or at the fast (1) end of its spread."""
     spread = profile.spread
     return replace(
         profile,

@@ -185,10 +185,10 @@ def _profile(name: str, form: _DeviceForm, mode: str, *, desktop: bool = False) 
         name=name,
         title=form.title,
         mode=mode,
-        flops_per_s=facts.peak_gflops.value * 1e9 * form.eta0.value * _or(form.kappa, VIT_KAPPA),
+        flops_per_s=facts.peak_gflops.value * 1e9 * form.eta0.value * _value_or(form.kappa, VIT_KAPPA),
         half_batch=form.half_batch.value,
         memory_bytes=int(_free_mib(form, desktop=desktop) * _MIB),
-        memory_bytes_per_s=facts.dram_gb_s.value * 1e9 * _or(form.dram_share, DRAM_SHARE),
+        memory_bytes_per_s=facts.dram_gb_s.value * 1e9 * _value_or(form.dram_share, DRAM_SHARE),
         launch_s=form.launch_us.value * 1e-6 * _cpu_slowdown(form, facts),
         idle_w=form.idle_w.value,
         load_w=_load_w(form.idle_w.value, facts),
@@ -200,7 +200,7 @@ def _profile(name: str, form: _DeviceForm, mode: str, *, desktop: bool = False) 
     )
 
 
-def _or(fact: FactForm | None, assumed: float) -> float:
+def _value_or(fact: FactForm | None, assumed: float) -> float:
     return fact.value if fact else assumed
 
 
@@ -223,8 +223,8 @@ def _factors(fact: FactForm | None, assumed: tuple[float, float]) -> tuple[float
 
 
 def _free_mib(form: _DeviceForm, *, desktop: bool = False) -> float:
-    shown_mib = form.reserved_desktop_mib.value if desktop and form.reserved_desktop_mib else 0.0
-    return form.visible_mib.value - form.reserved_os_mib.value - form.reserved_runtime_mib.value - shown_mib
+    desktop_mib = form.reserved_desktop_mib.value if desktop and form.reserved_desktop_mib else 0.0
+    return form.visible_mib.value - form.reserved_os_mib.value - form.reserved_runtime_mib.value - desktop_mib
 
 
 def _cpu_slowdown(form: _DeviceForm, mode: _ModeForm) -> float:
