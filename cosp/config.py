@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field
@@ -48,6 +48,7 @@ class ModelConfig(Settings):
     heads: int = Field(4, ge=1)
     hidden: int = Field(256, ge=1)
     exits: tuple[int, ...] | None = None
+    pooling: Literal["mean", "class"] = "mean"
 
 
 class ServerConfig(Settings):

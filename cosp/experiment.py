@@ -134,6 +134,7 @@ def model_shape(config: Config, dataset: Dataset) -> ViTShape:
             heads=model.heads,
             hidden=model.hidden,
             exits=model.exits or quarter_exits(model.blocks),
+            pooling=model.pooling,
         )
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error

@@ -40,7 +40,7 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
     typical, (fast, slow) = cost(board, work), cost_range(board, work)
     counts = plan.counts[0]
     blocks = footprint(shape, (shape.sizes,) * size.depth)
-    scoring = scoring_within_memory(client, method.scoring, blocks)
+    scoring = scoring_within_memory(client, method.scoring_of(client), blocks)
     return {
         "client": client.client,
         "board": client.board,

@@ -8,7 +8,7 @@ predictions, for every exit: where few boards hold the deep blocks, the deepest 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -46,21 +46,38 @@ class TransferSettings:
 
 
 def exit_loss(
-    logits: Sequence[Tensor], labels: Tensor, settings: TransferSettings, version: int
+    logits: Sequence[Tensor],
+    labels: Tensor,
+    settings: TransferSettings,
+    version: int,
+    log_prior: Optional[Tensor] = None,
 ) -> Tuple[Tensor, Tensor]:
     """Return the loss to minimise and, detached, the cross-entropy of the deepest exit.
 
     ``logits`` holds (batch, classes) for each exit, shallow to deep; ``version`` is the model version trained on.
+    ``log_prior`` (classes,), see :func:`log_class_shares`, is added to logits before they meet the labels.
     """
-    deepest = F.cross_entropy(logits[-1], labels)
+    judged = list(logits) if log_prior is None else [z + log_prior for z in logits]
+    deepest = F.cross_entropy(judged[-1], labels)
     loss = deepest
     if settings.shallow_exits:
-        for shallow in logits[:-1]:
+        for shallow in judged[:-1]:
             loss = loss + F.cross_entropy(shallow, labels)
     transfers = settings.teacher != "none" and version >= settings.warmup_versions
     if transfers and settings.shallow_exits and len(logits) > 1:
         loss = loss + settings.weight * settings.temperature**2 * _divergence(logits, settings)
     return loss, deepest.detach()
+
+
+def log_class_shares(class_counts: Sequence[int]) -> Tensor:
+    """Return the log share of every class in a client's data, one image added to each so that none is zero.
+
+    Trained on logits + log shares, a client learns what tells classes apart and not how often it meets them (balanced
+    softmax, Ren et al. 2020, arXiv:2007.10740): clients with other class mixes then disagree less. To predict on that
+    client's own data the log shares are added again.
+    """
+    counts = torch.tensor(class_counts, dtype=torch.float32) + 1
+    return (counts / counts.sum()).log()
 
 
 def mean_prediction(logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:

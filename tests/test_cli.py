@@ -67,7 +67,9 @@ def test_plan_as_json_has_a_row_for_each_board_within_its_share_and_memory(monke
     assert [row["client"] for row in rows] == list(range(16))
     assert all(row["share"] <= row["keep"] for row in rows)
     assert all(row["memory_bytes"] <= row["memory_limit_bytes"] for row in rows)
-    assert all(row["score_memory_bytes"] <= row["memory_limit_bytes"] for row in rows)
+    scored = [row for row in rows if row["keep"] < 1]
+    assert all(row["score_memory_bytes"] <= row["memory_limit_bytes"] for row in scored)
+    assert {row["score_memory_bytes"] for row in rows if row not in scored} == {None}  # they hold every unit
     assert all(row["task_range_s"][0] <= row["task_s"] <= row["task_range_s"][1] for row in rows)
     assert {row["calibration"] for row in rows} == {"default, uncalibrated"}
 

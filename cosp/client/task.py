@@ -99,6 +99,8 @@ class Task:
     keep: float = 1.0
     training: TrainSettings = field(default_factory=TrainSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
+    balanced: bool = False
+    """Train against the client's own class shares; see ``cosp.transfer.log_class_shares``."""
     scoring: Optional[ScoreSettings] = None
     split: str = ""
     first: int = 0

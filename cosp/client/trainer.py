@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from cosp.submodel.flat import FlatModel
 from cosp.submodel.importance import GateSettings, learned_scores, magnitude_scores, taylor_scores
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.selection import Scores
-from cosp.transfer import mean_prediction
+from cosp.transfer import log_class_shares, mean_prediction
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,29 @@ class Trainer:
 
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         own = self.clients[task.client]
-        before = _accuracy(model, own.test, task.judging_batch)
-        rng = numpy_stream(task.seed, "batches", task.client, task.version)
-        loss = train(model, own.train, settings=task.training, transfer=task.transfer, version=task.version, rng=rng)
+        log_prior = self._log_prior(task, own.train)
+        before = _accuracy(model, own.test, task.judging_batch, log_prior)
+        loss = train(
+            model,
+            own.train,
+            settings=task.training,
+            transfer=task.transfer,
+            version=task.version,
+            rng=numpy_stream(task.seed, "batches", task.client, task.version),
+            log_prior=log_prior,
+        )
         facts = {
             "samples": len(own.train.y),
             "loss": loss,
             "local_accuracy_received": before,
-            "local_accuracy_trained": _accuracy(model, own.test, task.judging_batch),
+            "local_accuracy_trained": _accuracy(model, own.test, task.judging_batch, log_prior),
         }
         return facts, model.weights.detach() - received.to(self.device)
+
+    def _log_prior(self, task: Task, samples: Samples) -> Optional[Tensor]:
+        if not task.balanced:
+            return None
+        return log_class_shares(np.bincount(samples.y, minlength=task.shape.classes).tolist()).to(self.device)
 
     def _score(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         if task.scoring is None:
@@ -120,17 +133,20 @@ def scores_from_vector(vector: Tensor, task: Task) -> Scores:
 
 
 @torch.no_grad()
-def count_predictions(model: FlatModel, samples: Samples, batch: int = EVALUATION_BATCH) -> Tuple[Tensor, List[float]]:
+def count_predictions(
+    model: FlatModel, samples: Samples, batch: int = EVALUATION_BATCH, log_prior: Optional[Tensor] = None
+) -> Tuple[Tensor, List[float]]:
     """Return confusion counts (exits + 1, classes, classes) [which, true, predicted] and summed losses (exits + 1).
 
-    The last entry is the mean of all exits' probabilities.
+    The last entry is the mean of all exits' probabilities. ``log_prior`` (classes,) is added to every exit's logits.
     """
     classes, exits = model.module.shape.classes, len(model.module.exits)
     counts = torch.zeros(exits + 1, classes, classes, dtype=torch.int64)
     losses = torch.zeros(exits + 1, dtype=torch.float64)
     device = model.weights.device
     for x, y in evaluation_batches(samples, batch):
-        logits = [z.float().cpu() for z in model.module(x.to(device))]
+        logits = [z.float() for z in model.module(x.to(device))]
+        logits = [(z if log_prior is None else z + log_prior).cpu() for z in logits]
         logs = [F.log_softmax(z, dim=-1) for z in logits] + [mean_prediction(logits).clamp_min(1e-12).log()]
         for i, log in enumerate(logs):
             losses[i] += F.nll_loss(log, y, reduction="sum").double()
@@ -139,8 +155,8 @@ def count_predictions(model: FlatModel, samples: Samples, batch: int = EVALUATIO
     return counts, losses.tolist()
 
 
-def _accuracy(model: FlatModel, samples: Samples, batch: int) -> float:
+def _accuracy(model: FlatModel, samples: Samples, batch: int, log_prior: Optional[Tensor]) -> float:
     """Return the accuracy of the submodel's deepest exit."""
-    counts, _ = count_predictions(model, samples, batch)
+    counts, _ = count_predictions(model, samples, batch, log_prior)
     deepest = counts[-2]
     return float(deepest.diagonal().sum()) / max(1, int(deepest.sum()))

@@ -64,16 +64,21 @@ def train(
     transfer: TransferSettings,
     version: int,
     rng: np.random.Generator,
+    log_prior: Optional[Tensor] = None,
 ) -> float:
-    """Train ``model`` in place and return the mean cross-entropy of its deepest exit over the last epoch."""
+    """Train ``model`` in place and return the mean cross-entropy of its deepest exit over the last epoch.
+
+    ``log_prior`` is the log class shares of a balanced loss; see :func:`cosp.transfer.log_class_shares`.
+    """
     device = model.weights.device
     optimizer = _optimizer(model, settings)
     precision, scaler = _mixed_precision(device, settings.mixed_precision)
     losses: Dict[int, List[Tensor]] = {}
     for epoch, x, y in _batches(samples, settings, rng):
+        x, y = x.to(device), y.to(device)
         with precision():
-            logits = model.module(x.to(device))
-            loss, deepest = exit_loss([z.float() for z in logits], y.to(device), transfer, version)
+            logits = model.module(x)
+            loss, deepest = exit_loss([z.float() for z in logits], y, transfer, version, log_prior)
         model.gradients.zero_()
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)

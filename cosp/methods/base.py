@@ -33,7 +33,9 @@ PlanRule = Callable[[ClientRecord], SubmodelPlan]
 class Method:
     """Plan rule, local objective and merge rule of one method.
 
-    ``depth`` is how many blocks a client's plans hold. ``scoring`` None means that ``plan`` needs no scores.
+    ``depth`` is how many blocks a client's plans hold. ``scoring`` None means that ``plan`` needs no scores, and
+    ``chooses`` tells of which clients it does: not of those that hold everything. ``balanced`` losses know the class
+    shares of a client's data.
     ``evaluated`` is the part of the global model that is the method's result: all of it, unless the method trains a
     smaller one.
     """
@@ -42,11 +44,17 @@ class Method:
     plan: PlanRule
     depth: Callable[[Introduction], int]
     scoring: ScoreSettings | None
+    chooses: Callable[[Introduction], bool] = lambda client: True
     transfer: TransferSettings
+    balanced: bool = False
     weigh: WeightRule
     step: ServerStep
     over_all: bool = False
     evaluated: SubmodelPlan
+
+    def scoring_of(self, client: Introduction) -> ScoreSettings | None:
+        """Return how ``client`` scores its units; None if its plans need no scores."""
+        return self.scoring if self.chooses(client) else None
 
 
 def affordable(

@@ -1,7 +1,7 @@
 """Co-S2P as we run it (Li et al., arXiv 2410.08457; docs/method.md says where we depart).
 
-Two-dimensional submodels, core + rolling units by Taylor scores, mean-of-exits teacher, age-discounted sample counts,
-coverage-normalised merge.
+Two-dimensional submodels, core + rolling units by Taylor scores, a balanced loss, mean-of-exits teacher, age-discounted
+sample counts, coverage-normalised merge.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ BUDGETS = {"parameters": budget.parameters, "flops": budget.flops}
 
 class CoS2P(Settings):
     """``core_share`` is the part of a submodel that stays on the client's best units; ``depth_share`` splits pruning
-    between depth (1) and width (0); ``stagger`` spreads the clients' rolling windows.
+    between depth (1) and width (0); ``stagger`` spreads the clients' rolling windows; ``balanced`` is explained at
+    ``cosp.transfer.log_class_shares``.
     """
 
     name: Literal["co-s2p"] = "co-s2p"
@@ -40,6 +41,7 @@ class CoS2P(Settings):
     budget: Literal["parameters", "flops"] = "parameters"
     scoring: ScoreSettings = ScoreSettings()
     transfer: TransferSettings = TransferSettings()
+    balanced: bool = True
     weighting: Weighting = Polynomial()
     merge: Merge = Merge(rate=0.7)
 
@@ -55,7 +57,9 @@ class CoS2P(Settings):
             plan=self._plan_rule(setting, shapes),
             depth=lambda client: shapes[client.client].depth,
             scoring=None if self.units in DATA_FREE else self.scoring,
+            chooses=lambda client: shapes[client.client].counts != setting.model.sizes,
             transfer=self.transfer,
+            balanced=self.balanced,
             weigh=self.weighting.build(),
             step=ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),
             over_all=self.merge.normalise == "all",

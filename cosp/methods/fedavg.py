@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cosp.methods.base import Method, Setting, affordable
-from cosp.methods.rules import Constant, Settings, Weighting
+from cosp.methods.rules import Constant, Merge, Settings, Weighting
 from cosp.server.aggregation import ServerStep
 from cosp.submodel import budget
 from cosp.submodel.footprint import footprint
@@ -21,7 +21,9 @@ class FedAvg(Settings):
     name: Literal["fedavg"] = "fedavg"
     submodel: Literal["full", "smallest"] = "full"
     transfer: TransferSettings = TransferSettings(teacher="none")
+    balanced: bool = False
     weighting: Weighting = Constant()
+    merge: Merge = Merge()
 
     def build(self, setting: Setting) -> Method:
         plan = setting.model.full_plan() if self.submodel == "full" else smallest_plan(setting)
@@ -31,8 +33,10 @@ class FedAvg(Settings):
             depth=lambda client: plan.depth,
             scoring=None,
             transfer=self.transfer,
+            balanced=self.balanced,
             weigh=self.weighting.build(),
-            step=ServerStep(),
+            step=ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),
+            over_all=self.merge.normalise == "all",
             evaluated=plan,
         )
 

@@ -58,7 +58,9 @@ class Coordinator:
         """Every version that a client in flight started from, and the current one."""
         self.records = {client.client: ClientRecord(introduction=client) for client in clients}
         self._scoring = {
-            client: scoring_within_memory(record.introduction, method.scoring, self._full_width(client))
+            client: scoring_within_memory(
+                record.introduction, method.scoring_of(record.introduction), self._full_width(record.introduction)
+            )
             for client, record in self.records.items()
         }
         self._parameters = parameter_count(self.layout, (shape.sizes,) * shape.blocks)
@@ -94,6 +96,7 @@ class Coordinator:
             keep=1.0 if keep is None else keep,
             training=self.training,
             transfer=self.method.transfer,
+            balanced=self.method.balanced,
             scoring=self._scoring[client],
         )
         record.tasks += 1
@@ -147,12 +150,12 @@ class Coordinator:
     def _open_round(self) -> None:
         self._round = OpenRound(self.layout, self.shape.sizes, over_all=self.method.over_all)
 
-    def _full_width(self, client: int) -> Footprint:
+    def _full_width(self, client: Introduction) -> Footprint:
         """Return what the blocks cost of which ``client`` scores the units."""
-        return footprint(self.shape, (self.shape.sizes,) * self.method.depth(self.records[client].introduction))
+        return footprint(self.shape, (self.shape.sizes,) * self.method.depth(client))
 
     def _wants_scores(self, record: ClientRecord) -> bool:
-        scoring = self.method.scoring
+        scoring = self._scoring[record.client]
         if scoring is None:
             return False
         return record.scores is None or record.dispatches - record.scored_at >= scoring.refresh_dispatches

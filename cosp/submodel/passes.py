@@ -65,6 +65,7 @@ def training(shape: ViTShape, counts: Counts, precision: str = "float32") -> Pas
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     blocks, branch = _blocks(shape, counts), _branch_bytes(precision)
     exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts)
+    averages = _averages(shape, exits)
     widest = held
     for block in blocks:
         attention, ffn = _saved(block, branch)
@@ -79,14 +80,14 @@ def training(shape: ViTShape, counts: Counts, precision: str = "float32") -> Pas
     teaching = 22 if exits > 1 else 0
     forward = sum(_forward_traffic(block) for block in blocks)
     backward = sum(_backward_traffic(block) for block in blocks)
-    outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1)) + 5 * _patch_floats(shape)
+    outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1) + 2 * averages) + 5 * _patch_floats(shape)
     return Pass(
         flops=2 * (3 * _forward_macs(shape, counts) - _embed_macs(shape)),  # nobody needs the images' gradient
         traffic_bytes=branch * (forward + backward) + FLOAT_BYTES * outside,
         held_bytes=widest,
         workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * _weights(blocks) if precision == "mixed" else 0),
         weight_visits=3,
-        kernels=42 * len(counts) + copying + 28 + 32 * (exits - 1) + teaching,
+        kernels=42 * len(counts) + copying + 28 + 32 * (exits - 1) + averages + teaching,
     )
 
 
@@ -97,6 +98,7 @@ def scoring(shape: ViTShape, counts: Counts) -> Pass:
     """
     blocks = _blocks(shape, counts)
     exits = len(shape.exits_within(len(counts)))
+    averages = _averages(shape, exits)
     held = FLOAT_BYTES * 2 * _patch_floats(shape)
     widest, macs, traffic = held, _forward_macs(shape, counts), 0
     for first, block in zip([True] + [False] * (len(blocks) - 1), blocks):
@@ -113,34 +115,36 @@ def scoring(shape: ViTShape, counts: Counts) -> Pass:
         traffic += _forward_traffic(block) + t * (25 * d + 7 * i + 13 * h) + (0 if first else t * (7 * d + 25 * i))
     widest = max(widest, held + _stream_bytes(shape))
     macs += _exit_macs(shape)
-    outside = 6 * shape.tokens * shape.dim + 3 * _patch_floats(shape)
+    averages_back = min(averages, 1)  # the deepest exit alone
+    outside = (6 + averages + averages_back) * shape.tokens * shape.dim + 3 * _patch_floats(shape)
     return Pass(
         flops=2 * macs,
         traffic_bytes=FLOAT_BYTES * (traffic + outside),
         held_bytes=widest,
         workspace_bytes=0,
         weight_visits=2,
-        kernels=46 * len(counts) + 2 * exits + 7,
+        kernels=46 * len(counts) + 2 * exits + averages + 7,
     )
 
 
 def evaluation(shape: ViTShape, counts: Counts) -> Pass:
     """Return the forward pass without a graph."""
     blocks, exits = _blocks(shape, counts), len(shape.exits_within(len(counts)))
+    averages = _averages(shape, exits)
     t, d = shape.tokens, shape.dim
     widest = 2 * _patch_floats(shape) + 3 * t * d
     for block in blocks:
         in_attention = t * (2 * d + 4 * block.inner + block.rows[0] + block.heads)
         in_ffn = t * (3 * d + 2 * block.hidden)
         widest = max(widest, _patch_floats(shape) + max(in_attention, in_ffn))
-    outside = 5 * t * d + 3 * _patch_floats(shape)
+    outside = (5 + averages) * t * d + 3 * _patch_floats(shape)
     return Pass(
         flops=2 * _forward_macs(shape, counts),
         traffic_bytes=FLOAT_BYTES * (sum(_forward_traffic(block) for block in blocks) + outside),
         held_bytes=FLOAT_BYTES * widest,
         workspace_bytes=8 * (exits + 2) * shape.classes**2,  # confusion counts
         weight_visits=1,
-        kernels=10 * len(counts) + 14 * exits + 17,
+        kernels=10 * len(counts) + 14 * exits + averages + 17,
     )
 
 
@@ -148,7 +152,8 @@ def saved_bytes(shape: ViTShape, counts: Counts, precision: str = "float32") -> 
     """Return the bytes that autograd keeps of one sample between forward and backward."""
     branch = _branch_bytes(precision)
     blocks = sum(sum(_saved(block, branch)) for block in _blocks(shape, counts))
-    return blocks + _outside_saved(shape, counts) + _stream_bytes(shape) - FLOAT_BYTES * _patch_floats(shape)
+    read_in_place = _stream_bytes(shape) if shape.pooling == "class" else 0
+    return blocks + _outside_saved(shape, counts) + read_in_place - FLOAT_BYTES * _patch_floats(shape)
 
 
 def _branch_bytes(precision: str) -> int:
@@ -198,6 +203,15 @@ def _patch_floats(shape: ViTShape) -> int:
     return (shape.tokens - 1) * shape.patch_entries
 
 
+def _averages(shape: ViTShape, exits: int) -> int:
+    """Return how many of ``exits`` average all tokens.
+
+    That is a kernel that reads the residual stream, and going backward one that reads and writes a gradient of its
+    size. A class token is read in place, and its gradient only written.
+    """
+    return exits if shape.pooling == "mean" else 0
+
+
 def _saved(block: _Block, branch: int) -> Tuple[int, int]:
     """Return the bytes that autograd saves in attention and in feed-forward, norms included.
 
@@ -210,14 +224,21 @@ def _saved(block: _Block, branch: int) -> Tuple[int, int]:
 
 
 def _outside_saved(shape: ViTShape, counts: Counts) -> int:
-    """Bytes held outside blocks: the image, its patches, and each exit's statistics, output and log-probabilities."""
+    """Bytes held outside blocks: the image, its patches, and each exit's statistics, output and log-probabilities.
+
+    An exit that averages the tokens holds their mean too.
+    """
     exits = len(shape.exits_within(len(counts)))
-    floats = 2 * _patch_floats(shape) + exits * (2 + shape.dim + shape.classes)
+    pooled = _averages(shape, exits) * shape.dim
+    floats = 2 * _patch_floats(shape) + pooled + exits * (2 + shape.dim + shape.classes)
     return FLOAT_BYTES * floats
 
 
 def _stream_bytes(shape: ViTShape) -> int:
-    """Bytes of one sample's residual stream; the last one goes when the deepest exit's gradient takes its place."""
+    """Bytes of one sample's residual stream; the last one goes when the deepest exit's gradient takes its place.
+
+    That gradient is as large, so a step's widest moment is the same where an exit does not keep the stream.
+    """
     return FLOAT_BYTES * shape.tokens * shape.dim
 
 

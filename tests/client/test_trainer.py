@@ -17,7 +17,7 @@ from cosp.seeds import numpy_stream
 from cosp.submodel.flat import FlatModel, flatten, length, spans_of
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.slicing import extract
-from cosp.transfer import mean_prediction
+from cosp.transfer import log_class_shares, mean_prediction
 
 LAYOUT = vit_layout(SMALL)
 NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
@@ -61,6 +61,21 @@ def test_a_train_task_returns_trained_minus_received(trainer):
     assert facts["samples"] == 10
     assert facts["local_accuracy_received"] == pytest.approx(accuracy(received, own.test))
     assert facts["local_accuracy_trained"] == pytest.approx(accuracy(received + delta, own.test))
+
+
+def test_a_balanced_task_trains_and_judges_against_the_clients_own_class_shares(trainer):
+    task, own = replace(TRAIN, balanced=True), trainer.clients[0]
+    received, log_prior = weights_for(task), log_class_shares(np.bincount(own.train.y, minlength=3).tolist())
+    facts, delta = trainer.run(task, received)
+    trained = FlatModel(SMALL, NARROW, torch.device("cpu"))
+    trained.load(received)
+    rng = numpy_stream(1, "batches", 0, 3)
+    given = {"settings": task.training, "transfer": task.transfer, "version": 3, "rng": rng, "log_prior": log_prior}
+    assert facts["loss"] == train(trained, own.train, **given)
+    assert torch.equal(delta, trained.weights - received)
+    with torch.no_grad():
+        judged = trained.module(torch.from_numpy(own.test.x))[-1] + log_prior
+    assert facts["local_accuracy_trained"] == pytest.approx(float((judged.argmax(-1).numpy() == own.test.y).mean()))
 
 
 def test_training_nothing_changes_nothing(trainer):

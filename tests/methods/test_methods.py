@@ -124,6 +124,11 @@ def test_scores_are_asked_for_only_when_units_are_chosen_by_data():
         assert (method.scoring is None) == (units in DATA_FREE)
 
 
+def test_a_client_that_holds_every_unit_is_asked_for_no_scores():
+    run = setting(0.25, 0.5, 1.0)
+    assert [CoS2P().build(run).chooses(client) for client in run.clients] == [True, True, False]
+
+
 def test_fedavg_trains_everything_everywhere():
     run = fleet_setting("weak16")
     method = FedAvg().build(run)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from small_models import SMALL, VIT_B, model_with, plans, random_images, random_state, same_units, shapes_and_plans
 from torch import Tensor, nn
 
-from cosp.models.vit import VisionTransformer, ViTShape, add_rows, initialise, quarter_exits, vit_layout
+from cosp.models.vit import POOLINGS, VisionTransformer, ViTShape, add_rows, initialise, quarter_exits, vit_layout
 from cosp.submodel.importance import plan_gates
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import extract, grid, kept_indices
@@ -41,8 +43,10 @@ def torch_encoder(shape: ViTShape, model: VisionTransformer) -> list[nn.Transfor
     return layers
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("shape", [SMALL, MIXED])
-def test_the_whole_model_is_torchs_encoder_behind_a_patch_convolution(shape):
+def test_the_whole_model_is_torchs_encoder_behind_a_patch_convolution(shape, pooling):
+    shape = replace(shape, pooling=pooling)
     model = model_with(shape, random_state(shape))
     images = random_images(shape, 3)
     kernel = model.patches.weight.view(shape.dim, shape.channels, shape.patch, shape.patch)
@@ -53,7 +57,8 @@ def test_the_whole_model_is_torchs_encoder_behind_a_patch_convolution(shape):
         x = layer(x)
         if i in shape.exits:
             head = model.exits[len(expected)]
-            normed = nn.functional.layer_norm(x[:, 0], (shape.dim,), head.norm.weight, head.norm.bias)
+            read = x.mean(dim=1) if pooling == "mean" else x[:, 0]
+            normed = nn.functional.layer_norm(read, (shape.dim,), head.norm.weight, head.norm.bias)
             expected.append(nn.functional.linear(normed, head.head.weight, head.head.bias))
     found = model(images)
     assert len(found) == len(shape.exits)
@@ -140,7 +145,8 @@ def test_initial_weights_are_clipped_normal_and_repeat_with_their_generator():
     assert float(down.abs().max()) <= 2 * deviation
     assert not values["blocks.0.attention.qkv_bias"].any()
     assert (values["blocks.0.norm1.weight"] == 1).all()
-    assert float(values["positions"].std()) == pytest.approx(0.02, rel=0.2)
+    assert float(values["positions"].std()) == pytest.approx(0.5, rel=0.2)
+    assert float(values["class_token"].std()) == pytest.approx(0.02, rel=0.4)
 
 
 def test_the_paper_puts_exits_after_every_quarter():
@@ -161,6 +167,7 @@ def test_the_shape_of_vit_b():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"pooling": "max"}, "pooling must be one of"),
         ({"patch": 3}, "patch must divide image"),
         ({"heads": 3}, "heads must divide dim"),
         ({"exits": ()}, "exits must ascend"),

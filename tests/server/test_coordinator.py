@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,7 @@ def coordinator(
     step: ServerStep | None = None,
     max_staleness: int | None = None,
     memory_bytes: int = 10**9,
+    chooses: Callable[[Introduction], bool] = lambda introduction: True,
 ) -> Coordinator:
     """A server whose client n always holds ``plans[n]``."""
 
@@ -51,6 +53,7 @@ def coordinator(
         plan=plan,
         depth=lambda introduction: plans[introduction.client].depth,
         scoring=scoring,
+        chooses=chooses,
         transfer=TransferSettings(),
         weigh=weigh or constant(),
         step=step or ServerStep(),
@@ -258,3 +261,9 @@ def test_a_board_with_little_memory_scores_a_few_samples_at_a_time():
 def test_a_board_that_cannot_score_is_named_before_the_run():
     with pytest.raises(ConfigError, match=r"^client 0 \(nano\): scoring 3 blocks at full width takes .* there are 100"):
         coordinator(FULL, scoring=ScoreSettings(), memory_bytes=100)
+
+
+def test_a_board_that_holds_every_unit_need_not_be_able_to_score():
+    server = coordinator(FULL, scoring=ScoreSettings(), memory_bytes=100, chooses=lambda introduction: False)
+    task = server.next_task(0)
+    assert (task.kind, task.scoring) == ("train", None)

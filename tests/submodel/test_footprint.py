@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cosp.client.trainer import EVALUATION_BATCH, count_predictions
 from cosp.client.training import OPTIMIZERS, Samples, TrainSettings, train
-from cosp.models.vit import VisionTransformer, ViTShape
+from cosp.models.vit import POOLINGS, VisionTransformer, ViTShape
 from cosp.submodel.flat import FlatModel
 from cosp.submodel.footprint import footprint
 from cosp.submodel.importance import freeze, open_gates, taylor_scores
@@ -45,15 +46,18 @@ def built(shape: ViTShape, plan: SubmodelPlan, *, trains: bool) -> tuple[FlatMod
     return model, received
 
 
-def training(shape: ViTShape, plan: SubmodelPlan, batch: int, optimizer: str, *, steps: int = 3) -> Work:
+def training(
+    shape: ViTShape, plan: SubmodelPlan, batch: int, optimizer: str, *, balanced: bool = False, steps: int = 3
+) -> Work:
     settings = TrainSettings(epochs=1, batch_size=batch, optimizer=optimizer)
     data = samples(shape, batch * steps)
+    prior = torch.zeros(shape.classes) if balanced else None
 
     def work() -> None:
         model, received = built(shape, plan, trains=True)
         image = torch.empty(batch, shape.channels, shape.image, shape.image)  # numpy's copy, which torch does not see
         rng = np.random.default_rng(0)
-        train(model, data, settings=settings, transfer=TransferSettings(), version=0, rng=rng)
+        train(model, data, settings=settings, transfer=TransferSettings(), version=0, rng=rng, log_prior=prior)
         del received, image
 
     return work
@@ -146,16 +150,19 @@ def test_scoring_flops_are_what_torch_counts(shape):
     assert footprint(shape, shape.full_plan().counts).scoring_step(3).flops == counted
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize(("width", "depth"), [(1.0, 4), (1.0, 1), (0.5, 4), (0.25, 2)])
-def test_activations_are_what_autograd_saves(width, depth):
-    plan = prefix_plan(FASHION.sizes.scaled(width), depth)
-    model = model_with(FASHION, random_state(FASHION), plan)
-    predicted = 8 * footprint(FASHION, plan.counts).activation_bytes
+def test_activations_are_what_autograd_saves(width, depth, pooling):
+    shape = replace(FASHION, pooling=pooling)
+    plan = prefix_plan(shape.sizes.scaled(width), depth)
+    model = model_with(shape, random_state(shape), plan)
+    predicted = 8 * footprint(shape, plan.counts).activation_bytes
     assert predicted == pytest.approx(saved_bytes(model, batch=8), rel=0.01)
 
 
 GRID = [
-    (shape, width, depth)
+    (replace(shape, pooling=pooling), width, depth)
+    for pooling in POOLINGS
     for shape in (FASHION, LONG, MANY_CLASSES)
     for width, depth in ((1.0, shape.blocks), (1.0, shape.exits[0]), (0.5, shape.blocks), (0.25, shape.exits[0]))
 ]
@@ -200,11 +207,11 @@ def tally_of_a_step(work: Callable[..., Work]) -> Tally:
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [2, 64])
-def test_kernels_and_traffic_of_training_are_those_that_torch_starts(shape, width, depth, batch):
+@pytest.mark.parametrize(("batch", "balanced"), [(2, False), (64, False), (2, True)])
+def test_kernels_and_traffic_of_training_are_those_that_torch_starts(shape, width, depth, batch, balanced):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     step = footprint(shape, plan.counts).training_step(batch, "adamw")
-    found = tally_of_a_step(partial(training, shape, plan, batch, "adamw"))
+    found = tally_of_a_step(partial(training, shape, plan, batch, "adamw", balanced=balanced))
     assert step.kernels == pytest.approx(found.kernels, rel=0.02)
     assert step.bytes_moved == pytest.approx(found.bytes_moved, rel=0.06)
 
