@@ -110,6 +110,7 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
         print(json.dumps(rows))
     else:
         _print_table(f"Submodels of {config}", COLUMNS, plan_cells(rows), left=3)
+        _print_calibrations((row["board"], row["calibration"]) for row in rows)
 
 
 @app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8`")
@@ -156,6 +157,43 @@ def table(
     )
     print(written.read_text(encoding="utf-8"))
     print(f"table: {written}")
+
+
+@app.command(epilog="Examples: `cosp calibrate` · `cosp calibrate --threads 4 --like raspberry-pi-5 --out my-pi.yaml`")
+def calibrate(
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The profile to write; default HOST.yaml here; replaced if it is there")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads that training will use")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each plan; medians are taken")] = 5,
+    like: Annotated[str | None, typer.Option(help="The board whose watts to carry over: they are not measured")] = None,
+) -> None:
+    """Time real training steps on this machine, fit the cost model to them, and write a measured profile."""
+    import datetime
+    import platform
+
+    from rich.progress import Progress
+
+    from cosp.calibrate import calibrate as measure
+    from cosp.calibrate import cases
+    from cosp.fleet import load_profile
+    from cosp.measured_profile import COLUMNS, cells, profile_yaml, summary
+
+    if like is not None:
+        load_profile(like)  # a wrong name is said now, not in a minute
+    grid = cases()
+    with Progress(console=err) as progress:
+        bar = progress.add_task("timing training steps", total=repeats * len(grid))
+        found = measure(grid, repeats=repeats, threads=threads, on_run=lambda: progress.advance(bar))
+    _print_table("Seconds of one step", COLUMNS, cells(found), left=2)
+    print(summary(found))
+    path = out_file or Path(f"{platform.node() or 'this-machine'}.yaml")
+    text = profile_yaml(found, threads=threads, like=like, today=datetime.date.today())
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give another --out") from None
+    print(f"profile: {path}")
 
 
 @app.command(epilog="Example: `cosp report runs/a runs/b --out compare.html`")
@@ -205,6 +243,7 @@ def _list_boards(as_json: bool) -> None:
         return
     columns = ("name", "board", "default mode", "sustained GFLOP/s", "memory", "DRAM", "idle", "training")
     _print_table("Boards", columns, [(p.name, p.title, p.mode, *_figures(p)) for p in profiles], left=3)
+    _print_calibrations((profile.name, profile.calibration) for profile in profiles)
 
 
 def _show_board(name: str, as_json: bool) -> None:
@@ -216,7 +255,7 @@ def _show_board(name: str, as_json: bool) -> None:
         return
     columns = ("mode", "sustained GFLOP/s", "memory", "DRAM", "idle", "training")
     cells = [(p.mode + (" (default)" if p.mode == board.default_mode else ""), *_figures(p)) for p in board.modes]
-    _print_table(f"{board.title} ({board.name})", columns, cells, left=1)
+    _print_table(f"{board.title} ({board.name}): {board.modes[0].calibration}", columns, cells, left=1)
     default = next(profile for profile in board.modes if profile.mode == board.default_mode)
     facts = [(fact.key, f"{fact.value:g}", fact.source) for fact in default.facts]
     _print_table(f"Facts in mode {default.mode}", ("fact", "value", "source"), facts, left=1)
@@ -225,11 +264,19 @@ def _show_board(name: str, as_json: bool) -> None:
         out.print(f"- {note}", markup=False)
 
 
+def _print_calibrations(boards: Iterable[tuple[str, str]]) -> None:
+    from cosp.console import calibration_lines
+
+    for line in calibration_lines(boards):
+        out.print(line, markup=False, highlight=False)
+
+
 def _figures(profile: DeviceProfile) -> tuple[str, ...]:
     from cosp.console import bytes_text
 
+    gflops = profile.flops_per_s / 1e9
     return (
-        f"{profile.flops_per_s / 1e9:,.0f}",
+        f"{gflops:,.0f}" if gflops >= 10 else f"{gflops:.2f}",
         bytes_text(profile.memory_bytes),
         f"{bytes_text(profile.memory_bytes_per_s)}/s",
         f"{profile.idle_w:g} W",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -36,6 +37,14 @@ def bytes_text(value: float) -> str:
         if value >= size:
             return f"{value / size:.1f} {unit}"
     return f"{value:.0f} B"
+
+
+def calibration_lines(boards: Iterable[tuple[str, str]]) -> list[str]:
+    """Return one line for each way in which speeds are known; ``boards`` are (name, calibration), repeats allowed."""
+    found: dict[str, list[str]] = {}
+    for name, calibration in dict.fromkeys(boards):
+        found.setdefault(calibration, []).append(name)
+    return [f"{how}: {'all' if len(found) == 1 else ', '.join(names)}" for how, names in found.items()]
 
 
 class RunProgress(AbstractContextManager["RunProgress"]):
@@ -121,6 +130,8 @@ def summary(metrics: Row) -> list[tuple[str, str]]:
         ("sent to / from boards", f"{bytes_text(metrics['bytes_down'])} / {bytes_text(metrics['bytes_up'])}"),
         ("energy of the fleet", f"{metrics['energy_j']:.0f} J"),
         ("refused updates", _counts(metrics["refused"])),
+        *([("boards with no energy left", str(len(empty)))] if (empty := metrics.get("empty_batteries")) else []),
+        *([("ended early", metrics["ended_early"])] if metrics.get("ended_early") else []),
     ]
 
 

@@ -22,6 +22,10 @@ class DataError(UserError):
     """A data set is missing or not in the form that was asked for."""
 
 
+class FleetStalled(CospError):
+    """Nothing is under way on a simulated fleet and nothing will ever be."""
+
+
 class RefusedUpdate(CospError):
     """A client's update cannot be merged; ``reason`` is the short name under which it is counted."""
 

@@ -10,10 +10,11 @@ import numpy as np
 from cosp.client.task import Task
 from cosp.console import bytes_text, seconds
 from cosp.experiment import Experiment
+from cosp.fleet.cost import cost, cost_range
 from cosp.fleet.fleet import Board
 from cosp.methods import Method
-from cosp.runtime.pricing import price
-from cosp.server.clients import ClientRecord, Introduction
+from cosp.runtime.pricing import work_of
+from cosp.server.clients import ClientRecord, Introduction, scoring_within_memory
 from cosp.submodel.footprint import footprint
 from cosp.submodel.selection import random_scores
 
@@ -35,12 +36,16 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "train", client.client, 0, 0, config.seed, shape, plan, training=config.training, transfer=method.transfer
     )
     size = footprint(shape, plan.counts)
-    cost = price(task, board, samples=client.samples, test_samples=client.test_samples, sigma=0.0)
+    work = work_of(task, samples=client.samples, test_samples=client.test_samples)
+    typical, (fast, slow) = cost(board, work), cost_range(board, work)
     counts = plan.counts[0]
+    blocks = footprint(shape, (shape.sizes,) * size.depth)
+    scoring = scoring_within_memory(client, method.scoring_of(client), blocks)
     return {
         "client": client.client,
         "board": client.board,
         "mode": board.profile.mode,
+        "calibration": board.profile.calibration,
         "keep": client.keep,
         "samples": client.samples,
         "depth": size.depth,
@@ -51,18 +56,22 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "share": size.parameters / footprint(shape, (shape.sizes,) * shape.blocks).parameters,
         "memory_bytes": size.training_bytes(config.training.batch_size, config.training.optimizer),
         "memory_limit_bytes": client.memory_bytes,
-        "download_s": cost.download_s,
-        "compute_s": cost.compute_s,
-        "upload_s": cost.upload_s,
-        "task_s": cost.total_s,
-        "energy_j": cost.energy_j,
+        "score_memory_bytes": blocks.scoring_bytes(scoring.held_samples) if scoring else None,
+        "score_samples_held": scoring.held_samples if scoring else None,
+        "download_s": typical.download_s,
+        "compute_s": typical.compute_s,
+        "upload_s": typical.upload_s,
+        "task_s": typical.total_s,
+        "task_range_s": [fast.total_s, slow.total_s],
+        "energy_j": typical.energy_j,
+        "energy_range_j": [fast.energy_j, slow.energy_j],
         "bytes_down": task.download_bytes,
         "bytes_up": task.upload_bytes,
     }
 
 
 COLUMNS = ("client", "board", "mode", "keep", "blocks", "heads", "hidden", "parameters", "memory", "limit", "task",
-           "compute", "energy", "down + up")  # fmt: skip
+           "from - to", "compute", "energy", "down + up")  # fmt: skip
 
 
 def plan_cells(rows: Iterable[Row]) -> list[tuple[str, ...]]:
@@ -80,6 +89,7 @@ def plan_cells(rows: Iterable[Row]) -> list[tuple[str, ...]]:
             bytes_text(row["memory_bytes"]),
             bytes_text(row["memory_limit_bytes"]),
             seconds(row["task_s"]),
+            " - ".join(seconds(end_s) for end_s in row["task_range_s"]),
             seconds(row["compute_s"]),
             f"{row['energy_j']:.2f} J",
             bytes_text(row["bytes_down"] + row["bytes_up"]),

@@ -2,6 +2,7 @@
 
 Instruction: ``task`` (ConfigRecord, one JSON text) and ``weights`` (ArrayRecord, one array a parameter).
 Reply: ``result`` (ConfigRecord, one JSON text) and ``arrays`` (ArrayRecord: weight changes by name, or ``vector``).
+A task that a simulated board lost is an error whose reason is a JSON text: why, and what the task took until then.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
 from torch import Tensor
 
 from cosp.client.task import Task
@@ -25,6 +26,8 @@ from cosp.submodel.flat import spans_of, views
 from cosp.submodel.slicing import State
 
 VECTOR = "vector"
+LOST = 1000  # an error code beyond Flower's own
+FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
 SCORE_QUERY = f"{MessageType.QUERY}.score"
 
 
@@ -110,6 +113,23 @@ def read_result(reply: Message) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RefusedUpdate("malformed", f"the result is not an object but {type(value).__name__}")
     return value
+
+
+def loss_reply(request: Message, reason: str, detail: str, figures: Mapping[str, float]) -> Message:
+    """Return the error that stands for a lost task; ``figures`` are its spans, joules and bytes until then."""
+    text = json.dumps({"reason": reason, "detail": detail, "figures": dict(figures)})
+    return Message(Error(code=LOST, reason=text), reply_to=request)
+
+
+def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
+    """Return an error's short name, its detail, and the figures of a lost task (empty for any other error)."""
+    if error.code == LOST:
+        try:
+            loss = json.loads(error.reason or "")
+            return str(loss["reason"]), str(loss["detail"]), {key: loss["figures"][key] + 0 for key in FIGURES}
+        except (KeyError, TypeError, ValueError):  # not from a simulated board
+            pass
+    return f"error-{error.code}", error.reason or "", {}
 
 
 def read_arrays(reply: Message) -> State:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cosp.models.vit import VisionTransformer, ViTShape, vit_layout
+from cosp.models.vit import POOLINGS, VisionTransformer, ViTShape, vit_layout
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
 from cosp.submodel.slicing import State, extract
 
@@ -31,6 +31,7 @@ def shapes(draw: st.DrawFn) -> ViTShape:
         heads=heads,
         hidden=draw(st.integers(1, 9)),
         exits=tuple(sorted(exits)),
+        pooling=draw(st.sampled_from(POOLINGS)),
     )
 
 

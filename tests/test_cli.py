@@ -21,7 +21,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "devices", "table", "report"])
+@pytest.mark.parametrize("command", ["run", "plan", "devices", "table", "report", "calibrate"])
 def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
     assert call(monkeypatch, command, "--help") == 0
     assert f"cosp {command}" in " ".join(capsys.readouterr().out.split())
@@ -42,6 +42,7 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["plan", QUICKSTART, "--set", "model.patch=3"], "model: patch must divide image"),
         (["devices", "jetson-nanoo"], "did you mean 'jetson-nano'"),
         (["table", QUICKSTART, "--seeds", "a,b"], "must be comma-separated whole numbers"),
+        (["calibrate", "--like", "jetson-nanoo"], "did you mean 'jetson-nano'"),
         (["report", "/nowhere"], "/nowhere"),
     ],
 )
@@ -66,6 +67,11 @@ def test_plan_as_json_has_a_row_for_each_board_within_its_share_and_memory(monke
     assert [row["client"] for row in rows] == list(range(16))
     assert all(row["share"] <= row["keep"] for row in rows)
     assert all(row["memory_bytes"] <= row["memory_limit_bytes"] for row in rows)
+    scored = [row for row in rows if row["keep"] < 1]
+    assert all(row["score_memory_bytes"] <= row["memory_limit_bytes"] for row in scored)
+    assert {row["score_memory_bytes"] for row in rows if row not in scored} == {None}  # they hold every unit
+    assert all(row["task_range_s"][0] <= row["task_s"] <= row["task_range_s"][1] for row in rows)
+    assert {row["calibration"] for row in rows} == {"default, uncalibrated"}
 
 
 def test_devices_lists_every_board_and_shows_one_with_its_sources(monkeypatch, capsys):

@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.supercore.task_identity import TaskIdentity
 from small_models import SMALL, random_state, same_units
@@ -179,3 +179,24 @@ def test_a_reply_that_is_no_introduction_is_refused(value):
     content = RecordDict({"result": ConfigRecord({"json": json.dumps(value)})})
     with pytest.raises(RefusedUpdate, match="not an introduction"):
         wire.read_introduction(reply_with(content))
+
+
+def test_a_lost_task_says_why_and_what_it_took():
+    figures = {"download_s": 1.0, "compute_s": 2.0, "upload_s": 0.0, "energy_j": 3.5, "bytes_down": 10, "bytes_up": 0}
+    request = wire.introduction_request(1)
+    request.metadata.__dict__["_message_id"] = "message-1"
+    error = over_a_network(wire.loss_reply(request, "off", "the board went off", figures)).error
+    assert wire.read_error(error) == ("off", "the board went off", figures)
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (Error(5, "gone"), ("error-5", "gone", {})),
+        (Error(2), ("error-2", "", {})),
+        (Error(wire.LOST, "not JSON"), ("error-1000", "not JSON", {})),
+        (Error(wire.LOST, '{"reason": "off"}'), ("error-1000", '{"reason": "off"}', {})),
+    ],
+)
+def test_other_errors_keep_their_number(error, found):
+    assert wire.read_error(error) == found

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cosp.client.task import ScoreSettings, Task
+from cosp.client.task import EVALUATION_BATCH, ScoreSettings, Task
 from cosp.client.training import Samples, evaluation_batches, train
 from cosp.seeds import numpy_stream, torch_stream
 from cosp.submodel.flat import FlatModel
@@ -23,8 +23,6 @@ from cosp.submodel.importance import GateSettings, learned_scores, magnitude_sco
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.selection import Scores
 from cosp.transfer import log_class_shares, mean_prediction
-
-EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Trainer:
         """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to)."""
         started = time.perf_counter()
         work = {"train": self._train, "score": self._score, "evaluate": self._evaluate}[task.kind]
-        model = FlatModel(task.shape, task.plan, self.device)
+        model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
         model.load(weights)
         facts, vector = work(task, model, weights)
         return {**facts, "wall_s": time.perf_counter() - started}, vector.cpu()
@@ -59,7 +57,7 @@ class Trainer:
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         own = self.clients[task.client]
         log_prior = self._log_prior(task, own.train)
-        before = _accuracy(model, own.test, log_prior)
+        before = _accuracy(model, own.test, task.judging_batch, log_prior)
         loss = train(
             model,
             own.train,
@@ -73,7 +71,7 @@ class Trainer:
             "samples": len(own.train.y),
             "loss": loss,
             "local_accuracy_received": before,
-            "local_accuracy_trained": _accuracy(model, own.test, log_prior),
+            "local_accuracy_trained": _accuracy(model, own.test, task.judging_batch, log_prior),
         }
         return facts, model.weights.detach() - received.to(self.device)
 
@@ -108,7 +106,7 @@ def score_units(
 ) -> Scores:
     """Return a score for every unit of the full-width ``model`` by the way that ``settings.how`` names."""
     if settings.how == "taylor":
-        return taylor_scores(model.module, batches)
+        return taylor_scores(model.module, batches, settings.micro_batch)
     if settings.how == "magnitude":
         return magnitude_scores(model.module)
     gates = GateSettings(
@@ -117,7 +115,7 @@ def score_units(
         epochs=settings.gate_epochs,
         penalty=settings.gate_penalty,
     )
-    return learned_scores(model.module, batches, gates, generator)
+    return learned_scores(model.module, batches, gates, generator, settings.micro_batch)
 
 
 def scores_to_vector(scores: Scores) -> Tensor:
@@ -136,7 +134,7 @@ def scores_from_vector(vector: Tensor, task: Task) -> Scores:
 
 @torch.no_grad()
 def count_predictions(
-    model: FlatModel, samples: Samples, log_prior: Optional[Tensor] = None
+    model: FlatModel, samples: Samples, batch: int = EVALUATION_BATCH, log_prior: Optional[Tensor] = None
 ) -> Tuple[Tensor, List[float]]:
     """Return confusion counts (exits + 1, classes, classes) [which, true, predicted] and summed losses (exits + 1).
 
@@ -146,7 +144,7 @@ def count_predictions(
     counts = torch.zeros(exits + 1, classes, classes, dtype=torch.int64)
     losses = torch.zeros(exits + 1, dtype=torch.float64)
     device = model.weights.device
-    for x, y in evaluation_batches(samples, EVALUATION_BATCH):
+    for x, y in evaluation_batches(samples, batch):
         logits = [z.float() for z in model.module(x.to(device))]
         logits = [(z if log_prior is None else z + log_prior).cpu() for z in logits]
         logs = [F.log_softmax(z, dim=-1) for z in logits] + [mean_prediction(logits).clamp_min(1e-12).log()]
@@ -157,8 +155,8 @@ def count_predictions(
     return counts, losses.tolist()
 
 
-def _accuracy(model: FlatModel, samples: Samples, log_prior: Optional[Tensor]) -> float:
+def _accuracy(model: FlatModel, samples: Samples, batch: int, log_prior: Optional[Tensor]) -> float:
     """Return the accuracy of the submodel's deepest exit."""
-    counts, _ = count_predictions(model, samples, log_prior)
+    counts, _ = count_predictions(model, samples, batch, log_prior)
     deepest = counts[-2]
     return float(deepest.diagonal().sum()) / max(1, int(deepest.sum()))

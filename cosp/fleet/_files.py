@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from cosp.errors import ConfigError
 from cosp.forms import Form, broken, unknown
@@ -15,10 +15,20 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class FactForm(Form):
-    """A number and the tag of its source."""
+    """A number, the tag of its source, and between what the truth is expected to lie where that is known."""
 
     value: float
     source: str
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _value_lies_between(self) -> FactForm:
+        low = self.value if self.low is None else self.low
+        high = self.value if self.high is None else self.high
+        if not low <= self.value <= high or (low < 0 <= self.value):
+            raise broken(f"must have 0 <= low <= value <= high, got {low}, {self.value}, {high}")
+        return self
 
 
 def _given(data: object) -> object:

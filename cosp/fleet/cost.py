@@ -1,11 +1,11 @@
 """What a task costs a board: seconds and joules, as a roofline of arithmetic, memory traffic and kernel launches.
 
-A first cut, made to put stragglers in the right order. It leaves out:
+``docs/cost.md`` has the formulas and how far they are off. It leaves out:
 
-- data loading and augmentation on the CPU: the samples are taken to lie in memory, decoded;
-- heat (no throttling), swapping (whether a plan fits the memory is asked elsewhere), and start-up of the process;
-- memory traffic and launches of evaluation: its arithmetic alone is priced;
-- contention: each link is the board's own, and the server's link is never the bottleneck;
+- decoding and augmentation: samples lie in memory, decoded, and are copied from there;
+- heat and the server's own link, which ``live.py`` adds where a fleet has them;
+- swapping (whether a plan fits the memory is asked elsewhere), and start-up of the process;
+- caches: all traffic is taken to reach the memory;
 - energy of the radio: a board that transfers draws its idle watts. A slowed board is charged load watts for the whole
   time, its day job's share included.
 """
@@ -13,7 +13,7 @@ A first cut, made to put stragglers in the right order. It leaves out:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cosp.fleet.fleet import Board
@@ -32,7 +32,10 @@ class Work:
     step_flops: float  # forward, backward and update of one step at that batch
     step_bytes: float  # DRAM traffic of one step
     step_kernels: int  # kernel launches of one step
-    extra_flops: float = 0.0  # forward-only, over the whole task (evaluation)
+    load_bytes: float = 0.0  # copied to bring one step's samples to the device
+    extra_flops: float = 0.0  # over the whole task, beside its steps (evaluation)
+    extra_bytes: float = 0.0
+    extra_kernels: int = 0
     download_bytes: int = 0
     upload_bytes: int = 0
 
@@ -63,23 +66,55 @@ def cost(board: Board, work: Work, jitter: float = 1.0) -> Cost:
     if not 0 < jitter < math.inf:
         raise ValueError(f"jitter must be finite and > 0, got {jitter}")
     profile, link = board.profile, board.link
-    extra_s = work.extra_flops / _flops_per_s(profile, work.batch)
+    extra_s = _seconds(profile, work.batch, work.extra_flops, work.extra_bytes, work.extra_kernels)
     compute_s = (work.steps * step_s(profile, work) + extra_s) * board.slowdown * jitter
     download_s, upload_s = link.download_s(work.download_bytes), link.upload_s(work.upload_bytes)
     return Cost(
         download_s=download_s,
         compute_s=compute_s,
         upload_s=upload_s,
-        energy_j=profile.load_w * compute_s + idle_j(board, download_s + upload_s),
+        energy_j=task_j(board, compute_s=compute_s, transfer_s=download_s + upload_s),
     )
 
 
+def task_j(board: Board, *, compute_s: float, transfer_s: float) -> float:
+    """Joules of a task, or of as much of it as was done."""
+    return board.profile.load_w * compute_s + idle_j(board, transfer_s)
+
+
+def cost_range(board: Board, work: Work) -> tuple[Cost, Cost]:
+    """Price ``work`` at the fast and at the slow end of what is known of the board; links are taken as they are."""
+    fast, slow = (replace(board, profile=_at_end(board.profile, end)) for end in (1, 0))
+    return cost(fast, work), cost(slow, work)
+
+
 def step_s(profile: DeviceProfile, work: Work) -> float:
-    """Seconds of one training step: the slowest of arithmetic, memory and launches, which overlap."""
-    return max(
-        work.step_flops / _flops_per_s(profile, work.batch),
-        work.step_bytes / profile.memory_bytes_per_s,
-        work.step_kernels * profile.launch_s,
+    """Seconds of one step: data loading, then the slowest of arithmetic, memory and launches where they overlap.
+
+    Loading is not overlapped: the trainer has no loader process. A CPU does one thing after the other, so its parts
+    add up.
+    """
+    loading_s = work.load_bytes / profile.memory_bytes_per_s
+    return loading_s + _seconds(profile, work.batch, work.step_flops, work.step_bytes, work.step_kernels)
+
+
+def _seconds(profile: DeviceProfile, batch: int, flops: float, moved_bytes: float, kernels: int) -> float:
+    parts = (
+        flops / _flops_per_s(profile, batch),
+        moved_bytes / profile.memory_bytes_per_s,
+        kernels * profile.launch_s,
+    )
+    return max(parts) if profile.overlap else sum(parts)
+
+
+def _at_end(profile: DeviceProfile, end: int) -> DeviceProfile:
+    """Return the profile at the slow (0) or at the fast (1) end of its spread."""
+    spread = profile.spread
+    return replace(
+        profile,
+        flops_per_s=profile.flops_per_s * spread.flops_per_s[end],
+        memory_bytes_per_s=profile.memory_bytes_per_s * spread.memory_bytes_per_s[end],
+        launch_s=profile.launch_s * spread.launch_s[1 - end],
     )
 
 

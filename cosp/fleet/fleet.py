@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+import numpy as np
 
 from cosp import forms
 from cosp.errors import ConfigError
 from cosp.fleet import _files
-from cosp.fleet._files import NotNegative, Positive
+from cosp.fleet._fleet_forms import AvailabilityForm, FleetForm, GenerateForm, KindForm, ServerForm, TraceForm
+from cosp.fleet.availability import Availability, Diurnal, Trace, Window, read_trace
+from cosp.fleet.links import Link, LinkKinds
+from cosp.fleet.network import ServerLink
 from cosp.fleet.profiles import DeviceProfile, load_profile
-from cosp.forms import Form
-
-
-@dataclass(frozen=True, kw_only=True)
-class Link:
-    """What lies between a board and the server."""
-
-    name: str
-    downlink_bytes_per_s: float
-    uplink_bytes_per_s: float
-    latency_s: float  # one way, once per transfer
-
-    def __post_init__(self) -> None:
-        for name in ("downlink_bytes_per_s", "uplink_bytes_per_s"):
-            if not (value := getattr(self, name)) > 0:
-                raise ValueError(f"link {self.name}: {name} must be > 0, got {value}")
-        if not self.latency_s >= 0:
-            raise ValueError(f"link {self.name}: latency_s must be >= 0, got {self.latency_s}")
-
-    def download_s(self, payload_bytes: int) -> float:
-        return self.latency_s + payload_bytes / self.downlink_bytes_per_s
-
-    def upload_s(self, payload_bytes: int) -> float:
-        return self.latency_s + payload_bytes / self.uplink_bytes_per_s
+from cosp.fleet.thermal import Throttle
+from cosp.seeds import numpy_stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +33,9 @@ class Board:
     shares: int = 1  # pseudo-clients of the data partition merged into this client
     slowdown: float = 1.0  # multiplies compute time: the board does its day job as well
     dropout: float = 0.0  # chance that a dispatched task never returns
+    availability: Availability | None = None  # when it is on; None: always
+    throttle: Throttle | None = None  # how it slows down when hot; None: it is cooled
+    battery_j: float | None = None  # energy after which it is off for good; None: mains
 
     def __post_init__(self) -> None:
         rules = {
@@ -59,41 +44,19 @@ class Board:
             "shares": ("must be >= 1", self.shares >= 1),
             "slowdown": ("must be >= 1", self.slowdown >= 1),
             "dropout": ("must be in [0, 1]", 0 <= self.dropout <= 1),
+            "battery_j": ("must be > 0 or None", self.battery_j is None or self.battery_j > 0),
         }
         for name, (rule, kept) in rules.items():
             if not kept:
                 raise ValueError(f"board {self.client}: {name} {rule}, got {getattr(self, name)}")
 
 
-class _LinkForm(Form):
-    title: str = ""
-    downlink_mbit_s: Positive
-    uplink_mbit_s: Positive
-    latency_ms: NotNegative
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """The boards, clients 0, 1, ..., and what they share."""
 
-
-class _LinksForm(Form):
-    links: dict[str, _LinkForm]
-    sources: dict[str, str] = Field(default_factory=dict)
-
-
-class _BoardForm(Form):
-    count: int = Field(1, ge=1)  # that many boards alike
-    device: str
-    mode: str | None = None
-    link: str
-    keep: float | None = Field(None, gt=0, le=1)
-    shares: int = Field(1, ge=1)
-    slowdown: float = Field(1.0, ge=1)
-    dropout: float = Field(0.0, ge=0, le=1)
-
-
-class _FleetForm(Form):
-    title: str = ""
-    notes: list[str] = Field(default_factory=list)
-    boards: list[_BoardForm] = Field(min_length=1)
-    links: dict[str, _LinkForm] = Field(default_factory=dict)  # further kinds, or others by the same name
-    sources: dict[str, str] = Field(default_factory=dict)
+    boards: tuple[Board, ...]
+    server: ServerLink  # its own link, shared by all
 
 
 def fleet_names() -> tuple[str, ...]:
@@ -102,67 +65,123 @@ def fleet_names() -> tuple[str, ...]:
 
 
 def load_fleet(source: str | Path | Mapping[str, object]) -> tuple[Board, ...]:
-    """Return the boards of a fleet, clients 0, 1, ... in the order of the list.
+    """Return the boards of ``read_fleet``."""
+    return read_fleet(source).boards
 
-    ``source`` is a shipped fleet's name, a path to a YAML file, or a mapping of the same form. Paths to device files
-    start at the fleet's own folder (inline: the working directory). ConfigError names file, key, value and rule.
+
+def read_fleet(source: str | Path | Mapping[str, object]) -> Fleet:
+    """Return a fleet: clients 0, 1, ... in the order of its list, then those it generates.
+
+    ``source`` is a shipped fleet's name, a path to a YAML file, or a mapping of the same form. Paths to device and
+    trace files start at the fleet's own folder (inline: the working directory). ConfigError names file, key, value and
+    rule.
     """
     form, where, folder = _read(source)
-    links = _links(form, where)
-    profile = functools.cache(load_profile)  # a fleet of thousands names few boards
-    boards: list[Board] = []
-    for position, entry in enumerate(form.boards):
-        key = f"{where}: boards.{position}"
-        if entry.link not in links:
-            raise ConfigError(f"{key}.link: {forms.unknown('link', entry.link, links)}")
-        device = folder / entry.device if _files.is_path(entry.device) else entry.device
-        try:
-            kind = profile(device, entry.mode)
-        except ConfigError as error:
-            raise ConfigError(f"{key}: {error}") from None
-        first = len(boards)
-        boards += [_board(client, entry, kind, links[entry.link]) for client in range(first, first + entry.count)]
-    return tuple(boards)
+    links = LinkKinds(form.links, form.sources, where=where, seed=form.seed)
+    files = _Files(folder)
+    entries: list[tuple[str, KindForm]] = [(f"boards.{i}", entry) for i, entry in enumerate(form.boards)]
+    counts = [entry.count for entry in form.boards]
+    drawn: list[int] = []
+    if form.generate is not None:
+        drawn = [len(entries) + choice for choice in _draw(form.generate, form.seed)]
+        entries += [(f"generate.mix.{i}", entry) for i, entry in enumerate(form.generate.mix)]
+    makers = [_maker(entry, f"{where}: {key}", links=links, files=files, seed=form.seed) for key, entry in entries]
+    listed = [entry for entry, count in enumerate(counts) for _ in range(count)]
+    boards = tuple(makers[entry](client) for client, entry in enumerate([*listed, *drawn]))
+    return Fleet(boards=boards, server=_server(form.server))
 
 
-def _read(source: str | Path | Mapping[str, object]) -> tuple[_FleetForm, str, Path]:
+class _Files:
+    """Device and trace files, each read once: a fleet of thousands names few."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._profile = functools.cache(load_profile)
+        self._trace = functools.cache(read_trace)
+
+    def profile(self, entry: KindForm) -> DeviceProfile:
+        device = self._folder / entry.device if _files.is_path(entry.device) else entry.device
+        return self._profile(device, entry.mode, desktop=entry.desktop)
+
+    def trace(self, form: TraceForm) -> dict[int, tuple[Window, ...]]:
+        return self._trace(self._folder / form.path)
+
+
+def _maker(entry: KindForm, where: str, *, links: LinkKinds, files: _Files, seed: int) -> Callable[[int], Board]:
+    """Return what makes a board of this entry for a client; ConfigError names ``where``, key, value and rule."""
+    if entry.link not in links.names:
+        raise ConfigError(f"{where}.link: {forms.unknown('link', entry.link, links.names)}")
+    try:
+        profile = files.profile(entry)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    available = _availability(entry.availability, f"{where}.availability", files=files, seed=seed)
+    throttle = Throttle(**entry.throttle.model_dump()) if entry.throttle else None
+
+    def make(client: int) -> Board:
+        return Board(
+            client=client,
+            profile=profile,
+            link=links.link(entry.link, client),
+            keep=entry.keep,
+            shares=entry.shares,
+            slowdown=entry.slowdown,
+            dropout=entry.dropout,
+            availability=available(client),
+            throttle=throttle,
+            battery_j=entry.battery_j,
+        )
+
+    return make
+
+
+def _availability(
+    form: AvailabilityForm | None, where: str, *, files: _Files, seed: int
+) -> Callable[[int], Availability | None]:
+    """Return what says when a client is on."""
+    if form is None:
+        return lambda client: None
+    if form.diurnal is not None:
+        rhythm = form.diurnal.model_dump()
+        return lambda client: Diurnal(seed=seed, client=client, **rhythm)
+    assert form.trace is not None
+    path, period_s = form.trace.path, form.trace.period_s
+    try:
+        windows = files.trace(form.trace)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.trace.path: {error}") from None
+    ends_s = max((window[1] for client in windows.values() for window in client), default=0.0)
+    if period_s is not None and period_s < ends_s:
+        raise ConfigError(
+            f"{where}.trace.period_s: must not be before the end of {path} ({ends_s:g}), got {period_s:g}"
+        )
+
+    def traced(client: int) -> Trace:
+        if client not in windows:
+            raise ConfigError(f"{where}.trace.path: {path} has no line for client {client}; add when it is on")
+        return Trace(windows=windows[client], period_s=period_s)
+
+    return traced
+
+
+def _draw(form: GenerateForm, seed: int) -> list[int]:
+    """Return which entry of the mix each generated client is; a larger count adds clients and changes none."""
+    weights = np.array([entry.weight for entry in form.mix])
+    draws = numpy_stream(seed, "mix").choice(len(weights), size=form.count, p=weights / weights.sum())
+    return [int(draw) for draw in draws]
+
+
+def _server(form: ServerForm) -> ServerLink:
+    send, receive = (
+        math.inf if mbit_s is None else mbit_s * 1e6 / 8 for mbit_s in (form.send_mbit_s, form.receive_mbit_s)
+    )
+    return ServerLink(send_bytes_per_s=send, receive_bytes_per_s=receive)
+
+
+def _read(source: str | Path | Mapping[str, object]) -> tuple[FleetForm, str, Path]:
     if isinstance(source, Mapping):
-        return forms.parse(dict(source), _FleetForm, where="fleet"), "fleet", Path()
+        return forms.parse(dict(source), FleetForm, where="fleet"), "fleet", Path()
     if not _files.is_path(source) and source not in fleet_names():
         raise ConfigError(forms.unknown("fleet", source, fleet_names()) + " (or give a path ending in .yaml)")
     path = Path(source) if _files.is_path(source) else _files.devices_folder() / "fleets" / f"{source}.yaml"
-    return forms.read(path, _FleetForm), str(path), path.parent
-
-
-def _links(form: _FleetForm, where: str) -> dict[str, Link]:
-    shipped_path = _files.devices_folder() / "fleets" / "links.yaml"
-    shipped = forms.read(shipped_path, _LinksForm)
-    for links, sources, file in (
-        (shipped.links, shipped.sources, str(shipped_path)),
-        (form.links, form.sources, where),
-    ):
-        for name, link in links.items():
-            tagged = [(f"links.{name}.{key}", fact) for key, fact in _files.facts_of(link)]
-            _files.check_tags(tagged, sources, where=file)
-    return {name: _link(name, link) for name, link in {**shipped.links, **form.links}.items()}
-
-
-def _link(name: str, form: _LinkForm) -> Link:
-    return Link(
-        name=name,
-        downlink_bytes_per_s=form.downlink_mbit_s.value * 1e6 / 8,
-        uplink_bytes_per_s=form.uplink_mbit_s.value * 1e6 / 8,
-        latency_s=form.latency_ms.value * 1e-3,
-    )
-
-
-def _board(client: int, entry: _BoardForm, profile: DeviceProfile, link: Link) -> Board:
-    return Board(
-        client=client,
-        profile=profile,
-        link=link,
-        keep=entry.keep,
-        shares=entry.shares,
-        slowdown=entry.slowdown,
-        dropout=entry.dropout,
-    )
+    return forms.read(path, FleetForm), str(path), path.parent

@@ -22,6 +22,18 @@ DRAM_SHARE = 0.7
 LOAD_SHARE = 0.85
 """Where training lies between idle and a mode's cap when not measured. Assumed: the middle of 0.75 to 0.95."""
 
+DRAM_SHARE_RANGE = (0.5, 0.85)
+"""Between what that share is expected to lie. Assumed."""
+
+ETA0_RANGE = (0.5, 1.5)
+"""Factors on eta0 where a device file gives no range: the survey's for boards that nobody has measured."""
+
+LAUNCH_RANGE = (0.5, 2.0)
+"""Factors on launch times where a device file gives no range. Assumed."""
+
+UNCALIBRATED = "default, uncalibrated"
+"""What a profile is until somebody has timed real training steps on the board."""
+
 _MIB = 2**20
 
 
@@ -32,6 +44,15 @@ class Fact:
     key: str
     value: float
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Factors (low, high) on a profile's rates between which the truth is expected to lie."""
+
+    flops_per_s: tuple[float, float] = (1.0, 1.0)
+    memory_bytes_per_s: tuple[float, float] = (1.0, 1.0)
+    launch_s: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +70,9 @@ class DeviceProfile:
     idle_w: float
     load_w: float
     cpu_cores: int
+    calibration: str = UNCALIBRATED  # how far its speed can be trusted
+    overlap: bool = True  # arithmetic, memory and launches run side by side, as on a GPU; else one after the other
+    spread: Spread = field(default=Spread(), repr=False, compare=False)
     facts: tuple[Fact, ...] = field(default=(), repr=False, compare=False)  # for display: nothing computes from them
 
     def __post_init__(self) -> None:
@@ -90,11 +114,16 @@ class _DeviceForm(Form):
     default_mode: str
     visible_mib: Positive  # what the operating system sees
     reserved_os_mib: NotNegative  # headless
+    reserved_desktop_mib: NotNegative | None = None  # what a graphical desktop takes on top
     reserved_runtime_mib: NotNegative  # CUDA context and libraries
     eta0: Ratio  # share of peak that dense training at large batch sustains
     half_batch: NotNegative
     launch_us: NotNegative  # per kernel at the board's highest CPU clock
     idle_w: Positive
+    kappa: Ratio | None = None  # a ViT's speed against eta0; None: VIT_KAPPA
+    dram_share: Ratio | None = None  # share of dram_gb_s that training reaches; None: DRAM_SHARE
+    overlap: bool = True
+    calibration: str = Field(UNCALIBRATED, min_length=1)  # else when it was timed and how well the times are met
     modes: dict[str, _ModeForm] = Field(min_length=1)
     sources: dict[str, str] = Field(default_factory=dict)
 
@@ -104,16 +133,21 @@ def profile_names() -> tuple[str, ...]:
     return _files.names_in(_files.devices_folder())
 
 
-def load_profile(name: str | Path, mode: str | None = None) -> DeviceProfile:
+def load_profile(name: str | Path, mode: str | None = None, *, desktop: bool = False) -> DeviceProfile:
     """Read a board by name, or by path to a YAML file, in ``mode`` (by name, never by number; None: its default mode).
 
-    ConfigError when the board or the mode is unknown or the file is wrong.
+    ``desktop``: a graphical desktop runs on it and takes its share of the memory. ConfigError when the board or the
+    mode is unknown, the file is wrong, or no memory is left.
     """
     stem, form = _read(name)
     mode = form.default_mode if mode is None else mode
     if mode not in form.modes:
         raise ConfigError(f"{stem}: {forms.unknown('mode', mode, form.modes)}")
-    return _profile(stem, form, mode)
+    if desktop and form.reserved_desktop_mib is None:
+        raise ConfigError(f"{stem}: desktop: the board's file says nothing of one; add reserved_desktop_mib to it")
+    if _free_mib(form, desktop=desktop) <= 0:
+        raise ConfigError(f"{stem}: desktop: leaves no memory of {form.visible_mib.value:g} MiB; run it headless")
+    return _profile(stem, form, mode, desktop=desktop)
 
 
 def describe(name: str | Path) -> Description:
@@ -145,26 +179,52 @@ def _read(name: str | Path) -> tuple[str, _DeviceForm]:
     return path.stem, form
 
 
-def _profile(name: str, form: _DeviceForm, mode: str) -> DeviceProfile:
+def _profile(name: str, form: _DeviceForm, mode: str, *, desktop: bool = False) -> DeviceProfile:
     facts = form.modes[mode]
     return DeviceProfile(
         name=name,
         title=form.title,
         mode=mode,
-        flops_per_s=facts.peak_gflops.value * 1e9 * form.eta0.value * VIT_KAPPA,
+        flops_per_s=facts.peak_gflops.value * 1e9 * form.eta0.value * _value_or(form.kappa, VIT_KAPPA),
         half_batch=form.half_batch.value,
-        memory_bytes=int(_free_mib(form) * _MIB),
-        memory_bytes_per_s=facts.dram_gb_s.value * 1e9 * DRAM_SHARE,
+        memory_bytes=int(_free_mib(form, desktop=desktop) * _MIB),
+        memory_bytes_per_s=facts.dram_gb_s.value * 1e9 * _value_or(form.dram_share, DRAM_SHARE),
         launch_s=form.launch_us.value * 1e-6 * _cpu_slowdown(form, facts),
         idle_w=form.idle_w.value,
         load_w=_load_w(form.idle_w.value, facts),
         cpu_cores=int(facts.cpu_cores.value),
+        calibration=form.calibration,
+        overlap=form.overlap,
+        spread=_spread(form),
         facts=tuple(_display(key, fact) for source in (form, facts) for key, fact in _files.facts_of(source)),
     )
 
 
-def _free_mib(form: _DeviceForm) -> float:
-    return form.visible_mib.value - form.reserved_os_mib.value - form.reserved_runtime_mib.value
+def _value_or(fact: FactForm | None, assumed: float) -> float:
+    return fact.value if fact else assumed
+
+
+def _spread(form: _DeviceForm) -> Spread:
+    low, high = DRAM_SHARE_RANGE
+    assumed = (low / DRAM_SHARE, high / DRAM_SHARE)
+    return Spread(
+        flops_per_s=_factors(form.eta0, ETA0_RANGE),
+        memory_bytes_per_s=_factors(form.dram_share, assumed),
+        launch_s=_factors(form.launch_us, LAUNCH_RANGE),
+    )
+
+
+def _factors(fact: FactForm | None, assumed: tuple[float, float]) -> tuple[float, float]:
+    """Return the fact's range as factors on its value."""
+    if fact is None or not fact.value or (fact.low is None and fact.high is None):
+        return assumed
+    low, high = (fact.value if end is None else end for end in (fact.low, fact.high))
+    return low / fact.value, high / fact.value
+
+
+def _free_mib(form: _DeviceForm, *, desktop: bool = False) -> float:
+    desktop_mib = form.reserved_desktop_mib.value if desktop and form.reserved_desktop_mib else 0.0
+    return form.visible_mib.value - form.reserved_os_mib.value - form.reserved_runtime_mib.value - desktop_mib
 
 
 def _cpu_slowdown(form: _DeviceForm, mode: _ModeForm) -> float:

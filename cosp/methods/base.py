@@ -52,6 +52,10 @@ class Method:
     over_all: bool = False
     evaluated: SubmodelPlan
 
+    def scoring_of(self, client: Introduction) -> ScoreSettings | None:
+        """Return how ``client`` scores its units; None if its plans need no scores."""
+        return self.scoring if self.chooses(client) else None
+
 
 def affordable(
     setting: Setting, client: Introduction, *, depth_share: float, measure: budget.Measure

@@ -114,7 +114,7 @@ class Local:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    local: Local = Local()
+    local: Local | None = None  # None: no client had trained yet
     scores: Scores | None = None  # "global" in metrics.json, which is a keyword here
 
 

@@ -34,8 +34,8 @@ def summarise(run: Run) -> Summary:
     return Summary(
         final=metrics.final.scores if metrics else (scores[-1] if scores else None),
         best=metrics.best.scores if metrics else max(scores, key=lambda s: s.deepest_accuracy, default=None),
-        final_local=metrics.final.local if metrics else Local(),
-        best_local=metrics.best.local if metrics else Local(),
+        final_local=(metrics and metrics.final.local) or Local(),
+        best_local=(metrics and metrics.best.local) or Local(),
         rounds=last.version if last else 0,
         virtual_s=run.virtual_s,
         wall_s=metrics.wall_time_s if metrics else (last.wall_s if last else None),

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cosp.client.task import Task
 from cosp.errors import UserError
+from cosp.runtime.virtual_grid import VirtualGrid
 from cosp.server.coordinator import Coordinator
 from cosp.server.ledger import Ledger
 from cosp.server.loop import Dispatch, Loop
@@ -43,6 +44,16 @@ class Checkpoint:
         return int(self.facts["rows_bytes"])
 
     @property
+    def fleet(self) -> dict[str, Any]:
+        """Where the virtual fleet stood: ``VirtualGrid.state``."""
+        try:
+            return dict(self.facts["fleet"])
+        except KeyError:
+            raise UserError(
+                "the checkpoint is of an older cosp, without the fleet's state; start the run anew"
+            ) from None
+
+    @property
     def in_flight(self) -> list[Dispatch]:
         return [Dispatch(Task.from_json(d["task"]), d["node"], d["sent_s"]) for d in self.facts["in_flight"]]
 
@@ -56,6 +67,7 @@ def save(folder: Path, loop: Loop, *, rows_bytes: int) -> None:
         "version": coordinator.version,
         "now_s": loop.now_s(),
         "rows_bytes": rows_bytes,
+        "fleet": loop.grid.state() if isinstance(loop.grid, VirtualGrid) else {},
         "ledger": loop.ledger.as_json(),
         "records": {
             str(client): {name: getattr(record, name) for name in COUNTERS}

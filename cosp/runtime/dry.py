@@ -35,3 +35,6 @@ class DryPool:
             return {"samples": samples}, scores_to_vector(random_scores(job.shape, job.plan.depth, rng))
         nothing = {"loss": None, "local_accuracy_received": None, "local_accuracy_trained": None}
         return {"samples": samples, **nothing}, torch.zeros(job.parameters)
+
+    def cancel(self, job: Task) -> None:
+        pass

@@ -36,6 +36,9 @@ class Pool(Protocol):
     def result(self, job: Any) -> tuple[dict[str, Any], Tensor]:
         """Wait for a queued task and return its facts and vector; TaskFailed if it raised."""
 
+    def cancel(self, job: Any) -> None:
+        """Forget a queued task whose result nobody will ask for."""
+
 
 class TaskFailed(CospError):
     """A task raised in its worker; the message is its traceback."""
@@ -51,6 +54,7 @@ class Job:
     """Writes the task's weights into a vector of ``floats`` entries, when a worker is ready for it."""
     result: tuple[dict[str, Any], Tensor] | None = None
     error: str | None = None
+    cancelled: bool = False
 
     @property
     def done(self) -> bool:
@@ -132,6 +136,10 @@ class WorkerPool:
         assert job.result is not None
         return job.result
 
+    def cancel(self, job: Job) -> None:
+        """Do not begin ``job`` if it waits; one that has begun runs to its end for nothing."""
+        job.cancelled = True
+
     def _collect(self, *, block: bool) -> None:
         self._feed()
         busy: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers if worker.jobs}
@@ -143,6 +151,9 @@ class WorkerPool:
     def _feed(self) -> None:
         """Hand waiting jobs to the workers with the fewest, most urgent first."""
         while self._waiting:
+            if self._waiting[0][2].cancelled:
+                heapq.heappop(self._waiting)
+                continue
             worker = min(self._workers, key=lambda candidate: len(candidate.jobs))
             slot = worker.free_slot()
             if slot is None:

@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+import math
+
 from cosp.client.task import Task
 from cosp.fleet.cost import Cost, Work, cost, jitter
 from cosp.fleet.fleet import Board
 from cosp.seeds import numpy_stream
-from cosp.submodel.footprint import footprint
+from cosp.submodel.footprint import Footprint
 
 
 def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
     """Return what ``task`` asks of a board that trains on ``samples`` and judges itself on ``test_samples`` twice."""
-    size = footprint(task.shape, task.plan.counts)
-    batch, optimizer = task.training.batch_size, task.training.optimizer
-    steps, flops, extra = task.training.steps(samples), size.step_flops(batch), 2 * test_samples * size.forward_flops
+    size = task.size
     if task.kind == "score":
-        if task.scoring is None:
-            raise ValueError("a score task needs scoring settings")
-        batch, read = task.scoring.batch_size, min(samples, task.scoring.samples)
-        passes = task.scoring.gate_epochs if task.scoring.how == "gates" else 1
-        # towards gates alone the backward pass computes no weight gradients: 2x, not 3x, the forward pass
-        steps, flops, extra = passes * -(-read // batch), 2 * size.forward_flops * batch, 0
+        return _scoring(task, size, samples)
+    batch = task.training.batch_size
+    step = size.training_step(batch, task.training.optimizer)
+    judged = size.evaluation_step(task.judging_batch)
+    rounds = 2 * test_samples / task.judging_batch
     return Work(
-        steps=steps,
+        steps=task.training.steps(samples),
         batch=batch,
-        step_flops=flops,
-        step_bytes=size.step_bytes(batch, optimizer),
-        step_kernels=size.kernels,
-        extra_flops=extra,
+        step_flops=step.flops,
+        step_bytes=step.bytes_moved,
+        step_kernels=step.kernels,
+        load_bytes=size.loading_bytes(batch),
+        extra_flops=rounds * judged.flops,
+        extra_bytes=rounds * judged.bytes_moved,
+        extra_kernels=math.ceil(rounds) * judged.kernels,
+        download_bytes=task.download_bytes,
+        upload_bytes=task.upload_bytes,
+    )
+
+
+def _scoring(task: Task, size: Footprint, samples: int) -> Work:
+    """Return what importance learning asks: no optimizer, and as many steps more as micro-batches are smaller."""
+    scoring = task.scoring
+    if scoring is None:
+        raise ValueError("a score task needs scoring settings")
+    held, read = max(1, scoring.held_samples), min(samples, scoring.samples)
+    step = size.scoring_step(held)
+    passes = {"taylor": 1, "gates": scoring.gate_epochs, "magnitude": 0}[scoring.how]
+    whole, rest = divmod(read, scoring.batch_size)
+    return Work(
+        steps=passes * (whole * math.ceil(scoring.batch_size / held) + math.ceil(rest / held)),
+        batch=held,
+        step_flops=step.flops,
+        step_bytes=step.bytes_moved,
+        step_kernels=step.kernels,
+        load_bytes=size.loading_bytes(held),
         download_bytes=task.download_bytes,
         upload_bytes=task.upload_bytes,
     )

@@ -38,8 +38,8 @@ def serve(
 ) -> Row:
     """Run to the end and return the metrics, which are also written.
 
-    ``evaluate_with`` None evaluates nothing. ``saved`` is where to go on from, on a grid that can send as of the past
-    (``push_as_of``). Wall time counts from ``wall_started``, a ``time.monotonic()``, or from now.
+    ``evaluate_with`` None evaluates nothing. ``saved`` is where to go on from, on a grid in virtual time. Wall time
+    counts from ``wall_started``, a ``time.monotonic()``, or from now.
     """
     started = time.monotonic() if wall_started is None else wall_started
     loop = _loop(grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, saved=saved)
@@ -109,5 +109,5 @@ def _go_on(loop: Loop, saved: Checkpoint) -> None:
     grid = loop.grid
     if not isinstance(grid, VirtualGrid):
         raise CospError("only a run in virtual time can be resumed")
-    grid.jump_to(saved.now_s)
-    loop.resend(saved.in_flight, grid.push_as_of)
+    grid.restore(saved.now_s, saved.fleet)
+    loop.resend(saved.in_flight, grid.resend)

@@ -48,10 +48,11 @@ def simulate(
     saved = checkpoints.load(directory.checkpoints) if resume else None
     with _pool(experiment, workers, dry=dry) as pool:
         grid = VirtualGrid(
-            experiment.boards,
+            experiment.fleet,
             experiment.introductions,
             pool,
             sigma=experiment.config.jitter,
+            begin=saved is None,
         )
         return serve(
             grid,

@@ -1,7 +1,7 @@
 """A Flower Grid in process and in virtual time.
 
-A message to a board takes what the cost model says: download, compute, upload. So the order of events is known before
-anything is computed; training runs ahead in a worker pool and replies are delivered in virtual order.
+A message to a board takes what the cost model and the state of the fleet say: download, compute, upload. None of it
+depends on what training computes; so that runs ahead in a worker pool, and replies are delivered in virtual order.
 
 Private Flower names are used here and nowhere else: ``TaskIdentity`` (a Message reads it), ``Run``, and the message
 id, which has no public setter (Flower's own grids set it the same way).
@@ -10,6 +10,8 @@ id, which has no public setter (Flower's own grids set it the same way).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -17,8 +19,10 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from cosp import wire
-from cosp.errors import CospError
-from cosp.fleet.fleet import Board
+from cosp.client.task import Task
+from cosp.errors import FleetStalled
+from cosp.fleet.fleet import Fleet
+from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.timeline import Timeline
 from cosp.runtime.pool import Pool, TaskFailed
 from cosp.runtime.pricing import drops, price
@@ -27,30 +31,41 @@ from cosp.server.clients import Introduction
 RUN_ID = 1
 SERVER_NODE = 1
 FIRST_NODE = 1000
+LOSSES = {
+    "dropout": "the board dropped out",
+    "off": "the board went off",
+    "battery": "the board has used up its energy",
+}
 CLIENT_RAISED = 2  # flwr.common.constant.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-NODE_UNAVAILABLE = 5
-
-Reply = Callable[[Message], Message]
-"""Makes the reply to a request when it is due."""
 
 
 class VirtualGrid(Grid):
-    """Boards as Flower nodes. The server loop finds its virtual time, ``clock`` and ``idle``, with ``getattr``."""
+    """Boards as Flower nodes. The server loop finds its virtual time, ``clock`` and ``idle``, with ``getattr``.
+
+    ``begin`` False leaves the boards' lives to ``restore``; until then all are on.
+    """
 
     def __init__(
         self,
-        boards: Sequence[Board],
+        fleet: Fleet,
         introductions: Sequence[Introduction],
         pool: Pool,
         *,
         sigma: float,
+        begin: bool = True,
     ) -> None:
-        self._boards = dict(zip(range(FIRST_NODE, FIRST_NODE + len(boards)), boards, strict=True))
+        self._boards = {FIRST_NODE + board.client: board for board in fleet.boards}
         self._introductions = {FIRST_NODE + i: introduction for i, introduction in enumerate(introductions)}
+        self._strangers = set(self._boards)
         self._pool = pool
         self._sigma = sigma
         self._timeline = Timeline()
-        self._ready: dict[str, Message] = {}
+        self._live = LiveFleet(fleet.boards, self._timeline, server=fleet.server, on_turn=self._turn)
+        if begin:
+            self._live.begin()
+        self._ready: list[tuple[float, int, Message]] = []
+        self._awake = False
+        self._nodes_on: list[int] | None = None
         self._sent = 0
         self._run = Run.create_empty(RUN_ID)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
@@ -60,40 +75,69 @@ class VirtualGrid(Grid):
         return self._timeline.now_s
 
     def idle(self, at_most_s: float) -> None:
-        """Go to the next event, or by ``at_most_s`` if that comes first; CospError if nothing will ever happen."""
-        until_s = min(self._timeline.next_s, self.clock() + at_most_s)
-        if until_s == float("inf"):
-            raise CospError("nothing is under way and nothing is due: the fleet has stalled")
-        self.jump_to(until_s)
+        """Go to the next moment when a reply comes or a board comes on, or by ``at_most_s`` if that is sooner.
+
+        FleetStalled if nothing will ever happen.
+        """
+        limit_s = self.clock() + at_most_s
+        self._awake = False
+        while not self._awake:
+            until_s = min(self._timeline.next_s, limit_s)
+            if until_s == float("inf"):
+                empty = len(self._live.empty())
+                raise FleetStalled(
+                    "nothing is under way and nothing is due: the fleet has stalled"
+                    + (f"; {empty} of {len(self._boards)} boards have used up their energy" if empty else "")
+                )
+            self.jump_to(until_s)
+            if until_s == limit_s:
+                return
 
     def jump_to(self, time_s: float) -> None:
         """Move the clock to ``time_s``, delivering what is due until then."""
         self._timeline.at(time_s, lambda: None)
         self._timeline.run(time_s)
 
+    def off_s(self, client: int) -> float:
+        """Return for how long the client's board has been off so far."""
+        return self._live.off_s(client)
+
+    def empty_batteries(self) -> list[int]:
+        """Return the clients whose boards have used up their energy."""
+        return list(self._live.empty())
+
+    def state(self) -> dict[str, Any]:
+        """Return where the fleet stands, as JSON values."""
+        return self._live.state()
+
+    def restore(self, now_s: float, state: dict[str, Any]) -> None:
+        """Put the fleet where it stood at ``now_s``; ``resend`` follows for each message that was under way."""
+        self.jump_to(now_s)
+        self._live.restore(state, lambda end: self._turn(True))  # the server looks up, as at a reply it does not want
+        self._nodes_on = None
+
+    def resend(self, sent_s: float, message: Message) -> str:
+        """Send a message again whose task has been under way since ``sent_s``; return its new id."""
+        message_id = self._number(message)
+        task, errand = self._errand(message)
+        self._live.attach(errand.client, self._work(message, task, errand, due_s=sent_s + errand.cost.total_s))
+        return message_id
+
     def get_node_ids(self) -> Iterable[int]:
-        return list(self._boards)
+        """Return the boards that are on. Strangers count: all introduce themselves before the run."""
+        if self._nodes_on is None:
+            on = self._live.is_on
+            self._nodes_on = [n for n, board in self._boards.items() if n in self._strangers or on(board.client)]
+        return self._nodes_on
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return [self.push_as_of(self.clock(), message) for message in messages]
-
-    def push_as_of(self, sent_s: float, message: Message) -> str:
-        """Send ``message`` as if at ``sent_s``, which may lie in the past of a resumed run; return its id."""
-        self._sent += 1
-        message_id = f"message-{self._sent}"
-        message.metadata.__dict__["_message_id"] = message_id
-        board = self._boards[message.metadata.dst_node_id]
-        deliver: Reply = self._introduce
-        if message.metadata.message_type == MessageType.QUERY:
-            due_s = sent_s + 2 * board.link.latency_s
-        else:
-            due_s, deliver = self._start(message, board, sent_s)
-        self._timeline.at(max(due_s, self.clock()), lambda: self._deliver(message, deliver))
-        return message_id
+        return [self._push(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         wanted = set(message_ids)
-        return [self._ready.pop(message_id) for message_id in list(self._ready) if message_id in wanted]
+        ready = sorted(self._ready, key=lambda entry: entry[:2])  # by time, then as they were sent
+        self._ready = [entry for entry in ready if entry[2].metadata.reply_to_message_id not in wanted]
+        return [reply for _, _, reply in ready if reply.metadata.reply_to_message_id in wanted]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         waiting = set(self.push_messages(messages))
@@ -117,41 +161,75 @@ class VirtualGrid(Grid):
     ) -> Message:
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
-    def _introduce(self, request: Message) -> Message:
-        return wire.introduction_reply(request, self._introductions[request.metadata.dst_node_id])
+    def _push(self, message: Message) -> str:
+        message_id, node = self._number(message), message.metadata.dst_node_id
+        if message.metadata.message_type == MessageType.QUERY:
+            self._timeline.after(2 * self._boards[node].link.latency_s, lambda: self._introduce(message))
+        else:
+            task, errand = self._errand(message)
+            due_s = self.clock() + errand.cost.total_s
+            self._live.start(errand, self._work(message, task, errand, due_s=due_s))
+        return message_id
 
-    def _start(self, request: Message, board: Board, sent_s: float) -> tuple[float, Reply]:
-        """Put the message's task into the pool; return when its reply is due and how to make it."""
-        task = wire.read_task(request)
-        introduction = self._introductions[request.metadata.dst_node_id]
-        cost = price(
-            task, board, samples=introduction.samples, test_samples=introduction.test_samples, sigma=self._sigma
-        )
+    def _number(self, message: Message) -> str:
+        self._sent += 1
+        message_id = f"message-{self._sent}"
+        message.metadata.__dict__["_message_id"] = message_id
+        return message_id
+
+    def _introduce(self, request: Message) -> None:
+        node = request.metadata.dst_node_id
+        self._strangers.discard(node)
+        self._nodes_on = None
+        self._deliver(request, wire.introduction_reply(request, self._introductions[node]))
+
+    def _errand(self, request: Message) -> tuple[Task, Errand]:
+        """Return the message's task, and what it is to the fleet: the same whenever it is asked for."""
+        task, node = wire.read_task(request), request.metadata.dst_node_id
+        board, known = self._boards[node], self._introductions[node]
+        cost = price(task, board, samples=known.samples, test_samples=known.test_samples, sigma=self._sigma)
         lost = drops(task, board)
-        if lost is not None:
-            return sent_s + lost * cost.total_s, _lost
-        due_s = sent_s + cost.total_s
+        return task, Errand(
+            client=board.client,
+            cost=cost,
+            bytes_down=task.download_bytes,
+            bytes_up=task.upload_bytes,
+            drops_s=None if lost is None else lost * cost.total_s,
+        )
+
+    def _work(self, request: Message, task: Task, errand: Errand, *, due_s: float) -> Callable[[End], None]:
+        """Put the task into the pool, to be done by ``due_s``; return what replies when the board is through."""
+        if errand.drops_s is not None:  # nobody will ask for the result
+            return lambda end: self._deliver(request, _lost(request, end))
         job = self._pool.submit(
             task, task.parameters, lambda vector: wire.weights_into(request, task, vector), priority=due_s
         )
-        figures = {
-            "download_s": cost.download_s, "compute_s": cost.compute_s, "upload_s": cost.upload_s,
-            "energy_j": cost.energy_j,
-        }  # fmt: skip
 
-        def reply(message: Message) -> Message:
-            facts, vector = self._pool.result(job)
-            return wire.result_reply(message, task, {**facts, "cost": figures}, vector)
+        def reply(end: End) -> None:
+            if end.lost:
+                self._pool.cancel(job)
+                self._deliver(request, _lost(request, end))
+                return
+            try:
+                facts, vector = self._pool.result(job)
+            except TaskFailed as error:
+                self._deliver(request, Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request))
+            else:
+                self._deliver(request, wire.result_reply(request, task, {**facts, "cost": asdict(end.cost)}, vector))
 
-        return due_s, reply
+        return reply
 
-    def _deliver(self, request: Message, make: Reply) -> None:
-        try:
-            reply = make(request)
-        except TaskFailed as error:
-            reply = Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request)
-        self._ready[request.metadata.message_id] = reply
+    def _deliver(self, request: Message, reply: Message) -> None:
+        number = int(request.metadata.message_id.removeprefix("message-"))
+        self._ready.append((self.clock(), number, reply))
+        self._awake = True
+
+    def _turn(self, on: bool) -> None:
+        """A board has come on, which the server must hear of, or gone off."""
+        self._nodes_on = None
+        self._awake |= on
 
 
-def _lost(request: Message) -> Message:
-    return Message(Error(code=NODE_UNAVAILABLE, reason="the board dropped out"), reply_to=request)
+def _lost(request: Message, end: End) -> Message:
+    figures = {**asdict(end.cost), "bytes_down": end.bytes_down, "bytes_up": end.bytes_up}
+    return wire.loss_reply(request, end.lost or "", LOSSES[end.lost or ""], figures)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cosp.client.task import ScoreSettings
+from cosp.errors import ConfigError
+from cosp.submodel.footprint import Footprint
 from cosp.submodel.selection import Scores
 
 
@@ -39,3 +42,13 @@ class ClientRecord:
     @property
     def client(self) -> int:
         return self.introduction.client
+
+
+def scoring_within_memory(
+    client: Introduction, scoring: ScoreSettings | None, blocks: Footprint
+) -> ScoreSettings | None:
+    """Return how ``client`` scores full-width ``blocks`` within its memory; ConfigError names it if it cannot."""
+    try:
+        return scoring and scoring.within(blocks, client.memory_bytes)
+    except ConfigError as error:
+        raise ConfigError(f"client {client.client} ({client.board}): {error}") from None

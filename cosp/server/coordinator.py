@@ -15,9 +15,10 @@ from cosp.errors import RefusedUpdate
 from cosp.methods.base import Method
 from cosp.models.vit import ViTShape, vit_layout
 from cosp.server.aggregation import OpenRound
-from cosp.server.clients import ClientRecord, Introduction
+from cosp.server.clients import ClientRecord, Introduction, scoring_within_memory
 from cosp.server.staleness import Arrival
 from cosp.submodel.flat import spans_of
+from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.slicing import State, extract
 
@@ -56,6 +57,12 @@ class Coordinator:
         self.snapshots: dict[int, State] = {0: model}
         """Every version that a client in flight started from, and the current one."""
         self.records = {client.client: ClientRecord(introduction=client) for client in clients}
+        self._scoring = {
+            client: scoring_within_memory(
+                record.introduction, method.scoring_of(record.introduction), self._full_width(record.introduction)
+            )
+            for client, record in self.records.items()
+        }
         self._parameters = parameter_count(self.layout, (shape.sizes,) * shape.blocks)
         self._open_round()
 
@@ -90,7 +97,7 @@ class Coordinator:
             training=self.training,
             transfer=self.method.transfer,
             balanced=self.method.balanced,
-            scoring=self.method.scoring,
+            scoring=self._scoring[client],
         )
         record.tasks += 1
         if plan:
@@ -143,9 +150,13 @@ class Coordinator:
     def _open_round(self) -> None:
         self._round = OpenRound(self.layout, self.shape.sizes, over_all=self.method.over_all)
 
+    def _full_width(self, client: Introduction) -> Footprint:
+        """Return what the blocks cost of which ``client`` scores the units."""
+        return footprint(self.shape, (self.shape.sizes,) * self.method.depth(client))
+
     def _wants_scores(self, record: ClientRecord) -> bool:
-        scoring = self.method.scoring
-        if scoring is None or not self.method.chooses(record.introduction):
+        scoring = self._scoring[record.client]
+        if scoring is None:
             return False
         return record.scores is None or record.dispatches - record.scored_at >= scoring.refresh_dispatches
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from cosp.server.evaluation import Evaluation
+
+NO_FIGURES: Mapping[str, float] = {}
 
 
 @dataclass
@@ -45,8 +48,11 @@ class Ledger:
             if row["local_accuracy_trained"] is not None:
                 self.local_accuracy[client] = row["local_accuracy_trained"]
 
-    def count_failure(self, client: int, reason: str, busy_s: float) -> None:
-        """Add a task that ended without a result."""
+    def count_failure(self, client: int, reason: str, busy_s: float, figures: Mapping[str, float] = NO_FIGURES) -> None:
+        """Add a task that ended without a result; ``figures`` may say what it cost."""
+        self.bytes_down += int(figures.get("bytes_down", 0))
+        self.bytes_up += int(figures.get("bytes_up", 0))
+        self.energy_j += figures.get("energy_j", 0.0)
         self.busy_s[str(client)] = self.busy_s.get(str(client), 0.0) + busy_s
         _add(self.refused, reason)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ from flwr.serverapp import Grid
 
 from cosp import wire
 from cosp.client.task import Task
-from cosp.errors import CospError, RefusedUpdate
+from cosp.errors import CospError, FleetStalled, RefusedUpdate
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions, evaluate
-from cosp.server.ledger import Ledger
+from cosp.server.ledger import NO_FIGURES, Ledger
 from cosp.server.rows import arrival_row, reported
 
 Row = dict[str, Any]
@@ -78,9 +78,12 @@ class Loop:
         self.grid = grid
         self.coordinator = coordinator
         self.nodes = nodes
+        self._by_client = sorted(nodes.items(), key=lambda item: item[1])
         self.rules = rules
         self.ledger = ledger or Ledger()
         self.in_flight: dict[str, Dispatch] = {}
+        self.ended_early: str | None = None
+        """Why the run ended with fewer versions than wanted, if it did: no board is left that could work."""
         self._count = count
         self._on_row = on_row
         self._on_round = on_round
@@ -92,15 +95,22 @@ class Loop:
     def run(self) -> None:
         if self.coordinator.version == 0:
             self._report_round("start", arrivals=0, coverage=(0.0,) * self.coordinator.shape.blocks)
-        while self.coordinator.version < self.rules.versions:
-            self._fill_round()
+        try:
+            while self.coordinator.version < self.rules.versions:
+                self._fill_round()
+        except FleetStalled as stalled:
+            if not self.coordinator.version:
+                raise
+            self.ended_early = str(stalled)
+            self._on_row({"kind": "end", "version": self.coordinator.version, "virtual_s": self.now_s(),
+                          "reason": self.ended_early})  # fmt: skip
 
-    def resend(self, dispatches: Sequence[Dispatch], push_as_of: Callable[[float, Message], str]) -> None:
-        """Put a checkpoint's tasks back in flight as if they had been sent at their own time."""
+    def resend(self, dispatches: Sequence[Dispatch], send: Callable[[float, Message], str]) -> None:
+        """Put a checkpoint's tasks back in flight; ``send`` is given when they were first sent."""
         for dispatch in dispatches:
             weights = self.coordinator.weights(dispatch.task)
             message = wire.instruction(dispatch.task, weights, node=dispatch.node)
-            self.in_flight[push_as_of(dispatch.sent_s, message)] = dispatch
+            self.in_flight[send(dispatch.sent_s, message)] = dispatch
 
     def _fill_round(self) -> None:
         opened_s = self.now_s()
@@ -134,7 +144,7 @@ class Loop:
         known = set(self.grid.get_node_ids())
         messages: list[Message] = []
         dispatches: list[Dispatch] = []
-        for node, client in sorted(self.nodes.items(), key=lambda item: item[1]):
+        for node, client in self._by_client:
             fresh = self.coordinator.records[client].last_version < self.coordinator.version
             if node in known and client not in busy and client not in self._resting and fresh and len(messages) < room:
                 task = self.coordinator.next_task(client)
@@ -151,7 +161,7 @@ class Loop:
         for reply in self.grid.pull_messages(list(self.in_flight)):
             dispatch = self.in_flight.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
-                self._fail(dispatch, f"error-{reply.error.code}", reply.error.reason or "")
+                self._fail(dispatch, *wire.read_error(reply.error))
             else:
                 self._take(dispatch, reply)
 
@@ -181,11 +191,16 @@ class Loop:
         version = self.coordinator.version
         return arrival_row(dispatch.task, board, version=version, sent_s=dispatch.sent_s, arrived_s=self.now_s())
 
-    def _fail(self, dispatch: Dispatch, reason: str, detail: str = "") -> None:
-        """Count and name a task that brought nothing; its client rests until the next version."""
+    def _fail(
+        self, dispatch: Dispatch, reason: str, detail: str = "", figures: Mapping[str, float] = NO_FIGURES
+    ) -> None:
+        """Count and name a task that brought nothing; its client rests until the next version.
+
+        ``figures``: what the grid knows of the spans, joules and bytes that it cost all the same.
+        """
         self._resting.add(dispatch.task.client)
-        self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s)
-        self._on_row({**self._arrival_row(dispatch), "reason": reason, "detail": detail[-400:]})
+        self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s, figures)
+        self._on_row({**self._arrival_row(dispatch), **figures, "reason": reason, "detail": detail[-400:]})
 
     def _forget_overdue(self) -> None:
         """Give up tasks that are out for longer than ``task_timeout_s``; a late reply is never asked for."""
@@ -231,9 +246,13 @@ class Loop:
         return self.ledger.utilisation_at(self.now_s(), len(self.coordinator.records), running_s)
 
     def energy_j(self) -> float:
-        """Energy of finished tasks and of waiting; unfinished tasks count as waiting until they end."""
+        """Energy of finished tasks and of waiting; unfinished tasks count as waiting until they end.
+
+        A board that is off draws nothing: a virtual-time grid knows for how long it was (``off_s``).
+        """
+        now_s, off_s = self.now_s(), getattr(self.grid, "off_s", lambda client: 0.0)
         waiting_j = sum(
-            record.introduction.idle_w * max(0.0, self.now_s() - self.ledger.busy_s.get(str(client), 0.0))
+            record.introduction.idle_w * max(0.0, now_s - self.ledger.busy_s.get(str(client), 0.0) - off_s(client))
             for client, record in self.coordinator.records.items()
         )
         return self.ledger.energy_j + waiting_j

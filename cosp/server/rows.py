@@ -11,7 +11,6 @@ from cosp.config import Config
 from cosp.methods import Method
 from cosp.models.vit import ViTShape, vit_layout
 from cosp.server.clients import Introduction
-from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def opening_rows(
 
 def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_s: float) -> Row:
     """Return the row of a task that has come back, as far as the server itself knows it; it counts as refused."""
-    size = footprint(task.shape, task.plan.counts)
+    size = task.size
     return {
         "kind": "arrival",
         "client": task.client,
@@ -109,4 +108,6 @@ def metrics(loop: Loop, *, wall_time_s: float) -> Row:
         "peak_memory_bytes": ledger.peak_memory_bytes,
         "staleness": ledger.staleness,
         "refused": ledger.refused,
+        "empty_batteries": getattr(loop.grid, "empty_batteries", list)(),
+        "ended_early": loop.ended_early,
     }

@@ -58,18 +58,21 @@ def flatten(tensors: Mapping[str, Tensor], spans: Spans) -> Tensor:
 
 
 class FlatModel:
-    """A submodel whose parameters and gradients are views into the vectors ``weights`` and ``gradients``."""
+    """A submodel whose parameters and gradients are views into the vectors ``weights`` and ``gradients``.
 
-    def __init__(self, shape: ViTShape, plan: SubmodelPlan, device: torch.device) -> None:
+    Without ``trains`` it has room for no gradients: ``gradients`` is empty.
+    """
+
+    def __init__(self, shape: ViTShape, plan: SubmodelPlan, device: torch.device, trains: bool = True) -> None:
         spans = spans_of(vit_layout(shape), plan.counts)
         self.weights = torch.empty(length(spans), device=device)
-        self.gradients = torch.zeros_like(self.weights)
+        self.gradients = torch.zeros(length(spans) if trains else 0, device=device)
         with torch.device("meta"):  # shapes only: no time spent on values that are replaced at once
             self.module = VisionTransformer(shape, plan)
-        gradients = views(self.gradients, spans)
+        gradients = views(self.gradients, spans) if trains else {}
         for name, view in views(self.weights, spans).items():
-            parameter = nn.Parameter(view)
-            parameter.grad = gradients[name]
+            parameter = nn.Parameter(view, requires_grad=trains)
+            parameter.grad = gradients.get(name)
             owner, _, leaf = name.rpartition(".")
             setattr(self.module.get_submodule(owner), leaf, parameter)
         self.module.to(device)  # moves the index buffers; the parameters are there already

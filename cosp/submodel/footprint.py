@@ -1,4 +1,8 @@
-"""What a submodel costs to hold, to train and to send: exact counts from the plan's shapes alone."""
+"""What a submodel costs to hold, to train, to score and to judge: exact counts from the plan's shapes alone.
+
+Three passes: *training* (forward and backward), *scoring* (importance learning: forward, and backward to the gates
+alone) and *evaluation* (forward, no graph). What a pass costs a sample stands in ``passes.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,40 @@ from functools import lru_cache
 from typing import Tuple
 
 from cosp.models.vit import ViTShape, vit_layout
+from cosp.submodel import passes
 from cosp.submodel.layout import parameter_count
+from cosp.submodel.passes import FLOAT_BYTES, Pass
 from cosp.submodel.plan import GroupSizes
-
-FLOAT_BYTES = 4
 
 OPTIMIZER_FLOATS = {"adamw": 2, "sgd": 1}
 """Floats of optimizer state for each parameter (SGD with momentum)."""
 
-KERNELS_PER_BLOCK = 60
-KERNELS_OUTSIDE_BLOCKS = 60
-"""Kernels started by one training step, forward and backward; the flat optimizer step adds a handful."""
+OPTIMIZER_TEMPORARIES = {"adamw": 2, "sgd": 1}
+"""Floats for each parameter that an optimizer step holds for a moment, when the activations are gone."""
+
+OPTIMIZER_VISITS = {"adamw": 21, "sgd": 11}
+"""Floats that an optimizer step reads or writes for each parameter: torch starts a kernel an operation."""
+
+OPTIMIZER_KERNELS = {"adamw": 9, "sgd": 4}
+
+GRADIENT_VISITS = 7
+"""The same for zeroing the gradients, adding a step's to them, and clipping."""
+
+GRADIENT_KERNELS = 8
+"""Kernels that zero and clip the one vector of gradients and keep the loss."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step asks of a board, whichever board that is. Steps that run one after the other add up."""
+
+    flops: float
+    bytes_moved: float
+    """Read and written by all kernels, as if there were no cache."""
+    kernels: int
+
+    def __add__(self, other: Step) -> Step:
+        return Step(self.flops + other.flops, self.bytes_moved + other.bytes_moved, self.kernels + other.kernels)
 
 
 @dataclass(frozen=True)
@@ -26,81 +53,78 @@ class Footprint:
 
     depth: int
     parameters: int
-    forward_flops: int
-    """FLOPs of the forward pass of one sample."""
+    training: Pass
+    scoring: Pass
+    """Of the full-width blocks alone: a narrow submodel is not scored."""
+    evaluation: Pass
+    image_bytes: int
     activation_bytes: int
-    """Bytes kept for the backward pass of one sample."""
-    kernels: int
-    """Kernels started by one training step."""
+    """Bytes kept for the backward pass of one sample's training."""
 
-    def step_flops(self, batch: int) -> int:
-        """Return the FLOPs of one training step: the backward pass costs twice the forward pass."""
-        return 3 * self.forward_flops * batch
+    @property
+    def forward_flops(self) -> int:
+        """FLOPs of the forward pass of one sample."""
+        return self.evaluation.flops
+
+    def forward_backward(self, batch: int) -> Step:
+        """Return the forward and backward pass of one batch; a second one for the same update adds to the step."""
+        return self._step(self.training, batch)
+
+    def training_step(self, batch: int, optimizer: str) -> Step:
+        """Return one step of training: forward, backward, clipping, optimizer."""
+        visits = GRADIENT_VISITS + OPTIMIZER_VISITS[optimizer]
+        kernels = GRADIENT_KERNELS + OPTIMIZER_KERNELS[optimizer]
+        return self.forward_backward(batch) + Step(0, FLOAT_BYTES * visits * self.parameters, kernels)
+
+    def scoring_step(self, batch: int) -> Step:
+        """Return one step of importance learning: forward, and backward to the gates; weights stay as they are."""
+        return self._step(self.scoring, batch)
+
+    def evaluation_step(self, batch: int) -> Step:
+        """Return the evaluation of one batch."""
+        return self._step(self.evaluation, batch)
+
+    def loading_bytes(self, batch: int) -> int:
+        """Return what is copied to bring a batch to the model: out of the client's data, and to the device."""
+        return 3 * batch * self.image_bytes
 
     def training_bytes(self, batch: int, optimizer: str) -> int:
-        """Return peak memory of local training: weights, received weights, gradients, optimizer state, activations."""
-        return FLOAT_BYTES * self.parameters * (3 + OPTIMIZER_FLOATS[optimizer]) + batch * self.activation_bytes
+        """Return peak memory of local training at steady state.
 
-    def step_bytes(self, batch: int, optimizer: str) -> float:
-        """Return memory traffic of one step: weights read twice, optimizer pass, activations written and read."""
-        passes = 2 + 1 + 2 * OPTIMIZER_FLOATS[optimizer]
-        return FLOAT_BYTES * self.parameters * passes + 2.5 * batch * self.activation_bytes
+        Weights, received weights, gradients, optimizer state; on top the larger of a step's activations, with what the
+        backward pass holds for a moment, and the optimizer's temporaries.
+        """
+        activations = batch * self.training.held_bytes + self.training.workspace_bytes
+        temporaries = FLOAT_BYTES * self.parameters * OPTIMIZER_TEMPORARIES[optimizer]
+        lasting = FLOAT_BYTES * self.parameters * (3 + OPTIMIZER_FLOATS[optimizer])
+        return lasting + max(activations, temporaries)
 
     def scoring_bytes(self, batch: int) -> int:
-        """Return peak memory of scoring units: weights without gradients, and activations."""
-        return FLOAT_BYTES * self.parameters + batch * self.activation_bytes
+        """Return peak memory of scoring units: weights and received weights without gradients, and activations."""
+        return 2 * FLOAT_BYTES * self.parameters + batch * self.scoring.held_bytes
+
+    def evaluation_bytes(self, batch: int) -> int:
+        """Return peak memory of counting predictions: weights, received weights, a forward pass, confusion counts."""
+        activations = batch * self.evaluation.held_bytes + self.evaluation.workspace_bytes
+        return 2 * FLOAT_BYTES * self.parameters + activations
+
+    def _step(self, phase: Pass, batch: int) -> Step:
+        return Step(
+            flops=phase.flops * batch,
+            bytes_moved=phase.traffic_bytes * batch + FLOAT_BYTES * phase.weight_visits * self.parameters,
+            kernels=phase.kernels,
+        )
 
 
 @lru_cache(maxsize=4096)
-def footprint(shape: ViTShape, counts: Tuple[GroupSizes, ...]) -> Footprint:
-    """Return the costs of the submodel that keeps ``counts[b]`` units in block b."""
-    depth = len(counts)
-    exits = len(shape.exits_within(depth))
-    macs = _embed_macs(shape) + sum(_block_macs(shape, kept) for kept in counts) + exits * _exit_macs(shape)
-    floats = _embed_floats(shape) + sum(_block_floats(shape, kept) for kept in counts) + exits * _exit_floats(shape)
+def footprint(shape: ViTShape, counts: Tuple[GroupSizes, ...], precision: str = "float32") -> Footprint:
+    """Return the costs of the submodel that keeps ``counts[b]`` units in block b; see ``passes.training``."""
     return Footprint(
-        depth=depth,
+        depth=len(counts),
         parameters=parameter_count(vit_layout(shape), counts),
-        forward_flops=2 * macs,
-        activation_bytes=FLOAT_BYTES * floats,
-        kernels=KERNELS_PER_BLOCK * depth + KERNELS_OUTSIDE_BLOCKS,
+        training=passes.training(shape, counts, precision),
+        scoring=passes.scoring(shape, counts),
+        evaluation=passes.evaluation(shape, counts),
+        image_bytes=FLOAT_BYTES * shape.channels * shape.image**2,
+        activation_bytes=passes.saved_bytes(shape, counts, precision),
     )
-
-
-def _embed_macs(shape: ViTShape) -> int:
-    return (shape.tokens - 1) * shape.patch_entries * shape.dim
-
-
-def _exit_macs(shape: ViTShape) -> int:
-    return shape.dim * shape.classes
-
-
-def _block_macs(shape: ViTShape, kept: GroupSizes) -> int:
-    inner = kept.heads * shape.head_dim
-    attention = shape.dim * 3 * inner + 2 * shape.tokens * inner + inner * kept.attention_rows
-    ffn = kept.hidden * (shape.dim + kept.ffn_rows)
-    return shape.tokens * (attention + ffn)
-
-
-def _embed_floats(shape: ViTShape) -> int:
-    """Floats saved outside blocks and exits: the cut patches, and the last residual stream if an exit reads from it."""
-    read_in_place = shape.tokens * shape.dim if shape.pooling == "class" else 0
-    return (shape.tokens - 1) * shape.patch_entries + read_in_place
-
-
-def _exit_floats(shape: ViTShape) -> int:
-    """Floats that autograd saves in one exit: the pooled tokens, the norm's statistics and output, the
-    log-probabilities."""
-    pooled = shape.dim if shape.pooling == "mean" else 0
-    return pooled + 2 + shape.dim + shape.classes
-
-
-def _block_floats(shape: ViTShape, kept: GroupSizes) -> int:
-    """Floats that autograd saves in one block, with an attention kernel that never stores the attention matrix.
-
-    Inputs, statistics and outputs of both norms; q, k, v, the mixed heads and one log-sum a head; the hidden units
-    before and after the GELU; and branches that write fewer rows than there are, because index_add saves what it adds.
-    """
-    inner = kept.heads * shape.head_dim
-    narrow = sum(rows for rows in (kept.attention_rows, kept.ffn_rows) if rows < shape.dim)
-    return shape.tokens * (4 * shape.dim + 4 + 4 * inner + kept.heads + 2 * kept.hidden + narrow)

@@ -32,16 +32,14 @@ class GateSettings:
     penalty: float = 1.0
 
 
-def taylor_scores(model: VisionTransformer, batches: Batches) -> Scores:
+def taylor_scores(model: VisionTransformer, batches: Batches, micro_batch: Optional[int] = None) -> Scores:
     """Return |dL/dg| of every unit summed over ``batches``, with L the cross-entropy of the deepest exit."""
     freeze(model)
-    device = model.class_token.device
-    gates = open_gates(model.shape, len(model.blocks), device)
+    gates = open_gates(model.shape, len(model.blocks), model.class_token.device)
     flat = [gate.requires_grad_() for gate in _flat(gates)]
     total = [torch.zeros_like(gate) for gate in flat]
     for x, y in batches:
-        loss = F.cross_entropy(model(x.to(device), gates)[-1], y.to(device))
-        for sums, gradient in zip(total, torch.autograd.grad(loss, flat)):
+        for sums, gradient in zip(total, gate_gradients(model, x, y, gates, micro_batch)):
             sums += gradient.abs()
     return _as_scores(total, len(gates))
 
@@ -51,6 +49,7 @@ def learned_scores(
     batches: Sequence[Tuple[Tensor, Tensor]],
     settings: GateSettings,
     generator: torch.Generator,
+    micro_batch: Optional[int] = None,
 ) -> Scores:
     """Return gate logits s after training p = sigmoid(s) on Bernoulli gates with a straight-through gradient.
 
@@ -69,12 +68,30 @@ def learned_scores(
             p = [torch.sigmoid(s) for s in logits]
             g = [_draw(q.detach(), generator) + q - q.detach() for q in p]
             share = torch.stack([cost * gate.sum() for cost, gate in zip(costs, g)]).sum() / whole
-            loss = F.cross_entropy(model(x.to(device), _per_block(g))[-1], y.to(device))
-            loss = loss + settings.penalty * (share - settings.keep).abs()
+            gradients = gate_gradients(model, x, y, _per_block(g), micro_batch)
+            penalty = settings.penalty * (share - settings.keep).abs()
             optimizer.zero_grad()
-            torch.autograd.backward(loss)
+            torch.autograd.backward([penalty, *g], [None, *gradients])
             optimizer.step()
     return _as_scores([s.detach() for s in logits], len(model.blocks))
+
+
+def gate_gradients(
+    model: VisionTransformer, x: Tensor, y: Tensor, gates: Sequence[BlockGates], micro_batch: Optional[int] = None
+) -> List[Tensor]:
+    """Return dL/dg of every gate, L the mean cross-entropy of the deepest exit, in the order of the blocks and GROUPS.
+
+    Reads ``micro_batch`` samples at a time (None: all at once). A mean is the weighted sum of its parts' means, so that
+    changes how sums are rounded and nothing else.
+    """
+    flat, device, size = _flat(gates), model.class_token.device, micro_batch or len(y)
+    total: List[Tensor] = []
+    for start in range(0, len(y), size):
+        part, labels = x[start : start + size].to(device), y[start : start + size].to(device)
+        loss = F.cross_entropy(model(part, gates)[-1], labels) * (len(labels) / len(y))
+        found = torch.autograd.grad(loss, flat)
+        total = [sums + gradient for sums, gradient in zip(total, found)] if total else list(found)
+    return total
 
 
 def magnitude_scores(model: VisionTransformer) -> Scores:

@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_models import SMALL, shapes_and_plans
 
 from cosp.client.task import ScoreSettings, Task
 from cosp.client.training import TrainSettings
+from cosp.errors import ConfigError
+from cosp.submodel.footprint import footprint
 from cosp.transfer import TransferSettings
 
 TASK = Task(
@@ -47,7 +50,40 @@ def test_bytes_on_the_wire_by_hand():
     assert replace(TASK, kind="score").upload_bytes == 4 * 2 * (2 + 8 + 6 + 8)
 
 
-@pytest.mark.parametrize(("name", "value"), [("how", "luck"), ("samples", 0), ("batch_size", 0), ("gate_epochs", 0)])
+SIZE = footprint(SMALL, SMALL.full_plan().counts)
+
+
+@given(st.integers(0, 40_000))
+def test_scoring_that_is_made_to_fit_fits_and_holds_no_fewer_samples_than_it_could(limit_bytes):
+    if SIZE.scoring_bytes(1) > limit_bytes:
+        with pytest.raises(ConfigError, match="even one sample at a time"):
+            ScoreSettings(batch_size=16).within(SIZE, limit_bytes)
+        return
+    fitted = ScoreSettings(batch_size=16).within(SIZE, limit_bytes)
+    assert SIZE.scoring_bytes(fitted.held_samples) <= limit_bytes
+    assert fitted.held_samples == 16 or SIZE.scoring_bytes(fitted.held_samples + 1) > limit_bytes
+
+
+def test_scoring_that_fits_is_left_as_it_is():
+    settings = ScoreSettings()
+    assert settings.within(SIZE, SIZE.scoring_bytes(settings.batch_size)) is settings
+    weights_alone = ScoreSettings(how="magnitude")
+    assert weights_alone.within(SIZE, SIZE.scoring_bytes(0)) is weights_alone
+    with pytest.raises(ConfigError, match="full width"):
+        weights_alone.within(SIZE, SIZE.scoring_bytes(0) - 1)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 32])
+def test_judging_itself_fits_where_training_fits(batch):
+    task = replace(TASK, training=TrainSettings(batch_size=batch))
+    size = footprint(SMALL, TASK.plan.counts)
+    beside_gradients = size.evaluation_bytes(task.judging_batch) + 4 * size.parameters
+    assert task.judging_batch == 1 or beside_gradients <= task.peak_memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("how", "luck"), ("samples", 0), ("batch_size", 0), ("gate_epochs", 0), ("micro_batch", 0)]
+)
 def test_settings_that_score_nothing_are_refused(name, value):
     with pytest.raises(ValueError, match=f"^{name} must be"):
         ScoreSettings(**{name: value})

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosp.fleet import Board, DeviceProfile, Link, Work, cost, idle_j, jitter
+from cosp.fleet import Board, DeviceProfile, Link, Work, cost, cost_range, idle_j, jitter
+from cosp.fleet.profiles import Spread
 
 PROFILE = DeviceProfile(
     name="toy",
@@ -28,7 +29,18 @@ BOARD = Board(
 )
 WORK = Work(steps=3, batch=6, step_flops=300.0, step_bytes=10.0, step_kernels=2, download_bytes=40, upload_bytes=40)
 
-growable = ["step_flops", "step_bytes", "step_kernels", "extra_flops", "steps", "download_bytes", "upload_bytes"]
+growable = [
+    "step_flops",
+    "step_bytes",
+    "step_kernels",
+    "load_bytes",
+    "extra_bytes",
+    "extra_kernels",
+    "extra_flops",
+    "steps",
+    "download_bytes",
+    "upload_bytes",
+]
 
 
 def test_a_task_by_hand():
@@ -49,6 +61,28 @@ def test_evaluation_is_priced_too():
     assert evaluated.compute_s == pytest.approx(cost(BOARD, WORK).compute_s + 1.0)
 
 
+def test_where_nothing_overlaps_the_parts_add_up():
+    serial = dataclasses.replace(BOARD, profile=dataclasses.replace(PROFILE, overlap=False))
+    assert cost(serial, WORK).compute_s == pytest.approx(3 * (300 / (100 * 6 / 8) + 10 / 10 + 2 * 0.5))
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_loading_is_never_hidden(overlap):
+    board = dataclasses.replace(BOARD, profile=dataclasses.replace(PROFILE, overlap=overlap))
+    loading = cost(board, dataclasses.replace(WORK, load_bytes=20.0)).compute_s
+    assert loading == pytest.approx(cost(board, WORK).compute_s + 3 * 20 / 10)
+
+
+def test_a_cost_lies_in_its_range_and_a_measured_board_has_none():
+    assert cost_range(BOARD, WORK) == (cost(BOARD, WORK), cost(BOARD, WORK))
+    spread = Spread(flops_per_s=(0.5, 2.0), memory_bytes_per_s=(0.5, 1.5), launch_s=(0.5, 2.0))
+    unsure = dataclasses.replace(BOARD, profile=dataclasses.replace(PROFILE, spread=spread))
+    fast, slow = cost_range(unsure, WORK)
+    assert fast.compute_s < cost(unsure, WORK).compute_s < slow.compute_s
+    assert slow.compute_s == pytest.approx(2 * cost(unsure, WORK).compute_s)  # arithmetic binds, at half the rate
+    assert fast.download_s == slow.download_s
+
+
 def test_slowdown_and_jitter_multiply_compute_and_leave_transfers():
     slow = cost(dataclasses.replace(BOARD, slowdown=2.0), WORK, jitter=1.5)
     assert slow.compute_s == pytest.approx(3 * cost(BOARD, WORK).compute_s)
@@ -61,7 +95,7 @@ def test_waiting_draws_idle_watts():
 
 @given(field=st.sampled_from(growable), factor=st.floats(1, 1e6))
 def test_more_work_never_costs_less(field, factor):
-    work = dataclasses.replace(WORK, extra_flops=10.0)
+    work = dataclasses.replace(WORK, extra_flops=10.0, extra_bytes=1.0, extra_kernels=1, load_bytes=1.0)
     more = dataclasses.replace(work, **{field: type(getattr(work, field))(getattr(work, field) * factor)})
     before, after = cost(BOARD, work), cost(BOARD, more)
     assert after.total_s >= before.total_s

@@ -1,13 +1,28 @@
 from __future__ import annotations
 
+import math
 import statistics
+import time
 from collections import Counter
 
 import pytest
 import yaml
 
 from cosp.errors import ConfigError
-from cosp.fleet import Board, Link, Work, cost, fleet_names, load_fleet, load_profile
+from cosp.fleet import (
+    Board,
+    Diurnal,
+    Link,
+    ServerLink,
+    Throttle,
+    Trace,
+    Work,
+    cost,
+    fleet_names,
+    load_fleet,
+    load_profile,
+    read_fleet,
+)
 
 NANO = {"device": "jetson-nano", "link": "wifi"}
 
@@ -168,3 +183,131 @@ def test_a_board_that_cannot_be_is_refused(field, value):
 def test_a_link_without_bandwidth_is_refused():
     with pytest.raises(ValueError, match="link toy: uplink_bytes_per_s must be > 0, got 0"):
         Link(name="toy", downlink_bytes_per_s=1.0, uplink_bytes_per_s=0.0, latency_s=0.0)
+
+
+MIX = [{"weight": 3, **NANO}, {"weight": 1, "device": "jetson-tx2", "link": "wifi-fedscale", "keep": 0.5}]
+
+
+def generated(count: int, seed: int = 0) -> tuple[Board, ...]:
+    return load_fleet({"seed": seed, "generate": {"count": count, "mix": MIX}})
+
+
+def test_a_mix_is_drawn_by_weight_and_seed_and_a_larger_fleet_begins_with_the_smaller():
+    boards = generated(2000)
+    assert sum(board.profile.name == "jetson-nano" for board in boards) / 2000 == pytest.approx(0.75, abs=0.03)
+    assert generated(50) == boards[:50]
+    assert generated(50, seed=1) != boards[:50]
+
+
+def test_generated_clients_follow_the_listed():
+    boards = load_fleet(
+        {"boards": [{**NANO, "device": "jetson-agx-orin-64"}], "generate": {"count": 2, "mix": MIX[:1]}}
+    )
+    assert [(b.client, b.profile.name) for b in boards] == [
+        (0, "jetson-agx-orin-64"),
+        (1, "jetson-nano"),
+        (2, "jetson-nano"),
+    ]
+
+
+def test_ten_thousand_boards_load_in_a_moment():
+    began_s = time.process_time()
+    assert len(load_fleet("mixed10000")) == 10_000
+    assert time.process_time() - began_s < 2.0
+
+
+def test_drawn_links_have_the_median_and_the_spread_that_was_published():
+    """Of the FedScale trace: median 6.1 Mbit/s, 26 % below 3."""
+    mbit_s = [b.link.uplink_bytes_per_s * 8 / 1e6 for b in load_fleet("mixed10000") if b.link.name == "wifi-fedscale"]
+    assert statistics.median(mbit_s) == pytest.approx(6.1, rel=0.05)
+    assert sum(rate < 3 for rate in mbit_s) / len(mbit_s) == pytest.approx(0.26, abs=0.02)
+
+
+def test_a_clients_draw_is_one_for_both_directions():
+    flash = [board.link for board in load_fleet("phones24") if board.link.name == "wifi-flash"]
+    down = [math.log(link.downlink_bytes_per_s / (35.4e6 / 8)) / 0.44 for link in flash]
+    up = [math.log(link.uplink_bytes_per_s / (26.9e6 / 8)) / 0.88 for link in flash]
+    assert down == pytest.approx(up)
+    assert len(set(down)) == len(down)
+
+
+def test_what_can_happen_to_a_board_is_read(tmp_path):
+    (tmp_path / "trace.csv").write_text("client,start_s,end_s\n0,1,2\n", encoding="utf-8")
+    entries = [
+        {**NANO, "desktop": True, "battery_j": 500, "availability": {"trace": {"path": "trace.csv", "period_s": 9}}},
+        {**NANO, "availability": {"diurnal": {"on_h": 6}}, "throttle": {"after_s": 1, "slowdown": 2, "recover_s": 3}},
+    ]
+    path = tmp_path / "fleet.yaml"
+    path.write_text(yaml.safe_dump({"seed": 4, "server": {"send_mbit_s": 80}, "boards": entries}), encoding="utf-8")
+    fleet = read_fleet(path)
+    first, second = fleet.boards
+    assert fleet.server == ServerLink(send_bytes_per_s=1e7)
+    assert first.profile == load_profile("jetson-nano", desktop=True)
+    assert (first.battery_j, first.availability) == (500, Trace(windows=((1.0, 2.0),), period_s=9))
+    assert second.availability == Diurnal(seed=4, client=1, on_h=6, start_h=22, spread_h=2, jitter_h=1)
+    assert second.throttle == Throttle(after_s=1, slowdown=2, recover_s=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"availability": {}}, r"boards\.0\.availability: must have exactly one of trace and diurnal$"),
+        ({"availability": {"diurnal": {"on_h": 25}}}, r"boards\.0\.availability\.diurnal\.on_h: must be less than 24"),
+        ({"availability": {"diurnal": {"on": 5}}}, r"availability\.diurnal: unknown key 'on'; .* mean 'on_h'\?$"),
+        ({"availability": {"trace": {"path": "none.csv"}}}, r"boards\.0\.availability\.trace\.path: .*cannot be read"),
+        (
+            {"count": 2, "availability": {"trace": {"path": "trace.csv"}}},
+            r"boards\.0\.availability\.trace\.path: trace\.csv has no line for client 1; add when it is on$",
+        ),
+        (
+            {"availability": {"trace": {"path": "trace.csv", "period_s": 1}}},
+            r"boards\.0\.availability\.trace\.period_s: must not be before the end of trace\.csv \(2\), got 1$",
+        ),
+        (
+            {"throttle": {"after_s": 1, "slowdown": 0.5, "recover_s": 1}},
+            r"throttle\.slowdown: must be greater than or ",
+        ),
+        ({"throttle": {"after_s": 1}}, r"boards\.0\.throttle\.slowdown: is missing"),
+        ({"battery_j": 0}, r"boards\.0\.battery_j: must be greater than 0, got 0"),
+        ({"device": "phone-low", "desktop": True}, r"boards\.0: phone-low: desktop: .*add reserved_desktop_mib to it$"),
+    ],
+)
+def test_a_wrong_condition_is_one_line_that_names_it(tmp_path, monkeypatch, changes, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trace.csv").write_text("client,start_s,end_s\n0,1,2\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"^fleet: .*" + message) as caught:
+        load_fleet({"boards": [NANO | changes]})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "message"),
+    [
+        (
+            {"generate": {"count": 0, "mix": MIX}},
+            r"^fleet: generate\.count: must be greater than or equal to 1, got 0$",
+        ),
+        ({"generate": {"count": 1, "mix": []}}, r"^fleet: generate\.mix: .*at least 1"),
+        ({"generate": {"count": 1, "mix": [NANO]}}, r"^fleet: generate\.mix\.0\.weight: is missing$"),
+        (
+            {"generate": {"count": 1, "mix": [{**NANO, "weight": 1, "link": "wify"}]}},
+            r"^fleet: generate\.mix\.0\.link: unknown link 'wify'; .* mean 'wifi'\?$",
+        ),
+        (
+            {"boards": [NANO], "server": {"send_mbit_s": -1}},
+            r"^fleet: server\.send_mbit_s: must be greater than 0, got -1",
+        ),
+    ],
+)
+def test_a_wrong_generator_or_server_is_one_line_that_names_it(fleet, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_fleet(fleet)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_colext_testbed():
+    names = Counter(board.profile.name for board in load_fleet("colext28"))
+    assert names == {
+        "jetson-agx-orin-64": 2, "jetson-orin-nano-8": 4, "jetson-nano": 6, "jetson-xavier-nx-8": 2,
+        "lattepanda-delta-3": 6, "orange-pi-5b": 8,
+    }  # fmt: skip

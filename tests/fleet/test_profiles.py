@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from cosp.errors import ConfigError
-from cosp.fleet import describe, load_profile, profile_names
+from cosp.fleet import Work, describe, load_profile, profile_names, step_s
 from cosp.fleet._files import devices_folder
 from cosp.fleet.profiles import VIT_KAPPA
 
@@ -30,6 +30,31 @@ def test_the_boards_of_the_paper_are_there():
 def test_the_nano_trains_resnet18_as_fast_as_measured():
     images_per_s = load_profile("jetson-nano").flops_per_s / VIT_KAPPA / RESNET18_TRAINING_FLOPS
     assert 10.4 <= images_per_s <= 11.9
+
+
+def test_the_raspberry_pi_4_trains_resnet18_on_cifar_as_fast_as_measured():
+    resnet18_on_cifar_flops = 6 * 0.555e9  # per image of 32 x 32
+    images_per_s = load_profile("raspberry-pi-4-4").flops_per_s / VIT_KAPPA / resnet18_on_cifar_flops
+    assert images_per_s == pytest.approx(1.90, rel=0.01)
+
+
+IMAGES_PER_S = {  # ResNet-18 at 224 pixels: eta0 x peak / 10.9 GFLOP
+    ("jetson-nano", "MAXN"): 10.8, ("jetson-tx2", "MAXN"): 30, ("jetson-xavier-nx-16", "15W_6CORE"): 33,
+    ("jetson-xavier-nx-8", "15W_2CORE"): 33,
+    ("jetson-agx-xavier-32", "MAXN"): 54, ("jetson-orin-nano-8", "MAXN_SUPER"): 86,
+    ("jetson-orin-nx-16", "MAXN"): 78, ("jetson-orin-nx-16", "40W"): 99, ("jetson-agx-orin-32", "MAXN"): 138,
+    ("jetson-agx-orin-64", "MAXN"): 220, ("raspberry-pi-5", "stock"): 1.7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("board", "images_per_s"), IMAGES_PER_S.items())
+def test_boards_train_resnet18_as_the_survey_expects(board, images_per_s):
+    profile = load_profile(*board)
+    batch = 10**6  # large enough for the sustained rate
+    work = Work(
+        steps=1, batch=batch, step_flops=batch * RESNET18_TRAINING_FLOPS * VIT_KAPPA, step_bytes=0, step_kernels=0
+    )
+    assert batch / step_s(profile, work) == pytest.approx(images_per_s, rel=0.03)
 
 
 def test_the_nano_by_hand():
@@ -84,6 +109,26 @@ def test_measured_watts_win_over_the_rule():
     assert load_profile("jetson-orin-nx-16", "40W").load_w == 27.6
 
 
+@every_board
+def test_what_nobody_has_timed_says_so_and_has_a_spread(name):
+    profile = load_profile(name)
+    assert profile.calibration == "default, uncalibrated"
+    for low, high in (profile.spread.flops_per_s, profile.spread.memory_bytes_per_s, profile.spread.launch_s):
+        assert low < 1 < high
+
+
+def test_a_range_in_the_file_is_the_spread():
+    assert load_profile("jetson-nano").spread.flops_per_s == pytest.approx((0.45 / 0.5, 0.55 / 0.5))
+
+
+def test_a_file_may_say_how_its_board_was_calibrated(tmp_path):
+    told = {"kappa": 1.0, "dram_share": 0.5, "overlap": False, "calibration": "calibrated on 2026-11-20"}
+    mine, nano = load_profile(own_file(tmp_path, **told)), load_profile("jetson-nano")
+    assert (mine.calibration, mine.overlap) == ("calibrated on 2026-11-20", False)
+    assert mine.flops_per_s == pytest.approx(nano.flops_per_s / VIT_KAPPA)
+    assert mine.memory_bytes_per_s == pytest.approx(nano.memory_bytes_per_s * 0.5 / 0.7)
+
+
 def test_an_unknown_board_names_the_known_and_the_close():
     with pytest.raises(ConfigError, match=r"^unknown device 'jetson-nona'; known: .*; did you mean 'jetson-nano'\?"):
         load_profile("jetson-nona")
@@ -110,6 +155,7 @@ def test_a_file_of_ones_own_is_a_board(tmp_path):
         ({"idle_w": "two"}, "idle_w: must be a mapping of keys to values, got 'two'$"),
         ({"eta0": 1.5}, r"eta0: must be in \(0, 1\], got 1\.5$"),
         ({"eta0": {"value": 0.5, "source": "S99"}}, "eta0.source: unknown source 'S99'; known: .*; add it to sources$"),
+        ({"eta0": {"value": 0.5, "low": 0.6, "source": "S40"}}, r"eta0: must have 0 <= low <= value <= high, got 0\.6"),
         ({"title": 5}, "title: must be a valid string, got 5$"),
         ({"default_mode": "MAXM"}, "default_mode: unknown mode 'MAXM'; known: .*; did you mean 'MAXN'"),
         ({"visible_mib": 1000}, "visible_mib: must exceed what is reserved, got 1000"),
@@ -135,3 +181,37 @@ def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
 def test_a_profile_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="jetson-nano: load_w must be > 0, got 0"):
         dataclasses.replace(load_profile("jetson-nano"), load_w=0)
+
+
+def test_a_desktop_takes_memory_and_nothing_else():
+    headless, desktop = (load_profile("jetson-nano", desktop=on) for on in (False, True))
+    assert headless.memory_bytes - desktop.memory_bytes == 1500 * 2**20
+    assert dataclasses.replace(desktop, memory_bytes=headless.memory_bytes) == headless
+
+
+def test_a_desktop_that_cannot_be_is_one_line():
+    with pytest.raises(ConfigError, match=r"^phone-mid: desktop: .*add reserved_desktop_mib to it$"):
+        load_profile("phone-mid", desktop=True)
+
+
+def test_a_desktop_that_leaves_no_memory_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"^my-board: desktop: leaves no memory of 3964 MiB; run it headless$"):
+        load_profile(own_file(tmp_path, reserved_desktop_mib=3000), desktop=True)
+
+
+@every_board
+def test_less_clock_or_fewer_cores_never_launch_faster_or_compute_more(name):
+    """A mode that leaves no more on in CPU clock (GPU cores x clock) launches (computes) no faster."""
+    modes = [(p, {fact.key: fact.value for fact in p.facts}) for p in describe(name).modes]
+    for slow, low in modes:
+        for fast, high in modes:
+            if "cpu_mhz" in low and low["cpu_mhz"] <= high["cpu_mhz"]:
+                assert slow.launch_s >= fast.launch_s
+            if "gpu_mhz" in low and low["cuda_cores"] * low["gpu_mhz"] <= high["cuda_cores"] * high["gpu_mhz"]:
+                assert slow.flops_per_s <= fast.flops_per_s
+
+
+def test_25_w_on_the_orin_nx_is_no_faster_than_a_third_more_than_15_w():
+    """Its clock is capped at 408 MHz: a mode's watts say nothing of its speed."""
+    gated, capped = (load_profile("jetson-orin-nx-16", mode).flops_per_s for mode in ("15W", "25W"))
+    assert capped / gated == pytest.approx(4 / 3, rel=1e-3)

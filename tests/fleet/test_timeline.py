@@ -42,6 +42,17 @@ def test_a_step_runs_one_action_and_says_when_none_is_left():
     assert (timeline.step(), timeline.now_s, timeline.next_s, timeline.step()) == (True, 5.0, math.inf, False)
 
 
+def test_time_does_not_stop_at_what_was_cancelled():
+    timeline, seen = Timeline(), []
+    timeline.cancel(timeline.at(1.0, partial(seen.append, "cancelled")))
+    timeline.at(2.0, partial(seen.append, "done"))
+    last = timeline.at(3.0, partial(seen.append, "cancelled"))
+    assert timeline.next_s == 2.0
+    timeline.cancel(last)
+    timeline.run()
+    assert (seen, timeline.now_s, timeline.next_s) == (["done"], 2.0, math.inf)
+
+
 @pytest.mark.parametrize("delay_s", [-1.0, math.nan, math.inf])
 def test_a_delay_that_is_no_future_moment_is_refused(delay_s):
     with pytest.raises(ValueError, match="delay_s must be finite and >= 0"):

@@ -113,7 +113,7 @@ def test_boards_that_drop_out_are_counted_and_the_run_goes_on(start: Callable[..
     boards = [{**board, "dropout": 0.3} for board in TINY["fleet"]["boards"]]
     experiment, directory = start("fleet=" + yaml.safe_dump({"boards": boards}, default_flow_style=True))
     metrics = simulate(experiment, directory, workers=1)
-    assert metrics["refused"]["error-5"] > 0
+    assert metrics["refused"]["dropout"] > 0
     assert metrics["rounds"] == 6
 
 

@@ -19,9 +19,11 @@ BOARD = load_fleet("weak16")[0]
 
 def test_a_training_task_by_hand():
     work, size = work_of(TRAIN, samples=50, test_samples=5), footprint(SMALL, NARROW.counts)
+    step, judged = size.training_step(16, "adamw"), size.evaluation_step(5)
     assert (work.steps, work.batch) == (3 * 4, 16)  # 50 samples are four batches
-    assert work.step_flops == 3 * 16 * size.forward_flops
-    assert work.extra_flops == 2 * 5 * size.forward_flops  # judges itself before and after
+    assert (work.step_flops, work.step_bytes, work.step_kernels) == (step.flops, step.bytes_moved, step.kernels)
+    assert work.load_bytes == 3 * 16 * 4 * 16  # images of 4 x 4
+    assert work.extra_flops == pytest.approx(2 * judged.flops)  # judges itself before and after
     assert work.download_bytes == TRAIN.download_bytes
     assert work.upload_bytes == 4 * size.parameters
 
@@ -29,11 +31,25 @@ def test_a_training_task_by_hand():
 def test_a_score_task_by_hand():
     size = footprint(SMALL, SCORE.plan.counts)
     work = work_of(SCORE, samples=50, test_samples=5)
+    step = size.scoring_step(8)
     assert (work.steps, work.batch, work.extra_flops) == (5, 8, 0)
-    assert work.step_flops == 2 * 8 * size.forward_flops
+    assert (work.step_flops, work.step_bytes, work.step_kernels) == (step.flops, step.bytes_moved, step.kernels)
     assert work_of(SCORE, samples=10, test_samples=5).steps == 2
     gates = replace(SCORE, scoring=ScoreSettings(how="gates", samples=40, batch_size=8, gate_epochs=5))
     assert work_of(gates, samples=50, test_samples=5).steps == 25
+    magnitude = replace(SCORE, scoring=ScoreSettings(how="magnitude"))
+    assert work_of(magnitude, samples=50, test_samples=5).steps == 0  # reads weights, no data
+
+
+def test_a_smaller_micro_batch_takes_more_steps():
+    in_threes = replace(SCORE, scoring=ScoreSettings(samples=20, batch_size=8, micro_batch=3))
+    work = work_of(in_threes, samples=50, test_samples=5)
+    assert (work.steps, work.batch) == (3 + 3 + 2, 3)  # batches of 8, 8 and 4
+
+
+def test_scoring_does_not_depend_on_the_optimizer():
+    sgd = replace(SCORE, training=TrainSettings(optimizer="sgd"))
+    assert work_of(sgd, samples=50, test_samples=5) == work_of(SCORE, samples=50, test_samples=5)
 
 
 def test_a_score_task_needs_settings():
@@ -52,8 +68,10 @@ def test_a_price_is_a_function_of_the_task():
     assert len({seconds(task, 0.0) for task in (TRAIN, *others)}) == 1
 
 
-def test_a_wider_submodel_takes_no_less_time():
-    assert seconds(replace(TRAIN, plan=SMALL.full_plan(2)), 0.0) >= seconds(TRAIN, 0.0)
+def test_a_deeper_submodel_takes_more_time_and_one_of_more_heads_and_hidden_units_no_less():
+    assert seconds(replace(TRAIN, plan=SMALL.full_plan(3)), 0.0) > seconds(replace(TRAIN, plan=SMALL.full_plan(2)), 0.0)
+    wider = same_units(2, heads=(0, 1), attention_rows=(0, 3), hidden=(1, 2, 4), ffn_rows=(5,))
+    assert seconds(replace(TRAIN, plan=wider), 0.0) >= seconds(TRAIN, 0.0)
 
 
 def test_tasks_are_lost_as_often_as_the_board_drops_them():

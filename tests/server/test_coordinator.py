@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 from small_models import SMALL, random_state, random_update, same_units
@@ -7,12 +10,13 @@ from torch import Tensor
 
 from cosp.client.task import ScoreSettings, Task
 from cosp.client.training import TrainSettings
-from cosp.errors import RefusedUpdate
+from cosp.errors import ConfigError, RefusedUpdate
 from cosp.methods.base import Method
 from cosp.server.aggregation import ServerStep
 from cosp.server.clients import ClientRecord, Introduction
 from cosp.server.coordinator import Coordinator
 from cosp.server.staleness import WeightRule, constant, drift, polynomial
+from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import State
 from cosp.transfer import TransferSettings
@@ -23,9 +27,9 @@ FULL = SMALL.full_plan()
 SCORES = torch.arange(24.0)  # of one block: 2 heads, 8 rows, 6 hidden, 8 rows
 
 
-def client(number: int, samples: int = 100) -> Introduction:
+def client(number: int, samples: int = 100, memory_bytes: int = 10**9) -> Introduction:
     return Introduction(
-        client=number, board="nano", link="wifi", keep=0.5, memory_bytes=10**9, samples=samples, test_samples=5,
+        client=number, board="nano", link="wifi", keep=0.5, memory_bytes=memory_bytes, samples=samples, test_samples=5,
         class_counts=(samples, 0, 0),
     )  # fmt: skip
 
@@ -36,6 +40,8 @@ def coordinator(
     scoring: ScoreSettings | None = None,
     step: ServerStep | None = None,
     max_staleness: int | None = None,
+    memory_bytes: int = 10**9,
+    chooses: Callable[[Introduction], bool] = lambda introduction: True,
 ) -> Coordinator:
     """A server whose client n always holds ``plans[n]``."""
 
@@ -47,6 +53,7 @@ def coordinator(
         plan=plan,
         depth=lambda introduction: plans[introduction.client].depth,
         scoring=scoring,
+        chooses=chooses,
         transfer=TransferSettings(),
         weigh=weigh or constant(),
         step=step or ServerStep(),
@@ -57,7 +64,7 @@ def coordinator(
         method=method,
         training=TrainSettings(),
         model=random_state(SMALL),
-        clients=[client(n) for n in range(len(plans))],
+        clients=[client(n, memory_bytes=memory_bytes) for n in range(len(plans))],
         seed=3,
         max_staleness=max_staleness,
     )
@@ -242,3 +249,21 @@ def test_a_restored_server_goes_on_like_the_first():
         server.take_update(task, update(task), samples=5)
         server.close_round([])
     assert all(torch.equal(first.model[name], tensor) for name, tensor in second.model.items())
+
+
+def test_a_board_with_little_memory_scores_a_few_samples_at_a_time():
+    scoring, size = ScoreSettings(batch_size=16), footprint(SMALL, FULL.counts)
+    task = coordinator(FULL, scoring=scoring, memory_bytes=size.scoring_bytes(3)).next_task(0)
+    assert (task.kind, task.scoring) == ("score", replace(scoring, micro_batch=3))
+    assert task.peak_memory_bytes <= size.scoring_bytes(3)
+
+
+def test_a_board_that_cannot_score_is_named_before_the_run():
+    with pytest.raises(ConfigError, match=r"^client 0 \(nano\): scoring 3 blocks at full width takes .* there are 100"):
+        coordinator(FULL, scoring=ScoreSettings(), memory_bytes=100)
+
+
+def test_a_board_that_holds_every_unit_need_not_be_able_to_score():
+    server = coordinator(FULL, scoring=ScoreSettings(), memory_bytes=100, chooses=lambda introduction: False)
+    task = server.next_task(0)
+    assert (task.kind, task.scoring) == ("train", None)

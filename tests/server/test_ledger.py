@@ -48,6 +48,13 @@ def test_a_failure_is_busy_time_without_a_result():
     assert (ledger.busy_s, ledger.refused, ledger.bytes_up) == ({"2": 10.0}, {"timeout": 1}, 90)
 
 
+def test_a_lost_task_counts_what_it_used():
+    ledger, before = ledger_of({}), ledger_of({})
+    ledger.count_failure(2, "off", 6.0, {"energy_j": 2.5, "bytes_down": 7, "bytes_up": 3})
+    assert ledger.energy_j == before.energy_j + 2.5
+    assert (ledger.bytes_down - before.bytes_down, ledger.bytes_up - before.bytes_up) == (7, 3)
+
+
 def test_utilisation_by_hand():
     ledger = ledger_of({})
     assert ledger.utilisation_at(20.0, clients=2, running_s=6.0) == pytest.approx((4 + 6) / 40)

@@ -108,6 +108,20 @@ def test_the_magnitude_of_a_unit_is_the_norm_of_the_weights_that_write_it(model)
         assert scores[1][group][3] == pytest.approx(float(state[f"blocks.1.{layer}.weight"][3].norm()), rel=1e-5)
 
 
+@pytest.mark.parametrize("micro_batch", [1, 3, 4, 9])
+def test_scores_do_not_depend_on_how_many_samples_are_held_at_a_time(model, micro_batch):
+    at_once = taylor_scores(model, BATCHES), learned(model)
+    choice, generator = GateSettings(keep=0.5, epochs=5), torch.Generator().manual_seed(0)
+    in_parts = (
+        taylor_scores(model, BATCHES, micro_batch),
+        learned_scores(model, BATCHES, choice, generator, micro_batch),
+    )
+    for whole, parts in zip(at_once, in_parts, strict=True):
+        for expected, found in zip(whole, parts, strict=True):
+            for group in GROUPS:
+                np.testing.assert_allclose(found[group], expected[group], rtol=1e-4, atol=1e-6)
+
+
 def test_scores_have_one_number_a_unit(model):
     for scores in (taylor_scores(model, BATCHES), learned(model), magnitude_scores(model)):
         assert [{g: len(block[g]) for g in GROUPS} for block in scores] == [{g: SMALL.sizes.of(g) for g in GROUPS}] * 3

@@ -1,0 +1,91 @@
+"""The form of a fleet's YAML file."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from cosp import forms
+from cosp.fleet.links import LinkForm
+from cosp.forms import Form
+
+
+class TraceForm(Form):
+    path: str  # of a CSV file client,start_s,end_s; starts at the fleet's own folder
+    period_s: float | None = Field(None, gt=0)  # the trace repeats
+
+
+class DiurnalForm(Form):
+    """Defaults are assumed: a phone that charges at night, in a run that begins at midnight."""
+
+    on_h: float = Field(8, gt=0, lt=24)
+    start_h: float = Field(22, ge=0, lt=24)
+    spread_h: float = Field(2, ge=0)
+    jitter_h: float = Field(1, ge=0)
+
+
+class AvailabilityForm(Form):
+    trace: TraceForm | None = None
+    diurnal: DiurnalForm | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> AvailabilityForm:
+        if (self.trace is None) == (self.diurnal is None):
+            raise forms.broken("must have exactly one of trace and diurnal")
+        return self
+
+
+class ThrottleForm(Form):
+    after_s: float = Field(ge=0)
+    slowdown: float = Field(ge=1)
+    recover_s: float = Field(gt=0)
+
+
+class KindForm(Form):
+    """One kind of client."""
+
+    device: str
+    mode: str | None = None
+    desktop: bool = False  # a graphical desktop takes its share of the memory
+    link: str
+    keep: float | None = Field(None, gt=0, le=1)
+    shares: int = Field(1, ge=1)
+    slowdown: float = Field(1.0, ge=1)
+    dropout: float = Field(0.0, ge=0, le=1)
+    availability: AvailabilityForm | None = None
+    throttle: ThrottleForm | None = None
+    battery_j: float | None = Field(None, gt=0)
+
+
+class BoardForm(KindForm):
+    count: int = Field(1, ge=1)  # that many boards alike
+
+
+class MixForm(KindForm):
+    weight: float = Field(gt=0)
+
+
+class GenerateForm(Form):
+    count: int = Field(ge=1)
+    mix: list[MixForm] = Field(min_length=1)  # each client is drawn from it, by weight
+
+
+class ServerForm(Form):
+    send_mbit_s: float | None = Field(None, gt=0)
+    receive_mbit_s: float | None = Field(None, gt=0)
+
+
+class FleetForm(Form):
+    title: str = ""
+    notes: list[str] = Field(default_factory=list)
+    seed: int = 0  # of what is drawn for the fleet itself: mix, links, daily rhythms; the run's seed does not change it
+    boards: list[BoardForm] = Field(default_factory=list)
+    generate: GenerateForm | None = None  # further clients, after those of ``boards``
+    links: dict[str, LinkForm] = Field(default_factory=dict)  # further kinds, or others by the same name
+    server: ServerForm = ServerForm()
+    sources: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _somebody(self) -> FleetForm:
+        if not self.boards and self.generate is None:
+            raise forms.broken("boards: must have at least 1 item, or generate must be given")
+        return self

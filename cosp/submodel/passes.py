@@ -1,0 +1,253 @@
+"""What one pass over a submodel costs: FLOPs, memory traffic, kernels and the memory held at its widest moment.
+
+Followed kernel by kernel through ``models/vit.py`` as torch runs it eagerly; ``docs/cost.md`` compares each figure with
+torch's own count. Letters: T tokens, D width of the residual stream, I the kept heads' dimensions together, H hidden
+units, R rows that a branch writes. Attention is torch's fused kernel, which never stores the (T, T) matrix; it is what
+runs on a GPU from torch 2.0 on and on a CPU from 2.1 on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, NamedTuple, Tuple
+
+from cosp.models.vit import ViTShape
+from cosp.submodel.plan import GroupSizes
+
+FLOAT_BYTES = 4
+HALF_BYTES = 2
+
+PRECISIONS = ("float32", "mixed")
+
+Counts = Tuple[GroupSizes, ...]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Costs of one pass: of every sample, and of every step whatever its batch."""
+
+    flops: int
+    """FLOPs of a sample."""
+    traffic_bytes: int
+    """Bytes of a sample's activations that kernels read and write."""
+    held_bytes: int
+    """Bytes that a sample adds to the step's widest moment."""
+    workspace_bytes: int
+    """Bytes that the step's widest moment holds whatever the batch, weights apart."""
+    weight_visits: int
+    """How often a step reads or writes each weight, optimizer apart."""
+    kernels: int
+
+
+class _Block(NamedTuple):
+    """Sizes of one block, a sample: T, D, I, H as above, ``rows`` written by attention and by the feed-forward."""
+
+    tokens: int
+    dim: int
+    inner: int
+    hidden: int
+    rows: Tuple[int, int]
+    heads: int
+
+    @property
+    def narrow(self) -> Tuple[int, int]:
+        """Rows of the branches that write fewer than there are: index_add keeps and copies them."""
+        attention, ffn = (rows if rows < self.dim else 0 for rows in self.rows)
+        return attention, ffn
+
+
+def training(shape: ViTShape, counts: Counts, precision: str = "float32") -> Pass:
+    """Return the training pass. ``mixed`` is autocast: the residual stream stays float32, branches are halved.
+
+    A mixed pass also holds and writes a half copy of the weights; FLOPs and kernels other than its casts stay the same.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    blocks, branch = _blocks(shape, counts), _branch_bytes(precision)
+    exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts)
+    averages = _averages(shape, exits)
+    widest = held
+    for block in blocks:
+        attention, ffn = _saved(block, branch)
+        t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
+        in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * (h + block.narrow[1]))
+        in_attention = attention + t * (FLOAT_BYTES * d + branch * (4 * i + block.narrow[0]))
+        widest = max(widest, held + in_ffn, held + in_attention)
+        held += attention + ffn
+    widest = max(widest, held + _stream_bytes(shape))
+    largest = max(max(block.dim * block.hidden, 3 * block.inner * block.dim) for block in blocks)
+    copying = sum(rows > 0 for block in blocks for rows in block.narrow)
+    teaching = 22 if exits > 1 else 0
+    forward = sum(_forward_traffic(block) for block in blocks)
+    backward = sum(_backward_traffic(block) for block in blocks)
+    outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1) + 2 * averages) + 5 * _patch_floats(shape)
+    return Pass(
+        flops=2 * (3 * _forward_macs(shape, counts) - _embed_macs(shape)),  # nobody needs the images' gradient
+        traffic_bytes=branch * (forward + backward) + FLOAT_BYTES * outside,
+        held_bytes=widest,
+        workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * _weights(blocks) if precision == "mixed" else 0),
+        weight_visits=3,
+        kernels=42 * len(counts) + copying + 28 + 32 * (exits - 1) + averages + teaching,
+    )
+
+
+def scoring(shape: ViTShape, counts: Counts) -> Pass:
+    """Return importance learning's pass: frozen weights, and a factor on every unit of full-width blocks.
+
+    Nothing before the first block's gates has a gradient, and of the exits only the deepest is asked.
+    """
+    blocks = _blocks(shape, counts)
+    exits = len(shape.exits_within(len(counts)))
+    averages = _averages(shape, exits)
+    held = FLOAT_BYTES * 2 * _patch_floats(shape)
+    widest, macs, traffic = held, _forward_macs(shape, counts), 0
+    for first, block in zip([True] + [False] * (len(blocks) - 1), blocks):
+        t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
+        attention = t * (d + i) if first else t * (2 * d + 2 + 4 * i + block.heads)  # gated heads, gated rows
+        ffn = t * (2 * d + 2 + 2 * h)
+        widest = max(
+            widest,
+            held + FLOAT_BYTES * (attention + ffn + t * 3 * max(d, h)),
+            held + FLOAT_BYTES * (attention + t * max(3 * d, d + 4 * i)),
+        )
+        held += FLOAT_BYTES * (attention + ffn)
+        macs += t * (2 * d * h + i * d) + (0 if first else t * (3 * i * d + 4 * t * i))
+        traffic += _forward_traffic(block) + t * (25 * d + 7 * i + 13 * h) + (0 if first else t * (7 * d + 25 * i))
+    widest = max(widest, held + _stream_bytes(shape))
+    macs += _exit_macs(shape)
+    averages_back = min(averages, 1)  # the deepest exit alone
+    outside = (6 + averages + averages_back) * shape.tokens * shape.dim + 3 * _patch_floats(shape)
+    return Pass(
+        flops=2 * macs,
+        traffic_bytes=FLOAT_BYTES * (traffic + outside),
+        held_bytes=widest,
+        workspace_bytes=0,
+        weight_visits=2,
+        kernels=46 * len(counts) + 2 * exits + averages + 7,
+    )
+
+
+def evaluation(shape: ViTShape, counts: Counts) -> Pass:
+    """Return the forward pass without a graph."""
+    blocks, exits = _blocks(shape, counts), len(shape.exits_within(len(counts)))
+    averages = _averages(shape, exits)
+    t, d = shape.tokens, shape.dim
+    widest = 2 * _patch_floats(shape) + 3 * t * d
+    for block in blocks:
+        in_attention = t * (2 * d + 4 * block.inner + block.rows[0] + block.heads)
+        in_ffn = t * (3 * d + 2 * block.hidden)
+        widest = max(widest, _patch_floats(shape) + max(in_attention, in_ffn))
+    outside = (5 + averages) * t * d + 3 * _patch_floats(shape)
+    return Pass(
+        flops=2 * _forward_macs(shape, counts),
+        traffic_bytes=FLOAT_BYTES * (sum(_forward_traffic(block) for block in blocks) + outside),
+        held_bytes=FLOAT_BYTES * widest,
+        workspace_bytes=8 * (exits + 2) * shape.classes**2,  # confusion counts
+        weight_visits=1,
+        kernels=10 * len(counts) + 14 * exits + averages + 17,
+    )
+
+
+def saved_bytes(shape: ViTShape, counts: Counts, precision: str = "float32") -> int:
+    """Return the bytes that autograd keeps of one sample between forward and backward."""
+    branch = _branch_bytes(precision)
+    blocks = sum(sum(_saved(block, branch)) for block in _blocks(shape, counts))
+    read_in_place = _stream_bytes(shape) if shape.pooling == "class" else 0
+    return blocks + _outside_saved(shape, counts) + read_in_place - FLOAT_BYTES * _patch_floats(shape)
+
+
+def _branch_bytes(precision: str) -> int:
+    return HALF_BYTES if precision == "mixed" else FLOAT_BYTES
+
+
+def _blocks(shape: ViTShape, counts: Counts) -> List[_Block]:
+    return [
+        _Block(
+            tokens=shape.tokens,
+            dim=shape.dim,
+            inner=kept.heads * shape.head_dim,
+            hidden=kept.hidden,
+            rows=(kept.attention_rows, kept.ffn_rows),
+            heads=kept.heads,
+        )
+        for kept in counts
+    ]
+
+
+def _weights(blocks: List[_Block]) -> int:
+    """Weights of the blocks' matrices."""
+    return sum(b.dim * (3 * b.inner + b.hidden) + b.inner * b.rows[0] + b.hidden * b.rows[1] for b in blocks)
+
+
+def _forward_macs(shape: ViTShape, counts: Counts) -> int:
+    exits = len(shape.exits_within(len(counts)))
+    return _embed_macs(shape) + sum(_block_macs(block) for block in _blocks(shape, counts)) + exits * _exit_macs(shape)
+
+
+def _block_macs(block: _Block) -> int:
+    t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
+    attention = 3 * i * d + 2 * t * i + i * block.rows[0]
+    return t * (attention + h * (d + block.rows[1]))
+
+
+def _embed_macs(shape: ViTShape) -> int:
+    return _patch_floats(shape) * shape.dim
+
+
+def _exit_macs(shape: ViTShape) -> int:
+    return shape.dim * shape.classes
+
+
+def _patch_floats(shape: ViTShape) -> int:
+    """Floats of one image, whole or cut into patches."""
+    return (shape.tokens - 1) * shape.patch_entries
+
+
+def _averages(shape: ViTShape, exits: int) -> int:
+    """Return how many of ``exits`` average all tokens.
+
+    That is a kernel that reads the residual stream, and going backward one that reads and writes a gradient of its
+    size. A class token is read in place, and its gradient only written.
+    """
+    return exits if shape.pooling == "mean" else 0
+
+
+def _saved(block: _Block, branch: int) -> Tuple[int, int]:
+    """Return the bytes that autograd saves in attention and in feed-forward, norms included.
+
+    Inputs, statistics and outputs of both norms; q, k, v, the mixed heads and one log-sum a head; the hidden units
+    before and after the GELU; and what narrow branches write.
+    """
+    t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
+    attention = t * (FLOAT_BYTES * (d + 2 + block.heads + block.narrow[0]) + branch * (d + 4 * i))
+    return attention, t * (FLOAT_BYTES * (d + 2 + block.narrow[1]) + branch * (d + 2 * h))
+
+
+def _outside_saved(shape: ViTShape, counts: Counts) -> int:
+    """Bytes held outside blocks: the image, its patches, and each exit's statistics, output and log-probabilities.
+
+    An exit that averages the tokens holds their mean too.
+    """
+    exits = len(shape.exits_within(len(counts)))
+    pooled = _averages(shape, exits) * shape.dim
+    floats = 2 * _patch_floats(shape) + pooled + exits * (2 + shape.dim + shape.classes)
+    return FLOAT_BYTES * floats
+
+
+def _stream_bytes(shape: ViTShape) -> int:
+    """Bytes of one sample's residual stream; the last one goes when the deepest exit's gradient takes its place.
+
+    That gradient is as large, so a step's widest moment is the same where an exit does not keep the stream.
+    """
+    return FLOAT_BYTES * shape.tokens * shape.dim
+
+
+def _forward_traffic(block: _Block) -> int:
+    """Floats that the kernels of one block read and write going forward."""
+    return block.tokens * (10 * block.dim + 8 * block.inner + 4 * block.hidden + 2 * sum(block.rows))
+
+
+def _backward_traffic(block: _Block) -> int:
+    """Floats that they read and write going backward, towards inputs and weights."""
+    rows = 3 * sum(block.rows) + 2 * sum(block.narrow)
+    return block.tokens * (16 * block.dim + 31 * block.inner + 8 * block.hidden + rows)
