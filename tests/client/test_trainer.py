@@ -17,7 +17,7 @@ from cosp.seeds import numpy_stream
 from cosp.submodel.flat import FlatModel, flatten, length, spans_of
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.slicing import extract
-from cosp.transfer import log_class_shares, mean_prediction
+from cosp.transfer import mean_prediction
 
 LAYOUT = vit_layout(SMALL)
 NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
