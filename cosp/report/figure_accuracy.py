@@ -37,6 +37,10 @@ class Line:
     y: tuple[float, ...]
 
 
+LEAST_SPAN = 0.01
+"""Of the axis on which exits are compared, so that differences without meaning look small."""
+
+
 def exit_lines(run: Run, x: Callable[[Round], float]) -> list[Line]:
     """Accuracy of each exit from shallow to deep, then of their mean, then of the chosen exit, where evaluated."""
     rounds = run.evaluated
@@ -124,6 +128,9 @@ def accuracy_of_exits(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
     axes.xaxis.set_major_formatter(percents(digits=1))  # exits often lie within a percent
     axes.xaxis.set_major_locator(ticks(8))
     axes.margins(x=0.08)
+    low, high = axes.get_xlim()
+    if high - low < LEAST_SPAN:  # a tenth of a percent is the finest tick
+        axes.set_xlim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
     if len(runs) > 1:
         legend(axes, columns=_columns(labels, 120), rows=True)
     return figure
