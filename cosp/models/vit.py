@@ -25,7 +25,7 @@ POOLINGS = ("mean", "class")
 
 POSITION_DEVIATION = 0.5
 """Of fresh positions: as strong as the embedded patches of normalised images. At the usual 0.02 a model this small
-needs a third more epochs to find out where its patches lie."""
+needs about half as many epochs again to find out where its patches lie."""
 
 BlockGates = Dict[str, Tensor]
 """Group name -> a factor for each unit of that group in one full-width block; 0 removes the unit."""
