@@ -31,10 +31,10 @@ def plan_rows(experiment: Experiment) -> list[Row]:
 def _row(experiment: Experiment, method: Method, board: Board, client: Introduction) -> Row:
     config, shape = experiment.config, experiment.shape
     scores = random_scores(shape, method.depth(client), np.random.default_rng(0))
-    plan = method.plan(ClientRecord(introduction=client, scores=scores))
-    task = Task(
-        "train", client.client, 0, 0, config.seed, shape, plan, training=config.training, transfer=method.transfer
-    )
+    record = ClientRecord(introduction=client, scores=scores)
+    plan = method.plan(record)
+    parts = method.training_parts(record, config.training)
+    task = Task("train", client.client, 0, 0, config.seed, shape, plan, **parts)
     size = footprint(shape, plan.counts)
     work = work_of(task, samples=client.samples, test_samples=client.test_samples)
     typical, (fast, slow) = cost(board, work), cost_range(board, work)
@@ -54,7 +54,7 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "rows": counts.attention_rows,
         "parameters": size.parameters,
         "share": size.parameters / footprint(shape, (shape.sizes,) * shape.blocks).parameters,
-        "memory_bytes": size.training_bytes(config.training.batch_size, config.training.optimizer),
+        "memory_bytes": task.peak_memory_bytes,
         "memory_limit_bytes": client.memory_bytes,
         "score_memory_bytes": blocks.scoring_bytes(scoring.held_samples) if scoring else None,
         "score_samples_held": scoring.held_samples if scoring else None,

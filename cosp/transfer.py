@@ -2,7 +2,8 @@
 
 L = sum_i CE(z_i, y) + gamma T^2 sum_i KL( teacher || softmax(z_i / T) ), the second term from a warm-up version on.
 The paper's teacher is the deepest exit (for all shallower ones). Ours is the detached mean of all exits' softened
-predictions, for every exit: where few boards hold the deep blocks, the deepest exit is not the best one.
+predictions, for every exit: where few boards hold the deep blocks, the deepest exit is not the best one. DepthFL's
+("mutual") is the mean of the other exits, whose gradient is that of the mean over them of KL(exit j || exit i).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TEACHERS = ("mean", "deepest", "none")
+TEACHERS = ("mean", "deepest", "mutual", "none")
 REDUCTIONS = ("batchmean", "mean")
 
 
@@ -24,6 +25,7 @@ class TransferSettings:
 
     ``shallow_exits`` False trains the deepest exit alone. ``reduction`` "mean" and ``detach`` False are the released
     code's: an element mean of the KL, which is ``classes`` times weaker, and a teacher that learns from its pupils.
+    ``depth_weighted`` counts the i-th exit's terms i times, over the sum of all i (ScaleFL).
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a config is an error
@@ -35,6 +37,7 @@ class TransferSettings:
     shallow_exits: bool = True
     detach: bool = True
     reduction: str = "batchmean"
+    depth_weighted: bool = False
 
     def __post_init__(self) -> None:
         if self.teacher not in TEACHERS:
@@ -58,14 +61,15 @@ def exit_loss(
     ``log_prior`` (classes,), see :func:`log_class_shares`, is added to logits before they meet the labels.
     """
     judged = list(logits) if log_prior is None else [z + log_prior for z in logits]
+    shares = _shares(len(logits), settings)
     deepest = F.cross_entropy(judged[-1], labels)
-    loss = deepest
+    loss = shares[-1] * deepest
     if settings.shallow_exits:
-        for shallow in judged[:-1]:
-            loss = loss + F.cross_entropy(shallow, labels)
+        for share, shallow in zip(shares, judged[:-1]):
+            loss = loss + share * F.cross_entropy(shallow, labels)
     transfers = settings.teacher != "none" and version >= settings.warmup_versions
     if transfers and settings.shallow_exits and len(logits) > 1:
-        loss = loss + settings.weight * settings.temperature**2 * _divergence(logits, settings)
+        loss = loss + settings.weight * settings.temperature**2 * _divergence(logits, settings, shares)
     return loss, deepest.detach()
 
 
@@ -85,20 +89,41 @@ def mean_prediction(logits: Sequence[Tensor], temperature: float = 1.0) -> Tenso
     return torch.stack([F.softmax(z / temperature, dim=-1) for z in logits]).mean(0)
 
 
-def _divergence(logits: Sequence[Tensor], settings: TransferSettings) -> Tensor:
+def log_present(class_counts: Sequence[int]) -> Tensor:
+    """Return 0 for classes that a client has and, in place of minus infinity, -1e4 for those that it has not.
+
+    Added to logits it leaves the loss to the classes at hand, so that the others are not trained down. HeteroFL masks
+    absent logits to zero instead, where they keep a constant part in the softmax.
+    """
+    return torch.where(torch.tensor(class_counts) > 0, 0.0, -1e4)
+
+
+def _shares(exits: int, settings: TransferSettings) -> List[float]:
+    """Return what each exit's terms count, shallow to deep."""
+    if not settings.depth_weighted:
+        return [1.0] * exits
+    return [2 * (i + 1) / (exits * (exits + 1)) for i in range(exits)]
+
+
+def _divergence(logits: Sequence[Tensor], settings: TransferSettings, shares: Sequence[float]) -> Tensor:
     """Sum of KL(teacher || pupil) over the pupils; per sample ("batchmean") or per matrix entry ("mean")."""
     t = settings.temperature
-    teacher, pupils = _teach(logits, settings)
-    if settings.detach:
-        teacher = teacher.detach()
-    # divided here: PyTorch announces that its own "mean" will come to divide by the batch alone
-    parts = teacher.shape[0] if settings.reduction == "batchmean" else teacher.numel()
-    terms = [F.kl_div(F.log_softmax(z / t, dim=-1), teacher, reduction="sum") / parts for z in pupils]
+    terms = []
+    for share, teacher, pupil in zip(shares, _teachers(logits, settings), logits):
+        if settings.detach:
+            teacher = teacher.detach()
+        # divided here: PyTorch announces that its own "mean" will come to divide by the batch alone
+        parts = teacher.shape[0] if settings.reduction == "batchmean" else teacher.numel()
+        terms.append(share * F.kl_div(F.log_softmax(pupil / t, dim=-1), teacher, reduction="sum") / parts)
     return torch.stack(terms).sum()
 
 
-def _teach(logits: Sequence[Tensor], settings: TransferSettings) -> Tuple[Tensor, List[Tensor]]:
+def _teachers(logits: Sequence[Tensor], settings: TransferSettings) -> List[Tensor]:
+    """Return each exit's teacher, shallow to deep; the deepest exit has none where it teaches all others."""
     t = settings.temperature
     if settings.teacher == "mean":
-        return mean_prediction(logits, t), list(logits)
-    return F.softmax(logits[-1] / t, dim=-1), list(logits[:-1])
+        return [mean_prediction(logits, t)] * len(logits)
+    if settings.teacher == "mutual":
+        others = [[z for j, z in enumerate(logits) if j != i] for i in range(len(logits))]
+        return [mean_prediction(rest, t) for rest in others]
+    return [F.softmax(logits[-1] / t, dim=-1)] * (len(logits) - 1)

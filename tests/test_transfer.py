@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cosp.transfer import TransferSettings, exit_loss, log_class_shares, mean_prediction
+from cosp.transfer import TransferSettings, exit_loss, log_class_shares, log_present, mean_prediction
 
 LABELS = torch.tensor([0, 2])
 
@@ -107,7 +107,40 @@ def test_transfer_starts_at_the_warm_up_version():
     assert loss_of(logits(), version=10, **settings) == pytest.approx(loss_of(logits(), teacher="deepest"), rel=1e-6)
 
 
-@pytest.mark.parametrize("teacher", ["mean", "deepest", "none"])
+def test_mutual_exits_have_the_gradient_of_the_mean_divergence_from_each_other():
+    third = torch.tensor([[0.0, 2.0, 1.0], [1.0, 1.0, 0.0]], requires_grad=True)
+    exits, again = [*logits(), third], [z.detach().clone().requires_grad_() for z in [*logits(), third]]
+    exit_loss(exits, LABELS, TransferSettings(teacher="mutual", weight=1.0, temperature=1.0), 0)[0].backward()
+    literal = torch.stack([F.cross_entropy(z, LABELS) for z in again]).sum()
+    for i, pupil in enumerate(again):
+        for j, teacher in enumerate(again):
+            if i != j:
+                target = F.softmax(teacher.detach(), dim=-1)
+                literal = literal + F.kl_div(F.log_softmax(pupil, dim=-1), target, reduction="batchmean") / 2
+    literal.backward()
+    for found, expected in zip(exits, again, strict=True):
+        torch.testing.assert_close(found.grad, expected.grad)
+
+
+def test_depth_weighted_losses_count_the_deepest_exit_most():
+    shallow, deepest = (cross_entropy(z.tolist()) for z in logits())
+    found = loss_of(logits(), teacher="none", depth_weighted=True)
+    assert found == pytest.approx(shallow / 3 + 2 * deepest / 3, rel=1e-5)
+    learned = loss_of(logits(), teacher="deepest", depth_weighted=True) - found
+    pupil, teacher = (soft(z, 3.0) for z in logits())
+    assert learned == pytest.approx(0.5 * 9 * divergence(teacher, pupil) / 3, rel=1e-4)
+
+
+def test_a_masked_loss_leaves_out_classes_that_a_client_has_not():
+    prior = log_present([3, 0, 1])
+    z = torch.zeros(2, 3, requires_grad=True)
+    loss, _ = exit_loss([z], LABELS, TransferSettings(), 0, prior)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(math.log(2))
+    assert z.grad[:, 1].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("teacher", ["mean", "deepest", "mutual", "none"])
 def test_a_single_exit_has_plain_cross_entropy(teacher):
     deepest = logits()[-1:]
     assert loss_of(deepest, teacher=teacher) == pytest.approx(plain(deepest), rel=1e-6)

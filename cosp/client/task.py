@@ -9,12 +9,13 @@ import base64
 import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
+from cosp.client.local import LocalSettings
 from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
 from cosp.models.vit import ViTShape
-from cosp.submodel.footprint import Footprint, footprint
+from cosp.submodel.footprint import Footprint, Step, footprint
 from cosp.submodel.passes import FLOAT_BYTES
 from cosp.submodel.plan import GROUPS, SubmodelPlan
 from cosp.transfer import TransferSettings
@@ -101,6 +102,11 @@ class Task:
     transfer: TransferSettings = field(default_factory=TransferSettings)
     balanced: bool = False
     """Train against the client's own class shares; see ``cosp.transfer.log_class_shares``."""
+    present_labels: bool = False
+    """Train only among the classes that the client has; see ``cosp.transfer.log_present``."""
+    local: LocalSettings = field(default_factory=LocalSettings)
+    within: Tuple[SubmodelPlan, ...] = ()
+    """Smaller submodels inside ``plan`` that are trained with it."""
     scoring: Optional[ScoreSettings] = None
     split: str = ""
     first: int = 0
@@ -115,10 +121,22 @@ class Task:
     def parameters(self) -> int:
         return self.size.parameters
 
+    @cached_property
+    def sizes_within(self) -> Tuple[Footprint, ...]:
+        """What the smaller submodels cost."""
+        return tuple(footprint(self.shape, plan.counts) for plan in self.within)
+
+    @property
+    def training_step(self) -> Step:
+        """What one step of local training asks of a board."""
+        training = self.training
+        return self.local.step(self.size, self.sizes_within, training.batch_size, training.optimizer)
+
     @property
     def download_bytes(self) -> int:
-        """Payload of the instruction: float32 weights and the plan."""
-        return 4 * self.parameters + len(self.plan.to_bytes(self.shape.sizes))
+        """Payload of the instruction: float32 weights and the plans."""
+        plans = (self.plan, *self.within)
+        return 4 * self.parameters + sum(len(plan.to_bytes(self.shape.sizes)) for plan in plans)
 
     @property
     def upload_bytes(self) -> int:
@@ -132,7 +150,7 @@ class Task:
         """Memory that the task needs at its peak, as predicted."""
         size = self.size
         if self.kind == "train":
-            return size.training_bytes(self.training.batch_size, self.training.optimizer)
+            return self.local.training_bytes(size, self.sizes_within, self.training.batch_size, self.training.optimizer)
         if self.kind == "score":
             return size.scoring_bytes(self.scoring.held_samples if self.scoring else 1)
         return size.evaluation_bytes(self.judging_batch)
@@ -148,9 +166,14 @@ class Task:
         return max(1, min(EVALUATION_BATCH, free // size.evaluation.held_bytes))
 
     def to_json(self) -> str:
-        value = asdict(replace(self, plan=None))  # type: ignore[arg-type]  # asdict would copy every index of the plan
-        value["plan"] = base64.b64encode(self.plan.to_bytes(self.shape.sizes)).decode()
+        # asdict would copy every index of the plans
+        value = asdict(replace(self, plan=None, within=()))  # type: ignore[arg-type]
+        value["plan"] = self._text_of(self.plan)
+        value["within"] = [self._text_of(plan) for plan in self.within]
         return json.dumps(value, sort_keys=True)
+
+    def _text_of(self, plan: SubmodelPlan) -> str:
+        return base64.b64encode(plan.to_bytes(self.shape.sizes)).decode()
 
     @staticmethod
     def from_json(text: str) -> Task:
@@ -161,9 +184,15 @@ class Task:
             **{
                 **value,
                 "shape": shape,
-                "plan": SubmodelPlan.from_bytes(base64.b64decode(value["plan"]), shape.sizes),
+                "plan": _plan_of(value["plan"], shape),
+                "within": tuple(_plan_of(plan, shape) for plan in value["within"]),
+                "local": LocalSettings(**value["local"]),
                 "training": TrainSettings(**value["training"]),
                 "transfer": TransferSettings(**value["transfer"]),
                 "scoring": None if scoring is None else ScoreSettings(**scoring),
             }
         )
+
+
+def _plan_of(text: str, shape: ViTShape) -> SubmodelPlan:
+    return SubmodelPlan.from_bytes(base64.b64decode(text), shape.sizes)

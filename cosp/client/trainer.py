@@ -15,14 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cosp.client.ordered import inside, ordered_passes
 from cosp.client.task import EVALUATION_BATCH, ScoreSettings, Task
-from cosp.client.training import Samples, evaluation_batches, train
+from cosp.client.training import PLAIN, Judge, Passes, Samples, Variation, evaluation_batches, train
+from cosp.client.views import view_of
 from cosp.seeds import numpy_stream, torch_stream
 from cosp.submodel.flat import FlatModel
 from cosp.submodel.importance import GateSettings, learned_scores, magnitude_scores, taylor_scores
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.selection import Scores
-from cosp.transfer import log_class_shares, mean_prediction
+from cosp.transfer import log_class_shares, log_present, mean_prediction
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Trainer:
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         own = self.clients[task.client]
         log_prior = self._log_prior(task, own.train)
+        variation = variation_of(task, model)
+        if variation.view is not None:
+            variation.view.show(model.weights)
         before = _accuracy(model, own.test, task.judging_batch, log_prior)
         loss = train(
             model,
@@ -66,6 +71,7 @@ class Trainer:
             version=task.version,
             rng=numpy_stream(task.seed, "batches", task.client, task.version),
             log_prior=log_prior,
+            variation=variation,
         )
         facts = {
             "samples": len(own.train.y),
@@ -73,12 +79,14 @@ class Trainer:
             "local_accuracy_received": before,
             "local_accuracy_trained": _accuracy(model, own.test, task.judging_batch, log_prior),
         }
-        return facts, model.weights.detach() - received.to(self.device)
+        received, view = received.to(self.device), variation.view
+        return facts, model.weights.detach() - received if view is None else view.change(received)
 
     def _log_prior(self, task: Task, samples: Samples) -> Optional[Tensor]:
-        if not task.balanced:
+        if not (task.balanced or task.present_labels):
             return None
-        return log_class_shares(np.bincount(samples.y, minlength=task.shape.classes).tolist()).to(self.device)
+        counts = np.bincount(samples.y, minlength=task.shape.classes).tolist()
+        return (log_class_shares(counts) if task.balanced else log_present(counts)).to(self.device)
 
     def _score(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         if task.scoring is None:
@@ -95,6 +103,21 @@ class Trainer:
         split, part = self.splits[task.split], slice(task.first, task.last)
         counts, losses = count_predictions(model, Samples(split.x[part], split.y[part]))
         return {"losses": losses}, counts.flatten().float()
+
+
+def variation_of(task: Task, model: FlatModel) -> Variation:
+    """Return what ``task`` asks of local steps beside plain training, ``model`` holding the weights as received."""
+    local = task.local
+    if local.view == "plain" and not local.proximal and not task.within:
+        return PLAIN
+
+    def passes(judge: Judge) -> Passes:
+        narrower = [inside(model, task.shape, task.plan, plan) for plan in task.within]
+        rng = numpy_stream(task.seed, "ratios", task.client, task.version)
+        return ordered_passes(model.module, narrower, judge, distillation=local.distillation, rng=rng)
+
+    view = view_of(task, model.weights.detach())
+    return Variation(view=view, proximal=local.proximal, passes=passes if task.within else None)
 
 
 def score_units(

@@ -5,7 +5,19 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 import torch
@@ -13,6 +25,9 @@ from torch import Tensor
 
 from cosp.submodel.flat import FlatModel
 from cosp.transfer import TransferSettings, exit_loss
+
+if TYPE_CHECKING:
+    from cosp.client.views import View
 
 OPTIMIZERS = ("adamw", "sgd")
 
@@ -56,6 +71,28 @@ class Samples(NamedTuple):
     y: np.ndarray
 
 
+Judge = Callable[[Sequence[Tensor], Tensor], Tuple[Tensor, Tensor]]
+"""(logits of every exit, labels) -> (loss, cross-entropy of the deepest exit)."""
+
+Passes = Callable[[Tensor, Tensor], Iterator[Tuple[Tensor, Tensor]]]
+"""(images, labels) -> one after the other, the losses of a step; with each the cross-entropy of the deepest exit."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What a method's local steps do beside plain training; see ``cosp.client.local``.
+
+    ``passes`` None is one pass of the submodel, ``view`` None trains the weights that the model computes with.
+    """
+
+    view: Optional[View] = None
+    proximal: float = 0.0
+    passes: Optional[Callable[[Judge], Passes]] = None
+
+
+PLAIN = Variation()
+
+
 def train(
     model: FlatModel,
     samples: Samples,
@@ -65,29 +102,52 @@ def train(
     version: int,
     rng: np.random.Generator,
     log_prior: Optional[Tensor] = None,
+    variation: Variation = PLAIN,
 ) -> float:
     """Train ``model`` in place and return the mean cross-entropy of its deepest exit over the last epoch.
 
-    ``log_prior`` is the log class shares of a balanced loss; see :func:`cosp.transfer.log_class_shares`.
+    ``log_prior`` is added to logits before they meet the labels; see :func:`cosp.transfer.log_class_shares`. Where a
+    view stands before the model, the view's ``trained`` weights are trained and ``model`` ends with what they show.
     """
-    device = model.weights.device
-    optimizer = _optimizer(model, settings)
+    device, view = model.weights.device, variation.view
+    trained = model.weights if view is None else view.trained
+    received = trained.clone() if variation.proximal else trained
+    optimizer = _optimizer(trained, model.gradients, settings)
     precision, scaler = _mixed_precision(device, settings.mixed_precision)
+
+    def judge(logits: Sequence[Tensor], y: Tensor) -> Tuple[Tensor, Tensor]:
+        return exit_loss([z.float() for z in logits], y, transfer, version, log_prior)
+
+    passes = one_pass(model.module, judge) if variation.passes is None else variation.passes(judge)
     losses: Dict[int, List[Tensor]] = {}
     for epoch, x, y in _batches(samples, settings, rng):
-        x, y = x.to(device), y.to(device)
-        with precision():
-            logits = model.module(x)
-            loss, deepest = exit_loss([z.float() for z in logits], y, transfer, version, log_prior)
+        if view is not None:
+            view.show(model.weights)
         model.gradients.zero_()
-        scaler.scale(loss).backward()
+        for loss, deepest in _under(precision, passes(x.to(device), y.to(device))):
+            scaler.scale(loss).backward()
+            losses.setdefault(epoch, []).append(deepest)
         scaler.unscale_(optimizer)
+        if view is not None:
+            view.pull(model.gradients)
+        if variation.proximal:  # mu (w - received), the gradient of mu / 2 |w - received|^2
+            model.gradients.add_(trained, alpha=variation.proximal).sub_(received, alpha=variation.proximal)
         if settings.clip_norm is not None:
             _clip(model.gradients, settings.clip_norm)
         scaler.step(optimizer)
         scaler.update()
-        losses.setdefault(epoch, []).append(deepest)
+    if view is not None:
+        view.show(model.weights)
     return float(torch.stack(losses[settings.epochs - 1]).mean())
+
+
+def one_pass(forward: Callable[[Tensor], Sequence[Tensor]], judge: Judge) -> Passes:
+    """Return the only loss of a plain step."""
+
+    def passes(x: Tensor, y: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
+        yield judge(forward(x), y)
+
+    return passes
 
 
 def evaluation_batches(samples: Samples, size: int) -> Iterator[Tuple[Tensor, Tensor]]:
@@ -108,13 +168,23 @@ def _batches(
             yield epoch, torch.from_numpy(samples.x[chosen]), torch.from_numpy(samples.y[chosen])
 
 
-def _optimizer(model: FlatModel, settings: TrainSettings) -> torch.optim.Optimizer:
+def _under(precision: Callable[[], ContextManager[None]], losses: Iterator[Any]) -> Iterator[Any]:
+    """Yield ``losses``, each computed under ``precision``, which does not reach into the backward pass."""
+    while True:
+        with precision():
+            found = next(losses, None)
+        if found is None:
+            return
+        yield found
+
+
+def _optimizer(trained: Tensor, gradients: Tensor, settings: TrainSettings) -> torch.optim.Optimizer:
     """Return an optimizer over the one weight vector."""
-    model.weights.grad = model.gradients
+    trained.grad = gradients
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW([model.weights], lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        return torch.optim.AdamW([trained], lr=settings.learning_rate, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
-        [model.weights], lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        [trained], lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
 
 

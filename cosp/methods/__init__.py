@@ -9,8 +9,50 @@ from pydantic import Field
 from cosp.methods.base import Method, Setting
 from cosp.methods.co_s2p import CoS2P
 from cosp.methods.co_s2p_paper import CoS2PPaper
+from cosp.methods.depthfl import DepthFL
+from cosp.methods.fedasync import FedAsync
 from cosp.methods.fedavg import FedAvg
+from cosp.methods.fedbuff import FedBuff
+from cosp.methods.federated_dropout import FederatedDropout
+from cosp.methods.fedprox import FedProx
+from cosp.methods.fedrolex import FedRolex
+from cosp.methods.fjord import FjORD
+from cosp.methods.heterofl import HeteroFL
+from cosp.methods.ra_fed import RAFed
+from cosp.methods.scalefl import ScaleFL
 
-MethodSettings = Annotated[CoS2P | CoS2PPaper | FedAvg, Field(discriminator="name")]
+MethodSettings = Annotated[
+    CoS2P
+    | CoS2PPaper
+    | FedAvg
+    | FedProx
+    | FedAsync
+    | FedBuff
+    | HeteroFL
+    | FjORD
+    | FedRolex
+    | FederatedDropout
+    | RAFed
+    | DepthFL
+    | ScaleFL,
+    Field(discriminator="name"),
+]
 
-__all__ = ["CoS2P", "CoS2PPaper", "FedAvg", "Method", "MethodSettings", "Setting"]
+__all__ = [
+    "CoS2P",
+    "CoS2PPaper",
+    "DepthFL",
+    "FedAsync",
+    "FedAvg",
+    "FedBuff",
+    "FedProx",
+    "FedRolex",
+    "FederatedDropout",
+    "FjORD",
+    "HeteroFL",
+    "Method",
+    "MethodSettings",
+    "RAFed",
+    "ScaleFL",
+    "Setting",
+]

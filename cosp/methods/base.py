@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+from cosp.client.local import LocalSettings
 from cosp.client.task import ScoreSettings
 from cosp.client.training import TrainSettings
 from cosp.models.vit import ViTShape
-from cosp.server.aggregation import ServerStep
+from cosp.server.aggregation import Merged
 from cosp.server.clients import ClientRecord, Introduction
 from cosp.server.staleness import WeightRule
 from cosp.submodel import budget
 from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.slicing import State
 from cosp.transfer import TransferSettings
 
 
@@ -29,6 +32,12 @@ class Setting:
 PlanRule = Callable[[ClientRecord], SubmodelPlan]
 
 
+class Step(Protocol):
+    """How a round moves the model; see ``cosp.server.aggregation.ServerStep``."""
+
+    def apply(self, state: State, velocity: State, merged: Merged) -> tuple[State, State]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """Plan rule, local objective and merge rule of one method.
@@ -38,6 +47,12 @@ class Method:
     shares of a client's data.
     ``evaluated`` is the part of the global model that is the method's result: all of it, unless the method trains a
     smaller one.
+
+    What most methods leave as it is: ``takes_part``, who trains at all; ``quorum``, how many arrivals close a round
+    (None: as the run says); ``local``, what its local steps do beside plain training; ``within``, the smaller
+    submodels that are trained inside a client's own; ``present_labels``, see ``cosp.transfer.log_present``; ``mass``,
+    what an arrival counts in the denominator (None: its weight); ``interpolates``, whether an update leads from the
+    model as it is now to the trained weights; ``over_moved``, see ``OpenRound``.
     """
 
     name: str
@@ -47,14 +62,33 @@ class Method:
     chooses: Callable[[Introduction], bool] = lambda client: True
     transfer: TransferSettings
     balanced: bool = False
+    present_labels: bool = False
+    takes_part: Callable[[Introduction], bool] = lambda client: True
+    quorum: int | None = None
+    local: Callable[[ClientRecord], LocalSettings] = lambda client: LocalSettings()
+    within: Callable[[ClientRecord], tuple[SubmodelPlan, ...]] = lambda client: ()
     weigh: WeightRule
-    step: ServerStep
+    mass: WeightRule | None = None
+    interpolates: bool = False
+    step: Step
     over_all: bool = False
+    over_moved: bool = False
     evaluated: SubmodelPlan
 
     def scoring_of(self, client: Introduction) -> ScoreSettings | None:
         """Return how ``client`` scores its units; None if its plans need no scores."""
         return self.scoring if self.chooses(client) else None
+
+    def training_parts(self, client: ClientRecord, training: TrainSettings) -> dict[str, Any]:
+        """Return the parts of a ``Task`` that say how ``client`` trains."""
+        return {
+            "training": training,
+            "transfer": self.transfer,
+            "balanced": self.balanced,
+            "present_labels": self.present_labels,
+            "local": self.local(client),
+            "within": self.within(client),
+        }
 
 
 def affordable(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from cosp.forms import Form
 from cosp.server import staleness
+from cosp.server.aggregation import ServerStep
+from cosp.transfer import TransferSettings
 
 
 class Settings(Form):
@@ -56,3 +58,22 @@ class Merge(Settings):
     normalise: Literal["covered", "all"] = "covered"
     rate: float = Field(1.0, gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
+
+
+class Shared(Settings):
+    """What every method can vary, so that methods are compared with the same loss and the same merge."""
+
+    transfer: TransferSettings = TransferSettings(teacher="none")
+    balanced: bool = False
+    weighting: Weighting = Constant()
+    merge: Merge = Merge()
+
+    def shared(self) -> dict[str, Any]:
+        """Return the parts of a ``Method`` that these settings fix."""
+        return {
+            "transfer": self.transfer,
+            "balanced": self.balanced,
+            "weigh": self.weighting.build(),
+            "step": ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),
+            "over_all": self.merge.normalise == "all",
+        }

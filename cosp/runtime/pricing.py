@@ -17,7 +17,7 @@ def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
     if task.kind == "score":
         return _scoring(task, size, samples)
     batch = task.training.batch_size
-    step = size.training_step(batch, task.training.optimizer)
+    step = task.training_step
     judged = size.evaluation_step(task.judging_batch)
     rounds = 2 * test_samples / task.judging_batch
     return Work(

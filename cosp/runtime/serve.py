@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -88,8 +89,8 @@ def _loop(
     loop = Loop(
         grid,
         coordinator,
-        {node: introduction.client for node, introduction in found.items()},
-        rules=experiment.rules,
+        {node: introduction.client for node, introduction in found.items() if method.takes_part(introduction)},
+        rules=replace(experiment.rules, quorum=method.quorum or experiment.rules.quorum),
         count=count,
         on_row=record,
         on_round=after_round,

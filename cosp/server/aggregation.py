@@ -5,7 +5,9 @@ Coverage-normalised merge, for every scalar entry c, with A(c) the arrivals whos
     merged[c] = sum_{n in A(c)} gamma_n Delta_n[c] / sum_{n in A(c)} gamma_n
 
 Entries with empty A(c) keep their value bit for bit. Memory is O(model) whatever the number of arrivals: the numerator
-is one model, and the denominators are outer products of index sets, so only the plans are kept.
+is one model, and the denominators are outer products of index sets, so only the plans are kept. An arrival may count in
+the denominator with another weight than in the numerator, its ``mass``: with mass 1 the merge is a plain mean of
+gamma * Delta (FedBuff).
 """
 
 from __future__ import annotations
@@ -32,36 +34,47 @@ class Merged:
 
 @dataclass
 class OpenRound:
-    """Numerator and plans of the round being filled. ``over_all`` divides by the weight of all arrivals (paper)."""
+    """Numerator and plans of the round being filled.
+
+    ``over_all`` divides by the mass of all arrivals (paper). ``over_moved`` counts an arrival only at entries that it
+    changed, which is what weights masked one by one need; its denominators are full tensors.
+    """
 
     layout: Layout
     sizes: GroupSizes
     over_all: bool = False
+    over_moved: bool = False
     _numerator: State = field(default_factory=dict)
+    _moved: State = field(default_factory=dict)
     _plans: list[SubmodelPlan] = field(default_factory=list)
-    _weights: list[float] = field(default_factory=list)
+    _masses: list[float] = field(default_factory=list)
 
     @property
     def arrivals(self) -> int:
         return len(self._plans)
 
-    def fold(self, plan: SubmodelPlan, delta: State, weight: float) -> None:
-        """Add one update, tensors in submodel shape; ``delta`` is not kept."""
+    def fold(self, plan: SubmodelPlan, delta: State, weight: float, mass: float | None = None) -> None:
+        """Add one update, tensors in submodel shape; ``delta`` is not kept. ``mass`` None is ``weight``."""
+        mass = weight if mass is None else mass
         for name, entry in self.layout.items():
             if entry.held(plan.depth):
+                where = grid(kept_indices(entry, plan), entry.shape)
                 total = self._numerator.setdefault(name, torch.zeros(entry.shape))
-                total[grid(kept_indices(entry, plan), entry.shape)] += weight * delta[name]
+                total[where] += weight * delta[name]
+                if self.over_moved:
+                    moved = self._moved.setdefault(name, torch.zeros(entry.shape, dtype=torch.float64))
+                    moved[where] += mass * (delta[name] != 0)
         self._plans.append(plan)
-        self._weights.append(weight)
+        self._masses.append(mass)
 
     def close(self) -> Merged:
         """Return the merge of what has arrived."""
         delta: State = {}
         covered: State = {}
         for name, total in self._numerator.items():
-            weight = self._weight_of(self.layout[name])
-            covered[name] = weight > 0
-            divisor = torch.full_like(weight, sum(self._weights)) if self.over_all else weight
+            mass = self._moved[name] if self.over_moved else self._mass_of(self.layout[name])
+            covered[name] = mass > 0
+            divisor = torch.full_like(mass, sum(self._masses)) if self.over_all else mass
             delta[name] = total / torch.where(covered[name], divisor, 1.0).float()
         return Merged(delta, covered)
 
@@ -72,21 +85,21 @@ class OpenRound:
         covered = 0
         for name, entry in entries.items():
             if name in self._numerator:
-                covered += int((self._weight_of(entry) > 0).expand(entry.shape).sum())
+                covered += int((self._mass_of(entry) > 0).expand(entry.shape).sum())
         return covered / total
 
-    def _weight_of(self, entry: ParameterLayout) -> Tensor:
-        """Return sum of gamma over the arrivals that cover each entry, shaped to broadcast to the parameter."""
+    def _mass_of(self, entry: ParameterLayout) -> Tensor:
+        """Return the mass of the arrivals that cover each entry, shaped to broadcast to the parameter."""
         holders = [i for i, plan in enumerate(self._plans) if entry.held(plan.depth)]
-        weights = np.asarray([self._weights[i] for i in holders])
+        masses = np.asarray([self._masses[i] for i in holders])
         sliced = [d for d, axis in enumerate(entry.axes) if axis is not None]
         masks = [self._masks(entry, axis, holders) for axis in entry.axes if axis is not None]
         if not masks:
-            total = np.asarray(weights.sum())
+            total = np.asarray(masses.sum())
         elif len(masks) == 1:
-            total = weights @ masks[0]
+            total = masses @ masks[0]
         else:
-            total = (masks[0] * weights[:, None]).T @ masks[1]
+            total = (masks[0] * masses[:, None]).T @ masks[1]
         shape = [entry.shape[d] if d in sliced else 1 for d in range(len(entry.shape))]
         return torch.from_numpy(np.ascontiguousarray(total)).view(shape)
 

@@ -35,6 +35,8 @@ class ClientRecord:
     dispatches: int = 0
     """Training tasks that it was given: the turn of its rolling windows."""
     last_version: int = -1
+    version: int = 0
+    """The model's version as its next task is made; not part of a checkpoint."""
     scores: Scores | None = None
     scored_at: int = 0
     """Value of ``dispatches`` when the scores were made."""

@@ -83,6 +83,7 @@ class Coordinator:
     def next_task(self, client: int) -> Task:
         """Return what ``client`` should do now: score its units when its scores are missing or old, else train."""
         record = self.records[client]
+        record.version = self.version
         plan = self.method.plan(record) if not self._wants_scores(record) else None
         keep = record.introduction.keep
         task = Task(
@@ -94,10 +95,8 @@ class Coordinator:
             shape=self.shape,
             plan=plan or self.shape.full_plan(self.method.depth(record.introduction)),
             keep=1.0 if keep is None else keep,
-            training=self.training,
-            transfer=self.method.transfer,
-            balanced=self.method.balanced,
             scoring=self._scoring[client],
+            **self.method.training_parts(record, self.training),
         )
         record.tasks += 1
         if plan:
@@ -131,8 +130,9 @@ class Coordinator:
             delta_l1=lambda: _l1(delta.values()),
             drift_l1=lambda: _l1(self.model[name] - old for name, old in self.snapshots[task.version].items()),
         )
-        weight = self.method.weigh(arrival)
-        self._round.fold(task.plan, dict(delta), weight)
+        weight, mass = self.method.weigh(arrival), self.method.mass
+        change = self._since_now(task, delta) if self.method.interpolates else dict(delta)
+        self._round.fold(task.plan, change, weight, None if mass is None else mass(arrival))
         return weight
 
     def close_round(self, in_flight: Iterable[Task]) -> ClosedRound:
@@ -148,7 +148,13 @@ class Coordinator:
         return ClosedRound(self.version, closed.arrivals, coverage)
 
     def _open_round(self) -> None:
-        self._round = OpenRound(self.layout, self.shape.sizes, over_all=self.method.over_all)
+        method = self.method
+        self._round = OpenRound(self.layout, self.shape.sizes, over_all=method.over_all, over_moved=method.over_moved)
+
+    def _since_now(self, task: Task, delta: Mapping[str, Tensor]) -> State:
+        """Return what leads from the model as it is now to the client's trained weights."""
+        now, then = (extract(model, self.layout, task.plan) for model in (self.model, self.snapshots[task.version]))
+        return {name: change + then[name] - now[name] for name, change in delta.items()}
 
     def _full_width(self, client: Introduction) -> Footprint:
         """Return what the blocks cost of which ``client`` scores the units."""

@@ -34,7 +34,7 @@ def opening_rows(
         "exits": list(shape.exits_within(method.evaluated.depth)),
         "classes": list(classes),
         "parameters": parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks),
-        "quorum": config.server.quorum,
+        "quorum": method.quorum or config.server.quorum,
         "versions": config.server.versions,
     }
     return [run, *({"kind": "client", **asdict(client)} for client in clients)]

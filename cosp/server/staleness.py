@@ -49,3 +49,8 @@ def hinge(slope: float = 0.5, grace: int = 2) -> WeightRule:
 def drift() -> WeightRule:
     """Weigh by (|update|_1 / keep) / (|global now - global received|_1 + 1): the paper's, blind to sample counts."""
     return lambda arrival: arrival.delta_l1() / arrival.keep / (arrival.drift_l1() + 1)
+
+
+def unit() -> WeightRule:
+    """Weigh every arrival alike."""
+    return lambda arrival: 1.0

@@ -53,6 +53,20 @@ def rolling(choice: Choice) -> np.ndarray:
     return _window(np.arange(choice.size), choice.keep, choice)
 
 
+def advancing(step: int = 1) -> Rule:
+    """A window that moves on by ``step`` units a turn (FedRolex, Alam et al. 2022, arXiv:2212.01548)."""
+
+    def choose(choice: Choice) -> np.ndarray:
+        return (choice.turn * step + np.arange(choice.keep)) % choice.size
+
+    return choose
+
+
+def staggered(choice: Choice) -> np.ndarray:
+    """A window that never moves and starts elsewhere for each client (RA-Fed, Zhou et al. 2023, arXiv:2310.08670)."""
+    return (int(choice.start * choice.size) + np.arange(choice.keep)) % choice.size
+
+
 def core_rolling(core_share: float = 0.5) -> Rule:
     """A core of top-scored units, and a window that rolls over all others (ours).
 

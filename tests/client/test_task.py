@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import SMALL, shapes_and_plans
+from small_models import SMALL, same_units, shapes_and_plans
 
+from cosp.client.local import LocalSettings
 from cosp.client.task import ScoreSettings, Task
 from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
@@ -36,6 +37,14 @@ def test_a_task_survives_json(shape_and_plan):
     task = replace(TASK, shape=shape, plan=plan)
     assert Task.from_json(task.to_json()) == task
     assert Task.from_json(replace(task, scoring=None).to_json()) == replace(task, scoring=None)
+
+
+def test_smaller_submodels_and_local_settings_travel_with_a_task():
+    within = (SMALL.full_plan(1), same_units(2, heads=(1,), attention_rows=(0,), hidden=(2,), ffn_rows=(5,)))
+    task = replace(TASK, within=within, local=LocalSettings(view="fiarse", kept=0.5), present_labels=True)
+    assert Task.from_json(task.to_json()) == task
+    plan_bytes = sum(len(plan.to_bytes(SMALL.sizes)) for plan in (task.plan, *within))
+    assert task.download_bytes == 4 * task.parameters + plan_bytes
 
 
 def test_a_tasks_json_holds_no_list_of_units():

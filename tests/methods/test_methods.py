@@ -181,4 +181,4 @@ def test_a_method_is_found_by_its_name():
     adapter = TypeAdapter(MethodSettings)
     assert adapter.validate_python({"name": "fedavg", "submodel": "smallest"}) == FedAvg(submodel="smallest")
     with pytest.raises(ValidationError):
-        adapter.validate_python({"name": "fedprox"})
+        adapter.validate_python({"name": "fedsgd"})

@@ -125,6 +125,30 @@ def test_one_client_at_rate_1_hands_over_its_weights():
 
 @settings(max_examples=25)
 @given(updates(), st.randoms(use_true_random=False))
+def test_with_mass_1_the_merge_is_a_plain_mean_of_weighted_changes(arrived, random):
+    del random
+    open_round = OpenRound(LAYOUT, TINY.sizes)
+    for plan, delta, weight in arrived:
+        open_round.fold(plan, delta, weight, mass=1.0)
+    merged = open_round.close()
+    name = "class_token"  # everybody holds it
+    expected = sum(weight * delta[name] for _, delta, weight in arrived) / len(arrived)
+    torch.testing.assert_close(merged.delta[name], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_over_moved_an_arrival_counts_only_where_it_changed_something():
+    open_round = OpenRound(LAYOUT, TINY.sizes, over_moved=True)
+    for value, weight in ((3.0, 1.0), (0.0, 2.0), (6.0, 2.0)):
+        delta = random_update(TINY, FULL, 1)
+        delta["class_token"] = torch.tensor([[[value, 0.0, 1.0, value]]])
+        open_round.fold(FULL, delta, weight)
+    merged = open_round.close()
+    assert merged.delta["class_token"].flatten().tolist() == pytest.approx([5.0, 0.0, 1.0, 5.0])
+    assert merged.covered["class_token"].flatten().tolist() == [True, False, True, True]
+
+
+@settings(max_examples=25)
+@given(updates(), st.randoms(use_true_random=False))
 def test_the_order_of_arrivals_does_not_matter(arrived, random):
     shuffled = random.sample(arrived, len(arrived))
     state = random_state(TINY)

@@ -1,0 +1,82 @@
+"""What a method's local steps do beside plain training, and what that costs.
+
+A *view* turns the weights that are trained into those that the model computes with (``cosp.client.views``); *ordered*
+training also trains smaller submodels inside the client's own (``cosp.client.ordered``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Sequence
+
+from cosp.submodel.footprint import Footprint, Step
+from cosp.submodel.passes import FLOAT_BYTES
+
+
+class ViewCost(NamedTuple):
+    """What a view adds to plain training, counted in vectors of the submodel's length."""
+
+    vectors: int
+    """Held all the time; what it holds for a moment is no more than the optimizer does."""
+    visits: int
+    """Floats read or written a weight and step; a byte of a mask counts as a quarter, rounded up in all."""
+    kernels: int
+
+
+VIEWS = {
+    "plain": ViewCost(0, 0, 0),
+    "scaled": ViewCost(vectors=2, visits=6, kernels=2),
+    "fiarse": ViewCost(vectors=2, visits=24, kernels=12),
+    "platon": ViewCost(vectors=4, visits=36, kernels=18),
+    "fedpm": ViewCost(vectors=3, visits=20, kernels=9),
+}
+PROXIMAL = ViewCost(vectors=0, visits=6, kernels=2)  # the received weights are held in any case
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """``kept`` is the share of the weights that a masking view leaves on; ``proximal`` is FedProx's mu;
+    ``distillation`` is the share of a smaller submodel's loss that it learns from the largest (ordered training).
+    """
+
+    view: str = "plain"
+    kept: float = 1.0
+    proximal: float = 0.0
+    distillation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.view not in VIEWS:
+            raise ValueError(f"view must be one of {tuple(VIEWS)}, got {self.view!r}")
+        for name, low, high in (("kept", 0.0, 1.0), ("proximal", 0.0, float("inf")), ("distillation", 0.0, 1.0)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {getattr(self, name)}")
+
+    def step(self, size: Footprint, within: Sequence[Footprint], batch: int, optimizer: str) -> Step:
+        """Return one step on a submodel of ``size`` that holds the smaller ones ``within``, on average over draws."""
+        step = _plus(size.training_step(batch, optimizer), VIEWS[self.view], size.parameters)
+        if self.proximal:
+            step = _plus(step, PROXIMAL, size.parameters)
+        drawn = [one.forward_backward(batch) for one in within]
+        if not drawn:
+            return step
+        share = 1 / (len(drawn) + 1)  # each of them, or the submodel itself
+        if not self.distillation:  # then the submodel itself is passed through only when it is drawn
+            step = _sum(step, size.forward_backward(batch), -len(drawn) * share)
+        for one in drawn:
+            step = _sum(step, one, share)
+        return step
+
+    def training_bytes(self, size: Footprint, within: Sequence[Footprint], batch: int, optimizer: str) -> int:
+        """Return peak memory of local training; a smaller submodel's weights are copies of the larger one's."""
+        copies = max((one.parameters for one in within), default=0)
+        vectors = VIEWS[self.view].vectors * size.parameters + copies
+        return size.training_bytes(batch, optimizer) + FLOAT_BYTES * vectors
+
+
+def _plus(step: Step, more: ViewCost, parameters: int) -> Step:
+    return step + Step(0, FLOAT_BYTES * more.visits * parameters, more.kernels)
+
+
+def _sum(step: Step, other: Step, times: float) -> Step:
+    flops, moved = step.flops + times * other.flops, step.bytes_moved + times * other.bytes_moved
+    return Step(flops, moved, round(step.kernels + times * other.kernels))

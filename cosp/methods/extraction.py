@@ -1,0 +1,69 @@
+"""Methods that give each client a submodel of its own size and differ by which units it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cosp.methods.base import Method, PlanRule, Setting, affordable
+from cosp.methods.rules import Shared
+from cosp.server.clients import ClientRecord
+from cosp.submodel import budget, selection
+from cosp.submodel.budget import SubmodelShape
+from cosp.submodel.plan import SubmodelPlan
+
+WIDTH, BOTH, DEPTH = 0.0, 0.5, 1.0
+"""Values of ``depth_share``: which of the two dimensions is pruned."""
+
+Turn = Callable[[ClientRecord], int]
+
+
+def by_version(client: ClientRecord) -> int:
+    """Count turns in rounds of the server, the same for every client that starts in one."""
+    return client.version
+
+
+def by_dispatch(client: ClientRecord) -> int:
+    """Count turns in tasks of the client."""
+    return client.dispatches
+
+
+def extracting(
+    shared: Shared,
+    setting: Setting,
+    *,
+    name: str,
+    rule: selection.Rule,
+    depth_share: float = WIDTH,
+    turn: Turn = by_dispatch,
+) -> Method:
+    """Return the method whose clients hold, at each turn, the units that ``rule`` chooses within their budget."""
+    shapes = {
+        client.client: affordable(setting, client, depth_share=depth_share, measure=budget.parameters)
+        for client in setting.clients
+    }
+    return Method(
+        name=name,
+        plan=plan_rule(setting, shapes, rule, turn),
+        depth=lambda client: shapes[client.client].depth,
+        scoring=None,
+        evaluated=setting.model.full_plan(),
+        **shared.shared(),
+    )
+
+
+def plan_rule(setting: Setting, shapes: dict[int, SubmodelShape], rule: selection.Rule, turn: Turn) -> PlanRule:
+    """Return who holds which units; a rule's window may start elsewhere for each client."""
+
+    def plan(client: ClientRecord) -> SubmodelPlan:
+        return selection.choose_plan(
+            setting.model,
+            shapes[client.client],
+            rule,
+            scores=None,
+            seed=setting.seed,
+            client=client.client,
+            turn=turn(client),
+            start=client.client / len(setting.clients),
+        )
+
+    return plan

@@ -1,0 +1,44 @@
+"""FedAsync (Xie et al. 2019, arXiv:1903.03934): every arrival makes a version, theta = (1 - a_s) theta + a_s theta_n.
+
+a_s = ``alpha`` * w(s), w the staleness weight without sample counts. ``mu`` is the proximal term of its local loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field
+
+from cosp.client.local import LocalSettings
+from cosp.methods.base import Method, Setting
+from cosp.methods.one_model import OneModel
+from cosp.methods.rules import Polynomial, Weighting
+from cosp.server.aggregation import ServerStep
+from cosp.server.staleness import WeightRule, unit
+
+
+class FedAsync(OneModel):
+    """``alpha`` takes the place of ``merge.rate``; ``merge`` is not read."""
+
+    name: Literal["fedasync"] = "fedasync"
+    alpha: float = Field(0.6, gt=0, le=1)
+    mu: float = Field(0.005, ge=0)
+    weighting: Weighting = Polynomial()
+
+    def build(self, setting: Setting) -> Method:
+        local = LocalSettings(proximal=self.mu)
+        return replace(
+            self.one_model(setting, self.name),
+            local=lambda client: local,
+            quorum=1,
+            weigh=by_age(self.weighting.build()),
+            mass=unit(),
+            interpolates=True,
+            step=ServerStep(rate=self.alpha),
+        )
+
+
+def by_age(rule: WeightRule) -> WeightRule:
+    """Return ``rule`` as if every client had one sample."""
+    return lambda arrival: rule(replace(arrival, samples=1))

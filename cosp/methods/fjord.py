@@ -1,0 +1,57 @@
+"""FjORD (Horvath et al. 2021, arXiv:2102.13451): nested widths, one drawn at every step, the largest as its teacher.
+
+A client holds the first units of every group. At each step one of ``rates`` up to its own is drawn, and that smaller
+submodel is trained inside it; with ``distillation`` the client's whole submodel is trained at each step too and is
+the teacher. That costs more than a plain step, not less: what FjORD saves is what the client's own width saves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field
+
+from cosp.client.local import LocalSettings
+from cosp.errors import ConfigError
+from cosp.methods.base import Method, Setting, affordable
+from cosp.methods.extraction import WIDTH, extracting
+from cosp.methods.rules import Shared
+from cosp.server.clients import ClientRecord
+from cosp.submodel import budget, selection
+from cosp.submodel.budget import SubmodelShape
+from cosp.submodel.plan import GROUPS, SubmodelPlan, prefix_plan
+
+
+class FjORD(Shared):
+    """``rates`` are keep ratios; those that leave no submodel are passed over."""
+
+    name: Literal["fjord"] = "fjord"
+    rates: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75)
+    distillation: float = Field(0.5, ge=0, le=1)
+
+    def build(self, setting: Setting) -> Method:
+        levels = [shape for rate in sorted(self.rates) if (shape := _shape(setting, rate)) is not None]
+        local = LocalSettings(distillation=self.distillation)
+
+        def within(client: ClientRecord) -> tuple[SubmodelPlan, ...]:
+            own = affordable(setting, client.introduction, depth_share=WIDTH, measure=budget.parameters)
+            return tuple(prefix_plan(level.counts, level.depth) for level in levels if _inside(level, own))
+
+        method = extracting(self, setting, name=self.name, rule=selection.prefix)
+        return replace(method, local=lambda client: local, within=within)
+
+
+def _shape(setting: Setting, rate: float) -> SubmodelShape | None:
+    try:
+        return budget.shape_for_rate(setting.model, rate, depth_share=WIDTH)
+    except ConfigError:
+        if not 0 < rate <= 1:
+            raise
+        return None
+
+
+def _inside(level: SubmodelShape, own: SubmodelShape) -> bool:
+    """Tell whether ``level`` is smaller than ``own`` and lies inside it."""
+    fits = all(level.counts.of(group) <= own.counts.of(group) for group in GROUPS)
+    return level != own and level.depth <= own.depth and fits

@@ -1,0 +1,31 @@
+"""HeteroFL (Diao et al. 2021, arXiv:2010.01264): a client holds the first units of every group, as many as it can.
+
+What the original has beside that, and what becomes of it in a pre-norm transformer with a whole residual stream:
+
+- *Static norm*: batch norms keep no running statistics. LayerNorms have none, so there is nothing to switch.
+- *Scaler* (``scaler``): sums over fewer units are scaled up to the whole model's.
+- *Masked cross-entropy* (``masked_loss``): the loss leaves out classes that the client has not.
+- The residual width, embeddings and norms are sliced there; here they are whole, so a small client pays for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from cosp.client.local import LocalSettings
+from cosp.methods.base import Method, Setting
+from cosp.methods.extraction import extracting
+from cosp.methods.rules import Shared
+from cosp.submodel import selection
+
+
+class HeteroFL(Shared):
+    name: Literal["heterofl"] = "heterofl"
+    scaler: bool = True
+    masked_loss: bool = True
+
+    def build(self, setting: Setting) -> Method:
+        local = LocalSettings(view="scaled" if self.scaler else "plain")
+        method = extracting(self, setting, name=self.name, rule=selection.prefix)
+        return replace(method, local=lambda client: local, present_labels=self.masked_loss)
