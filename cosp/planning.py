@@ -56,7 +56,7 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "share": size.parameters / footprint(shape, (shape.sizes,) * shape.blocks).parameters,
         "memory_bytes": task.peak_memory_bytes,
         "memory_limit_bytes": client.memory_bytes,
-        "score_memory_bytes": blocks.scoring_bytes(scoring.held_samples) if scoring else None,
+        "score_memory_bytes": scoring.peak_bytes(blocks, scoring.held_samples) if scoring else None,
         "score_samples_held": scoring.held_samples if scoring else None,
         "download_s": typical.download_s,
         "compute_s": typical.compute_s,

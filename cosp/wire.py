@@ -1,7 +1,8 @@
 """Tasks and results as Flower messages: the only place that knows how they lie in records.
 
 Instruction: ``task`` (ConfigRecord, one JSON text) and ``weights`` (ArrayRecord, one array a parameter).
-Reply: ``result`` (ConfigRecord, one JSON text) and ``arrays`` (ArrayRecord: weight changes by name, or ``vector``).
+Reply: ``result`` (ConfigRecord, one JSON text) and ``arrays`` (ArrayRecord: weight changes by name, or ``vector``, or
+``mask``, one bit a weight).
 A task that a simulated board lost is an error whose reason is a JSON text: why, and what the task took until then.
 """
 
@@ -23,9 +24,11 @@ from cosp.errors import RefusedUpdate
 from cosp.models.vit import vit_layout
 from cosp.server.clients import Introduction
 from cosp.submodel.flat import spans_of, views
+from cosp.submodel.matrices import all_matrices, marked
 from cosp.submodel.slicing import State
 
 VECTOR = "vector"
+MASK = "mask"
 LOST = 1000  # an error code beyond Flower's own
 FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
 SCORE_QUERY = f"{MessageType.QUERY}.score"
@@ -97,11 +100,29 @@ def weights_into(request: Message, task: Task, vector: Tensor) -> None:
 
 def result_reply(request: Message, task: Task, facts: Mapping[str, Any], vector: Tensor) -> Message:
     """Return the reply to an instruction: a train result travels by parameter name, anything else as one vector."""
+    if task.kind == "train" and task.bits_sent:
+        return _mask_reply(request, task, facts, vector)
     arrays = {VECTOR: vector}
     if task.kind == "train":
         arrays = views(vector, spans_of(vit_layout(task.shape), task.plan.counts))
     content = RecordDict({"result": ConfigRecord({"json": json.dumps(facts)}), "arrays": _record(arrays)})
     return Message(content, reply_to=request)
+
+
+def _mask_reply(request: Message, task: Task, facts: Mapping[str, Any], vector: Tensor) -> Message:
+    """Return a reply that says of each weight that a mask is drawn for whether it is on, eight to a byte."""
+    on = vector[marked(task.shape, task.plan.counts, all_matrices)].numpy() > 0
+    arrays = ArrayRecord({MASK: Array(np.packbits(on))})
+    content = RecordDict({"result": ConfigRecord({"json": json.dumps(facts)}), "arrays": arrays})
+    return Message(content, reply_to=request)
+
+
+def _read_mask(array: Array, task: Task) -> State:
+    """Undo :func:`_mask_reply`: zeros and ones by parameter name."""
+    vector = torch.zeros(task.parameters)
+    bits = np.unpackbits(array.numpy(), count=task.bits_sent)
+    vector[marked(task.shape, task.plan.counts, all_matrices)] = torch.from_numpy(bits).float()
+    return views(vector, spans_of(vit_layout(task.shape), task.plan.counts))
 
 
 def read_result(reply: Message) -> dict[str, Any]:
@@ -132,9 +153,11 @@ def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
     return f"error-{error.code}", error.reason or "", {}
 
 
-def read_arrays(reply: Message) -> State:
-    """Return the tensors of a reply; RefusedUpdate if they cannot be read."""
+def read_arrays(reply: Message, task: Task | None = None) -> State:
+    """Return the tensors of the reply to ``task``, which says whether it is a mask; RefusedUpdate if unreadable."""
     try:
+        if task and task.kind == "train" and task.bits_sent:
+            return _read_mask(reply.content.array_records["arrays"][MASK], task)
         return {name: _tensor(array) for name, array in reply.content.array_records["arrays"].items()}
     except Exception as error:  # bytes from outside: numpy raises nearly anything over them
         raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error

@@ -13,11 +13,13 @@ from flwr.supercore.task_identity import TaskIdentity
 from small_models import SMALL, random_state, same_units
 
 from cosp import wire
+from cosp.client.local import LocalSettings
 from cosp.client.task import ScoreSettings, Task
 from cosp.errors import RefusedUpdate
 from cosp.models.vit import vit_layout
 from cosp.server.clients import Introduction
 from cosp.submodel.flat import flatten, length, spans_of
+from cosp.submodel.matrices import all_matrices, marked
 from cosp.submodel.slicing import State, extract
 
 LAYOUT = vit_layout(SMALL)
@@ -68,6 +70,17 @@ def test_an_instruction_arrives_as_it_was_sent(travel, task):
     wire.weights_into(request, task, vector)
     assert torch.equal(vector, flatten(submodel(), SPANS))
     assert request.metadata.dst_node_id == 5
+
+
+@travels
+def test_a_mask_travels_as_bits(travel):
+    task = replace(TRAIN, local=LocalSettings(view="fedpm"))
+    on = marked(SMALL, NARROW.counts, all_matrices) & (torch.arange(length(SPANS)) % 3 == 0)
+    reply = travel(wire.result_reply(instruction(task), task, FACTS, on.float()))
+    found = wire.read_arrays(reply, task)
+    assert torch.equal(flatten(found, SPANS), on.float())
+    (array,) = reply.content.array_records["arrays"].values()
+    assert array.numpy().nbytes == task.upload_bytes
 
 
 @travels

@@ -16,6 +16,7 @@ from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
 from cosp.models.vit import ViTShape
 from cosp.submodel.footprint import Footprint, Step, footprint
+from cosp.submodel.matrices import all_matrices, marked_count
 from cosp.submodel.passes import FLOAT_BYTES
 from cosp.submodel.plan import GROUPS, SubmodelPlan
 from cosp.transfer import TransferSettings
@@ -23,7 +24,7 @@ from cosp.transfer import TransferSettings
 EVALUATION_BATCH = 250
 """Samples that are judged at a time, memory permitting."""
 
-SCORES = ("taylor", "gates", "magnitude")
+SCORES = ("taylor", "gates", "magnitude", "squared_gradient")
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,30 @@ class ScoreSettings:
             return 0  # it reads the weights alone
         return self.batch_size if self.micro_batch is None else min(self.micro_batch, self.batch_size)
 
+    def step(self, size: Footprint, batch: int) -> Step:
+        """Return what one pass over ``batch`` samples asks of a board."""
+        return size.forward_backward(batch) if self.how == "squared_gradient" else size.scoring_step(batch)
+
+    def peak_bytes(self, size: Footprint, held: int) -> int:
+        """Return peak memory with ``held`` samples at a time; squared gradients need those of all weights."""
+        if self.how != "squared_gradient":
+            return size.scoring_bytes(held)
+        gradients = FLOAT_BYTES * size.parameters + size.training.workspace_bytes
+        return size.scoring_bytes(0) + gradients + held * size.training.held_bytes
+
     def within(self, size: Footprint, limit_bytes: int) -> ScoreSettings:
         """Return settings by which units of the full-width blocks ``size`` are scored within ``limit_bytes``.
 
         ``ConfigError`` if not even one sample at a time fits.
         """
         held = self.held_samples
-        if size.scoring_bytes(held) <= limit_bytes:
+        if self.peak_bytes(size, held) <= limit_bytes:
             return self
-        fitting = (limit_bytes - size.scoring_bytes(0)) // size.scoring.held_bytes
+        least = self.peak_bytes(size, 0)
+        fitting = (limit_bytes - least) // (self.peak_bytes(size, 1) - least)
         if held == 0 or fitting < 1:
             raise ConfigError(
-                f"scoring {size.depth} blocks at full width takes {size.scoring_bytes(min(held, 1))} bytes even one "
+                f"scoring {size.depth} blocks at full width takes {self.peak_bytes(size, min(held, 1))} bytes even one "
                 f"sample at a time, there are {limit_bytes}: take a smaller model, fewer blocks (a higher depth_share) "
                 "or units that need no scores"
             )
@@ -133,6 +146,12 @@ class Task:
         return self.local.step(self.size, self.sizes_within, training.batch_size, training.optimizer)
 
     @property
+    def bits_sent(self) -> int:
+        """How many weights the reply tells by one bit each, and none otherwise; 0 where it holds a weight change."""
+        sends_mask = self.local.view == "fedpm"
+        return marked_count(self.shape, self.plan.counts, all_matrices) if sends_mask else 0
+
+    @property
     def download_bytes(self) -> int:
         """Payload of the instruction: float32 weights and the plans."""
         plans = (self.plan, *self.within)
@@ -140,9 +159,9 @@ class Task:
 
     @property
     def upload_bytes(self) -> int:
-        """Payload of the reply: the float32 weight change, or the float32 scores."""
+        """Payload of the reply: the float32 weight change, a bit a masked weight, or the float32 scores."""
         if self.kind == "train":
-            return 4 * self.parameters
+            return (self.bits_sent + 7) // 8 or 4 * self.parameters
         return 4 * self.plan.depth * sum(self.shape.sizes.of(group) for group in GROUPS)
 
     @property
@@ -152,7 +171,7 @@ class Task:
         if self.kind == "train":
             return self.local.training_bytes(size, self.sizes_within, self.training.batch_size, self.training.optimizer)
         if self.kind == "score":
-            return size.scoring_bytes(self.scoring.held_samples if self.scoring else 1)
+            return self.scoring.peak_bytes(size, self.scoring.held_samples) if self.scoring else size.scoring_bytes(1)
         return size.evaluation_bytes(self.judging_batch)
 
     @property

@@ -21,7 +21,13 @@ from cosp.client.training import PLAIN, Judge, Passes, Samples, Variation, evalu
 from cosp.client.views import view_of
 from cosp.seeds import numpy_stream, torch_stream
 from cosp.submodel.flat import FlatModel
-from cosp.submodel.importance import GateSettings, learned_scores, magnitude_scores, taylor_scores
+from cosp.submodel.importance import (
+    GateSettings,
+    learned_scores,
+    magnitude_scores,
+    squared_gradient_scores,
+    taylor_scores,
+)
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.selection import Scores
 from cosp.transfer import log_class_shares, log_present, mean_prediction
@@ -132,6 +138,8 @@ def score_units(
         return taylor_scores(model.module, batches, settings.micro_batch)
     if settings.how == "magnitude":
         return magnitude_scores(model.module)
+    if settings.how == "squared_gradient":
+        return squared_gradient_scores(model.module, batches, settings.micro_batch)
     gates = GateSettings(
         keep=keep,
         learning_rate=settings.gate_learning_rate,

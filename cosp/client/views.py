@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from cosp.client.task import Task
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.vit import vit_layout
 from cosp.seeds import torch_stream
 from cosp.submodel.flat import spans_of, views
-from cosp.submodel.layout import ParameterLayout
-from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.matrices import all_matrices, block_matrices, marked, signed_weights
 
 
 class View:
@@ -148,36 +147,6 @@ def view_of(task: Task, received: Tensor) -> Optional[View]:
     return None if build is None else build(task, received)
 
 
-def block_matrices(name: str, entry: ParameterLayout) -> bool:
-    """Tell the weight matrices of blocks: what FIARSE and PLATON mask. A fresh bias is zero and would never be on."""
-    return entry.block is not None and all_matrices(name, entry)
-
-
-def all_matrices(name: str, entry: ParameterLayout) -> bool:
-    """Tell all weight matrices, embedding and exits too: what FedPM masks."""
-    return len(entry.shape) > 1 and name.endswith("weight")  # torch's own word for what an input is multiplied by
-
-
-def signed_weights(shape: ViTShape, seed: int) -> Dict[str, Tensor]:
-    """Return FedPM's frozen weights: +-1 / sqrt(inputs), the same to whoever knows the seed.
-
-    The original draws +-e / sqrt(inputs) for networks without norms; half of them off leave 1 / sqrt(2 inputs) here.
-    """
-    found = {}
-    for name, entry in vit_layout(shape).items():
-        if all_matrices(name, entry):
-            coins = torch.rand(entry.shape, generator=torch_stream(seed, "signed weights", name))
-            found[name] = torch.where(coins < 0.5, -1.0, 1.0) * entry.shape[-1] ** -0.5
-    return found
-
-
-def marked(shape: ViTShape, plan: SubmodelPlan, rule: Callable[[str, ParameterLayout], bool]) -> Tensor:
-    """Return a boolean vector over the submodel's weights, true in tensors that ``rule`` tells."""
-    layout = vit_layout(shape)
-    spans = spans_of(layout, plan.counts)
-    return torch.cat([torch.full(span.shape, rule(name, layout[name])).flatten() for name, span in spans.items()])
-
-
 def _largest(values: Tensor, count: int) -> Tensor:
     """Return the ``count``-th largest of ``values``: that many are no smaller (more at ties)."""
     return values.kthvalue(values.numel() - min(max(count, 1), values.numel()) + 1).values
@@ -201,12 +170,12 @@ def _scaled(task: Task, received: Tensor) -> View:
 
 
 def _fiarse(task: Task, received: Tensor) -> View:
-    maskable = marked(task.shape, task.plan, block_matrices)
+    maskable = marked(task.shape, task.plan.counts, block_matrices)
     return Fiarse(received, maskable.to(received.device), _kept(task, maskable))
 
 
 def _platon(task: Task, received: Tensor) -> View:
-    maskable = marked(task.shape, task.plan, block_matrices)
+    maskable = marked(task.shape, task.plan.counts, block_matrices)
     return Platon(received, maskable.to(received.device), _kept(task, maskable))
 
 
@@ -217,7 +186,7 @@ def _fedpm(task: Task, received: Tensor) -> View:
         if name in weights:
             view.copy_(weights[name])
     device = received.device
-    maskable = marked(task.shape, task.plan, all_matrices).to(device)
+    maskable = marked(task.shape, task.plan.counts, all_matrices).to(device)
     generator = torch_stream(task.seed, "masks", task.client, task.version)
     return FedPM(received, maskable, signed.to(device), generator)
 

@@ -14,10 +14,14 @@ from cosp.methods.fedasync import FedAsync
 from cosp.methods.fedavg import FedAvg
 from cosp.methods.fedbuff import FedBuff
 from cosp.methods.federated_dropout import FederatedDropout
+from cosp.methods.fedpm import FedPM
 from cosp.methods.fedprox import FedProx
 from cosp.methods.fedrolex import FedRolex
+from cosp.methods.fiarse import FIARSE
 from cosp.methods.fjord import FjORD
 from cosp.methods.heterofl import HeteroFL
+from cosp.methods.platon import Platon
+from cosp.methods.prunefl import PruneFL
 from cosp.methods.ra_fed import RAFed
 from cosp.methods.scalefl import ScaleFL
 
@@ -34,17 +38,23 @@ MethodSettings = Annotated[
     | FederatedDropout
     | RAFed
     | DepthFL
-    | ScaleFL,
+    | ScaleFL
+    | PruneFL
+    | Platon
+    | FIARSE
+    | FedPM,
     Field(discriminator="name"),
 ]
 
 __all__ = [
+    "FIARSE",
     "CoS2P",
     "CoS2PPaper",
     "DepthFL",
     "FedAsync",
     "FedAvg",
     "FedBuff",
+    "FedPM",
     "FedProx",
     "FedRolex",
     "FederatedDropout",
@@ -52,6 +62,8 @@ __all__ = [
     "HeteroFL",
     "Method",
     "MethodSettings",
+    "Platon",
+    "PruneFL",
     "RAFed",
     "ScaleFL",
     "Setting",

@@ -52,7 +52,9 @@ class Method:
     (None: as the run says); ``local``, what its local steps do beside plain training; ``within``, the smaller
     submodels that are trained inside a client's own; ``present_labels``, see ``cosp.transfer.log_present``; ``mass``,
     what an arrival counts in the denominator (None: its weight); ``interpolates``, whether an update leads from the
-    model as it is now to the trained weights; ``over_moved``, see ``OpenRound``.
+    model as it is now to the trained weights; ``over_moved``, see ``OpenRound``; ``training``, what it changes in how
+    clients train; ``pools_scores``, whether plans are made of the sum of all clients' scores; ``initial`` and
+    ``served``, how the tensors that the server holds come from a fresh model and become the one that is evaluated.
     """
 
     name: str
@@ -67,6 +69,10 @@ class Method:
     quorum: int | None = None
     local: Callable[[ClientRecord], LocalSettings] = lambda client: LocalSettings()
     within: Callable[[ClientRecord], tuple[SubmodelPlan, ...]] = lambda client: ()
+    training: Callable[[TrainSettings], TrainSettings] = lambda training: training
+    pools_scores: bool = False
+    initial: Callable[[State], State] = lambda state: state
+    served: Callable[[State], State] = lambda state: state
     weigh: WeightRule
     mass: WeightRule | None = None
     interpolates: bool = False
@@ -82,7 +88,7 @@ class Method:
     def training_parts(self, client: ClientRecord, training: TrainSettings) -> dict[str, Any]:
         """Return the parts of a ``Task`` that say how ``client`` trains."""
         return {
-            "training": training,
+            "training": self.training(training),
             "transfer": self.transfer,
             "balanced": self.balanced,
             "present_labels": self.present_labels,

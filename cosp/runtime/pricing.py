@@ -41,8 +41,8 @@ def _scoring(task: Task, size: Footprint, samples: int) -> Work:
     if scoring is None:
         raise ValueError("a score task needs scoring settings")
     held, read = max(1, scoring.held_samples), min(samples, scoring.samples)
-    step = size.scoring_step(held)
-    passes = {"taylor": 1, "gates": scoring.gate_epochs, "magnitude": 0}[scoring.how]
+    step = scoring.step(size, held)
+    passes = {"gates": scoring.gate_epochs, "magnitude": 0}.get(scoring.how, 1)
     whole, rest = divmod(read, scoring.batch_size)
     return Work(
         steps=passes * (whole * math.ceil(scoring.batch_size / held) + math.ceil(rest / held)),

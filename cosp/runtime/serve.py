@@ -14,12 +14,14 @@ from flwr.serverapp import Grid
 
 from cosp.errors import CospError
 from cosp.experiment import Experiment
+from cosp.methods import Method
 from cosp.runtime import checkpoint as checkpoints
 from cosp.runtime.checkpoint import Checkpoint
 from cosp.runtime.evaluation import Start, counter
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.virtual_grid import VirtualGrid
 from cosp.server.coordinator import Coordinator
+from cosp.server.evaluation import CountPredictions
 from cosp.server.greeting import greet
 from cosp.server.loop import Loop
 from cosp.server.rows import metrics, opening_rows
@@ -68,7 +70,7 @@ def _loop(
         shape=shape,
         method=method,
         training=config.training,
-        model=experiment.initial_model(),
+        model=method.initial(experiment.initial_model()),
         clients=clients,
         seed=config.seed,
         max_staleness=config.server.max_staleness,
@@ -85,7 +87,7 @@ def _loop(
     count = None
     if evaluate_with is not None:
         sizes = {name: len(split.y) for name, split in experiment.splits.items()}
-        count = counter(evaluate_with, shape, method.evaluated, sizes)
+        count = served_by(method, counter(evaluate_with, shape, method.evaluated, sizes))
     loop = Loop(
         grid,
         coordinator,
@@ -103,6 +105,11 @@ def _loop(
         for row in opening_rows(config, shape, experiment.dataset.classes, method, clients):
             record(row)
     return loop
+
+
+def served_by(method: Method, count: CountPredictions) -> CountPredictions:
+    """Return ``count`` of the model that ``method`` makes of the server's tensors."""
+    return lambda model, split: count(method.served(model), split)
 
 
 def _go_on(loop: Loop, saved: Checkpoint) -> None:

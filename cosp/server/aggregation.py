@@ -26,10 +26,15 @@ from cosp.submodel.slicing import State, grid, kept_indices
 
 @dataclass(frozen=True)
 class Merged:
-    """The weighted mean update of covered entries, and which those are; ``covered`` broadcasts to ``delta``."""
+    """The weighted mean update of covered entries, and the mass of those who cover each; it broadcasts to ``delta``."""
 
     delta: State
-    covered: State
+    mass: State
+
+    @property
+    def covered(self) -> State:
+        """Which entries anybody covers."""
+        return {name: mass > 0 for name, mass in self.mass.items()}
 
 
 @dataclass
@@ -70,13 +75,13 @@ class OpenRound:
     def close(self) -> Merged:
         """Return the merge of what has arrived."""
         delta: State = {}
-        covered: State = {}
+        masses: State = {}
         for name, total in self._numerator.items():
             mass = self._moved[name] if self.over_moved else self._mass_of(self.layout[name])
-            covered[name] = mass > 0
             divisor = torch.full_like(mass, sum(self._masses)) if self.over_all else mass
-            delta[name] = total / torch.where(covered[name], divisor, 1.0).float()
-        return Merged(delta, covered)
+            delta[name] = total / torch.where(mass > 0, divisor, 1.0).float()
+            masses[name] = mass
+        return Merged(delta, masses)
 
     def coverage(self, block: int) -> float:
         """Return the share of the block's entries that at least one arrival covers."""
@@ -122,9 +127,9 @@ class ServerStep:
 
     def apply(self, state: State, velocity: State, merged: Merged) -> tuple[State, State]:
         """Return the new model and momentum; tensors that nobody covered are the old ones themselves."""
-        new_state, new_velocity = dict(state), dict(velocity)
+        new_state, new_velocity, everywhere = dict(state), dict(velocity), merged.covered
         for name, delta in merged.delta.items():
-            covered, move = merged.covered[name], delta
+            covered, move = everywhere[name], delta
             if self.momentum:
                 before = velocity.get(name, torch.zeros_like(delta))
                 move = torch.where(covered, self.momentum * before + delta, before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from cosp.server.staleness import Arrival
 from cosp.submodel.flat import spans_of
 from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.layout import parameter_count
+from cosp.submodel.selection import summed
 from cosp.submodel.slicing import State, extract
 
 
@@ -84,7 +85,7 @@ class Coordinator:
         """Return what ``client`` should do now: score its units when its scores are missing or old, else train."""
         record = self.records[client]
         record.version = self.version
-        plan = self.method.plan(record) if not self._wants_scores(record) else None
+        plan = self.method.plan(self._informed(record)) if not self._wants_scores(record) else None
         keep = record.introduction.keep
         task = Task(
             kind="train" if plan else "score",
@@ -159,6 +160,12 @@ class Coordinator:
     def _full_width(self, client: Introduction) -> Footprint:
         """Return what the blocks cost of which ``client`` scores the units."""
         return footprint(self.shape, (self.shape.sizes,) * self.method.depth(client))
+
+    def _informed(self, record: ClientRecord) -> ClientRecord:
+        """Return the record that the method plans by: with everybody's scores where it pools them."""
+        if not self.method.pools_scores:
+            return record
+        return replace(record, scores=summed(r.scores for r in self.records.values() if r.scores is not None))
 
     def _wants_scores(self, record: ClientRecord) -> bool:
         scoring = self._scoring[record.client]

@@ -170,7 +170,7 @@ class Loop:
         row = self._arrival_row(dispatch)
         try:
             facts = wire.read_result(reply)
-            arrays = wire.read_arrays(reply)
+            arrays = wire.read_arrays(reply, task)
             row |= reported(row, facts)
             if task.kind == "score":
                 self.coordinator.take_scores(task, arrays[wire.VECTOR])

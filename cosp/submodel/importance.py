@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cosp.models.vit import Block, BlockGates, VisionTransformer, ViTShape
+from cosp.models.vit import Block, BlockGates, VisionTransformer, ViTShape, vit_layout
 from cosp.submodel.plan import GROUPS, SubmodelPlan, mask
 from cosp.submodel.selection import Scores
 
@@ -107,6 +107,39 @@ def magnitude_scores(model: VisionTransformer) -> Scores:
         }
         scores.append({group: value.cpu().numpy().astype(np.float64) for group, value in found.items()})
     return tuple(scores)
+
+
+def squared_gradient_scores(model: VisionTransformer, batches: Batches, micro_batch: Optional[int] = None) -> Scores:
+    """Return the sum of (dL/dw)^2 over the weights that each unit owns, summed over ``batches`` (PruneFL).
+
+    L is the mean cross-entropy of a batch at the deepest exit. Unlike the other scores it takes the gradient of all
+    weights: a board holds as much for it as for training, but for the optimizer's state.
+    """
+    named = {name: p.requires_grad_() for name, p in model.named_parameters() if name.startswith("blocks.")}
+    totals = [{group: np.zeros(model.shape.sizes.of(group)) for group in GROUPS} for _ in model.blocks]
+    layout = vit_layout(model.shape)
+    for x, y in batches:
+        for name, gradient in zip(named, weight_gradients(model, x, y, list(named.values()), micro_batch)):
+            squares, block = gradient.double().square().cpu().numpy(), layout[name].block
+            for dimension, axis in enumerate(layout[name].axes):
+                if axis is not None and block is not None:
+                    others = tuple(d for d in range(squares.ndim) if d != dimension)
+                    totals[block][axis.group] += squares.sum(others).reshape(-1, axis.entries).sum(1)
+    return tuple(totals)
+
+
+def weight_gradients(
+    model: VisionTransformer, x: Tensor, y: Tensor, weights: Sequence[Tensor], micro_batch: Optional[int] = None
+) -> List[Tensor]:
+    """Return dL/dw of ``weights``, reading ``micro_batch`` samples at a time; see :func:`gate_gradients`."""
+    device, size = model.class_token.device, micro_batch or len(y)
+    total: List[Tensor] = []
+    for start in range(0, len(y), size):
+        part, labels = x[start : start + size].to(device), y[start : start + size].to(device)
+        loss = F.cross_entropy(model(part)[-1], labels) * (len(labels) / len(y))
+        found = torch.autograd.grad(loss, weights)
+        total = [sums + gradient for sums, gradient in zip(total, found)] if total else list(found)
+    return total
 
 
 def open_gates(shape: ViTShape, depth: int, device: Optional[torch.device] = None) -> List[BlockGates]:

@@ -6,7 +6,7 @@ Each rule is a closure ``choose(ranking) -> units`` for one group of one block (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Iterable, Optional, Tuple
 
 import numpy as np
 
@@ -134,6 +134,11 @@ def choose_plan(
 def random_scores(model: ViTShape, depth: int, rng: np.random.Generator) -> Scores:
     """Return scores that know nothing of the data."""
     return tuple({group: rng.normal(size=model.sizes.of(group)) for group in GROUPS} for _ in range(depth))
+
+
+def summed(known: Iterable[Scores]) -> Scores:
+    """Return the sum of several clients' scores, of as many blocks as the shallowest of them has scored."""
+    return tuple({group: sum(block[group] for block in same) for group in GROUPS} for same in zip(*known))
 
 
 def _scores(choice: Choice) -> np.ndarray:

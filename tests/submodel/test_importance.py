@@ -12,6 +12,7 @@ from cosp.submodel.importance import (
     learned_scores,
     magnitude_scores,
     open_gates,
+    squared_gradient_scores,
     taylor_scores,
 )
 from cosp.submodel.plan import GROUPS
@@ -125,3 +126,28 @@ def test_scores_do_not_depend_on_how_many_samples_are_held_at_a_time(model, micr
 def test_scores_have_one_number_a_unit(model):
     for scores in (taylor_scores(model, BATCHES), learned(model), magnitude_scores(model)):
         assert [{g: len(block[g]) for g in GROUPS} for block in scores] == [{g: SMALL.sizes.of(g) for g in GROUPS}] * 3
+
+
+def test_squared_gradients_by_hand(model):
+    found = squared_gradient_scores(model, BATCHES[:1])
+    x, y = BATCHES[0]
+    model.zero_grad()
+    F.cross_entropy(model(x)[-1], y).backward()
+    out, up, down = model.blocks[1].attention.out, model.blocks[1].ffn.up, model.blocks[1].ffn.down
+    qkv = model.blocks[1].attention
+    expected = {
+        "heads": qkv.qkv_weight.grad.square().view(3, 2, -1).sum((0, 2))
+        + qkv.qkv_bias.grad.square().view(3, 2, -1).sum((0, 2))
+        + out.weight.grad.square().view(8, 2, 4).sum((0, 2)),
+        "attention_rows": out.weight.grad.square().sum(1) + out.bias.grad.square(),
+        "hidden": up.weight.grad.square().sum(1) + up.bias.grad.square() + down.weight.grad.square().sum(0),
+        "ffn_rows": down.weight.grad.square().sum(1) + down.bias.grad.square(),
+    }
+    for group in GROUPS:
+        assert found[1][group] == pytest.approx(expected[group].numpy(), rel=1e-4)
+
+
+def test_squared_gradients_of_micro_batches_are_those_of_the_batch(model):
+    whole, parts = squared_gradient_scores(model, BATCHES), squared_gradient_scores(model, BATCHES, micro_batch=3)
+    for one, other in zip(whole, parts, strict=True):
+        assert all(one[group] == pytest.approx(other[group], rel=1e-3) for group in GROUPS)

@@ -1,0 +1,25 @@
+"""FIARSE (Wu et al. 2024, arXiv:2407.19389): a client keeps the globally largest weights on, and its threshold learns.
+
+Masks are of single weights, so a board holds the whole model: no memory, time or bytes are saved, although every client
+keeps its own share of the weights on. The original also masks biases and sends masked models.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cosp.client.local import LocalSettings
+from cosp.methods.base import Method, Setting
+from cosp.methods.masking import kept_share, masking
+from cosp.methods.rules import Shared
+from cosp.server.clients import ClientRecord
+
+
+class FIARSE(Shared):
+    name: Literal["fiarse"] = "fiarse"
+
+    def build(self, setting: Setting) -> Method:
+        def local(client: ClientRecord) -> LocalSettings:
+            return LocalSettings(view="fiarse", kept=kept_share(setting, client.introduction))
+
+        return masking(self, setting, name=self.name, local=local)

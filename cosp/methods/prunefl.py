@@ -1,0 +1,52 @@
+"""PruneFL (Jiang et al. 2022, arXiv:1909.12326): one order of units for all, by squared gradient over time.
+
+Units are taken in the order of g^2 / t, g^2 the squared gradient of the weights that a unit owns and t what it adds to
+the FLOPs of a sample, while sum g^2 / (c + sum t) grows; c is the cost of what is never pruned. Every ``reconfigure``
+dispatches a client measures g^2 anew, for which it holds and differentiates the whole model.
+
+Ours: units, not single weights, so that pruning really saves; a client takes the common order only as far as its
+budget goes, so plans are nested; the first plan is made of the first scores to arrive, there of one chosen client's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cosp.client.task import ScoreSettings
+from cosp.methods.base import Method, Setting
+from cosp.methods.masking import kept_share
+from cosp.methods.rules import Shared
+from cosp.server.clients import ClientRecord
+from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.ranking import check_budget, unit_order, within_budget, worth_their_time
+
+
+class PruneFL(Shared):
+    name: Literal["prunefl"] = "prunefl"
+    reconfigure: int = Field(10, ge=1)
+    samples: int = Field(128, ge=1)
+
+    def build(self, setting: Setting) -> Method:
+        """Return the method for the clients of ``setting``; ConfigError if a client can hold no submodel."""
+        model = setting.model
+        for known in setting.clients:
+            check_budget(model, kept_share(setting, known))
+
+        def plan(client: ClientRecord) -> SubmodelPlan:
+            if client.scores is None:
+                raise ValueError("PruneFL plans by scores")
+            order = unit_order(model, client.scores)
+            worth = order[: worth_their_time(model, order, client.scores)]
+            return within_budget(model, worth, client.scores, kept_share(setting, client.introduction))
+
+        return Method(
+            name=self.name,
+            plan=plan,
+            depth=lambda client: model.blocks,
+            scoring=ScoreSettings(how="squared_gradient", refresh_dispatches=self.reconfigure, samples=self.samples),
+            pools_scores=True,
+            evaluated=model.full_plan(),
+            **self.shared(),
+        )
