@@ -135,6 +135,7 @@ def model_shape(config: Config, dataset: Dataset) -> ViTShape:
             hidden=model.hidden,
             exits=model.exits or quarter_exits(model.blocks),
             pooling=model.pooling,
+            variant=config.method.model_variant,
         )
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error

@@ -63,10 +63,10 @@ def exit_loss(
     judged = list(logits) if log_prior is None else [z + log_prior for z in logits]
     shares = _shares(len(logits), settings)
     deepest = F.cross_entropy(judged[-1], labels)
-    loss = shares[-1] * deepest
+    loss = _times(shares[-1], deepest)
     if settings.shallow_exits:
         for share, shallow in zip(shares, judged[:-1]):
-            loss = loss + share * F.cross_entropy(shallow, labels)
+            loss = loss + _times(share, F.cross_entropy(shallow, labels))
     transfers = settings.teacher != "none" and version >= settings.warmup_versions
     if transfers and settings.shallow_exits and len(logits) > 1:
         loss = loss + settings.weight * settings.temperature**2 * _divergence(logits, settings, shares)
@@ -105,6 +105,11 @@ def _shares(exits: int, settings: TransferSettings) -> List[float]:
     return [2 * (i + 1) / (exits * (exits + 1)) for i in range(exits)]
 
 
+def _times(share: float, term: Tensor) -> Tensor:
+    """Return ``share * term`` without a kernel where that is ``term``."""
+    return term if share == 1.0 else share * term
+
+
 def _divergence(logits: Sequence[Tensor], settings: TransferSettings, shares: Sequence[float]) -> Tensor:
     """Sum of KL(teacher || pupil) over the pupils; per sample ("batchmean") or per matrix entry ("mean")."""
     t = settings.temperature
@@ -114,7 +119,7 @@ def _divergence(logits: Sequence[Tensor], settings: TransferSettings, shares: Se
             teacher = teacher.detach()
         # divided here: PyTorch announces that its own "mean" will come to divide by the batch alone
         parts = teacher.shape[0] if settings.reduction == "batchmean" else teacher.numel()
-        terms.append(share * F.kl_div(F.log_softmax(pupil / t, dim=-1), teacher, reduction="sum") / parts)
+        terms.append(_times(share, F.kl_div(F.log_softmax(pupil / t, dim=-1), teacher, reduction="sum") / parts))
     return torch.stack(terms).sum()
 
 

@@ -17,7 +17,7 @@ PROBE = ROOT / "tests" / "trainer_probe.py"
 NAMED = [f"cosp/{name}.py" for name in ("__init__", "errors", "seeds", "transfer")]
 CLIENT = [
     f"cosp/client/{name}.py"
-    for name in ("__init__", "local", "ordered", "store", "task", "trainer", "training", "views")
+    for name in ("__init__", "local", "ordered", "penalised", "store", "task", "trainer", "training", "views")
 ]
 FOLDERS = [
     str(path.relative_to(ROOT)) for folder in ("models", "submodel") for path in (ROOT / "cosp" / folder).glob("*.py")

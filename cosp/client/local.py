@@ -14,35 +14,38 @@ from cosp.submodel.passes import FLOAT_BYTES
 
 
 class ViewCost(NamedTuple):
-    """What a view adds to plain training, counted in vectors of the submodel's length."""
+    """What a view adds to plain training, counted in vectors of the submodel's length; see ``tests/client``."""
 
-    vectors: int
-    """Held all the time; what it holds for a moment is no more than the optimizer does."""
-    visits: int
-    """Floats read or written a weight and step; a byte of a mask counts as a quarter, rounded up in all."""
+    vectors: float
+    """Held at the step's widest moment; a mask of bytes is a quarter of a vector."""
+    visits: float
+    """Floats read or written a weight and step."""
     kernels: int
 
 
 VIEWS = {
     "plain": ViewCost(0, 0, 0),
     "scaled": ViewCost(vectors=2, visits=6, kernels=2),
-    "fiarse": ViewCost(vectors=2, visits=24, kernels=12),
-    "platon": ViewCost(vectors=4, visits=36, kernels=18),
-    "fedpm": ViewCost(vectors=3, visits=20, kernels=9),
+    "fiarse": ViewCost(vectors=1.5, visits=34.5, kernels=20),
+    "platon": ViewCost(vectors=3.5, visits=31, kernels=15),
+    "fedpm": ViewCost(vectors=3.25, visits=28.5, kernels=11),
 }
-PROXIMAL = ViewCost(vectors=0, visits=6, kernels=2)  # the received weights are held in any case
+PROXIMAL = ViewCost(vectors=1, visits=6, kernels=2)
 
 
 @dataclass(frozen=True)
 class LocalSettings:
     """``kept`` is the share of the weights that a masking view leaves on; ``proximal`` is FedProx's mu;
-    ``distillation`` is the share of a smaller submodel's loss that it learns from the largest (ordered training).
+    ``distillation`` is the share of a smaller submodel's loss that it learns from the largest (ordered training);
+    ``penalty`` weighs how far a model with policies or quantisers is from ``target``.
     """
 
     view: str = "plain"
     kept: float = 1.0
     proximal: float = 0.0
     distillation: float = 0.0
+    penalty: float = 0.0
+    target: float = 0.0
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
@@ -69,8 +72,8 @@ class LocalSettings:
     def training_bytes(self, size: Footprint, within: Sequence[Footprint], batch: int, optimizer: str) -> int:
         """Return peak memory of local training; a smaller submodel's weights are copies of the larger one's."""
         copies = max((one.parameters for one in within), default=0)
-        vectors = VIEWS[self.view].vectors * size.parameters + copies
-        return size.training_bytes(batch, optimizer) + FLOAT_BYTES * vectors
+        vectors = VIEWS[self.view].vectors + (PROXIMAL.vectors if self.proximal else 0)
+        return size.training_bytes(batch, optimizer) + round(FLOAT_BYTES * (vectors * size.parameters + copies))
 
 
 def _plus(step: Step, more: ViewCost, parameters: int) -> Step:

@@ -19,6 +19,7 @@ from cosp.submodel.footprint import Footprint, Step, footprint
 from cosp.submodel.matrices import all_matrices, marked_count
 from cosp.submodel.passes import FLOAT_BYTES
 from cosp.submodel.plan import GROUPS, SubmodelPlan
+from cosp.submodel.variants import variant_bytes, variant_step
 from cosp.transfer import TransferSettings
 
 EVALUATION_BATCH = 250
@@ -143,7 +144,8 @@ class Task:
     def training_step(self) -> Step:
         """What one step of local training asks of a board."""
         training = self.training
-        return self.local.step(self.size, self.sizes_within, training.batch_size, training.optimizer)
+        step = self.local.step(self.size, self.sizes_within, training.batch_size, training.optimizer)
+        return step + variant_step(self.shape, self.size, training.batch_size)
 
     @property
     def bits_sent(self) -> int:
@@ -169,7 +171,9 @@ class Task:
         """Memory that the task needs at its peak, as predicted."""
         size = self.size
         if self.kind == "train":
-            return self.local.training_bytes(size, self.sizes_within, self.training.batch_size, self.training.optimizer)
+            batch = self.training.batch_size
+            local = self.local.training_bytes(size, self.sizes_within, batch, self.training.optimizer)
+            return local + variant_bytes(self.shape, size, batch)
         if self.kind == "score":
             return self.scoring.peak_bytes(size, self.scoring.held_samples) if self.scoring else size.scoring_bytes(1)
         return size.evaluation_bytes(self.judging_batch)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cosp.client.ordered import inside, ordered_passes
+from cosp.client.penalised import penalised_passes
 from cosp.client.task import EVALUATION_BATCH, ScoreSettings, Task
 from cosp.client.training import PLAIN, Judge, Passes, Samples, Variation, evaluation_batches, train
 from cosp.client.views import view_of
@@ -114,6 +115,8 @@ class Trainer:
 def variation_of(task: Task, model: FlatModel) -> Variation:
     """Return what ``task`` asks of local steps beside plain training, ``model`` holding the weights as received."""
     local = task.local
+    if task.shape.variant != "plain":
+        return Variation(passes=lambda judge: penalised_passes(task, model, judge))
     if local.view == "plain" and not local.proximal and not task.within:
         return PLAIN
 

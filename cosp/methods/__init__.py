@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from cosp.methods.adavit import AdaViT
 from cosp.methods.base import Method, Setting
 from cosp.methods.co_s2p import CoS2P
 from cosp.methods.co_s2p_paper import CoS2PPaper
@@ -22,6 +23,7 @@ from cosp.methods.fjord import FjORD
 from cosp.methods.heterofl import HeteroFL
 from cosp.methods.platon import Platon
 from cosp.methods.prunefl import PruneFL
+from cosp.methods.qvit import QViT
 from cosp.methods.ra_fed import RAFed
 from cosp.methods.scalefl import ScaleFL
 
@@ -42,12 +44,15 @@ MethodSettings = Annotated[
     | PruneFL
     | Platon
     | FIARSE
-    | FedPM,
+    | FedPM
+    | AdaViT
+    | QViT,
     Field(discriminator="name"),
 ]
 
 __all__ = [
     "FIARSE",
+    "AdaViT",
     "CoS2P",
     "CoS2PPaper",
     "DepthFL",
@@ -64,6 +69,7 @@ __all__ = [
     "MethodSettings",
     "Platon",
     "PruneFL",
+    "QViT",
     "RAFed",
     "ScaleFL",
     "Setting",

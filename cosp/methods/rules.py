@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -16,6 +16,9 @@ class Settings(Form):
     """A part of a run's configuration: lists may stand for tuples, mappings for dataclasses."""
 
     model_config = ConfigDict(strict=False)
+
+    model_variant: ClassVar[str] = "plain"
+    """Of the model that a method trains; see ``cosp.models.vit.ViTShape``."""
 
 
 class Constant(Settings):

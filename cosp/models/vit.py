@@ -18,10 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cosp.models.adaptive import Policy, adaptive_block, policy_shapes
+from cosp.models.quantised import PRODUCTS, Quantisers, quantised_block
 from cosp.submodel.layout import Axis, Layout, ParameterLayout, whole
 from cosp.submodel.plan import BlockPlan, GroupSizes, SubmodelPlan, full_plan
 
 POOLINGS = ("mean", "class")
+VARIANTS = ("plain", "adaptive", "quantised")
 
 POSITION_DEVIATION = 0.5
 """Of fresh positions: as strong as the embedded patches of normalised images. At the usual 0.02 a model this small
@@ -37,7 +40,8 @@ class ViTShape:
 
     ``exits`` are block counts after which an exit head stands, ascending. ``pooling`` is what an exit reads: the
     "mean" of all tokens, which learns faster from little data (Beyer et al. 2022, arXiv:2205.01580), or the "class"
-    token alone.
+    token alone. ``variant`` is what a method needs the blocks to have beside the textbook's parts: AdaViT's policies
+    or Q-ViT's quantisers.
     """
 
     image: int
@@ -50,10 +54,13 @@ class ViTShape:
     hidden: int
     exits: Tuple[int, ...]
     pooling: str = "mean"
+    variant: str = "plain"
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {POOLINGS}, got {self.pooling!r}")
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {VARIANTS}, got {self.variant!r}")
         if self.image % self.patch:
             raise ValueError(f"patch must divide image, got patch {self.patch}, image {self.image}")
         if self.dim % self.heads:
@@ -120,6 +127,11 @@ def vit_layout(shape: ViTShape) -> Layout:
         }
         for name, (size, axes) in sliced.items():
             layout[f"blocks.{b}.{name}"] = ParameterLayout(size, axes, block=b)
+        if shape.variant == "adaptive":
+            policy = policy_shapes(dim, shape.heads)
+            layout.update({f"blocks.{b}.{name}": whole(*size, block=b) for name, size in policy.items()})
+        if shape.variant == "quantised":
+            layout[f"blocks.{b}.quantisers.offsets"] = whole(4 * PRODUCTS, block=b)
     for i, after in enumerate(shape.exits):
         layout[f"exits.{i}.norm.weight"] = whole(dim, exit_after=after)
         layout[f"exits.{i}.norm.bias"] = whole(dim, exit_after=after)
@@ -181,8 +193,14 @@ class Block(nn.Module):
         self.ffn = FeedForward(shape, units=len(plan.hidden), rows=len(plan.ffn_rows))
         self.register_buffer("attention_rows", _rows(plan.attention_rows, shape.dim), persistent=False)
         self.register_buffer("ffn_rows", _rows(plan.ffn_rows, shape.dim), persistent=False)
+        self.policy = Policy(shape.dim, shape.heads) if shape.variant == "adaptive" else None
+        self.quantisers = Quantisers() if shape.variant == "quantised" else None
 
     def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
+        if self.policy is not None:
+            return adaptive_block(self, self.policy, x)
+        if self.quantisers is not None:
+            return quantised_block(self, self.quantisers, x)
         x = add_rows(x, self.attention(self.norm1(x), gates), self.attention_rows)
         return add_rows(x, self.ffn(self.norm2(x), gates), self.ffn_rows)
 
@@ -199,15 +217,27 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, rows)
 
     def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
-        batch, tokens, _ = x.shape
-        qkv = F.linear(x, self.qkv_weight.flatten(0, 1), self.qkv_bias.flatten())
-        # q, k, v: (batch, heads, tokens, head_dim) each
-        q, k, v = qkv.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.project(x)
         mixed = F.scaled_dot_product_attention(q, k, v)  # scale head_dim ** -0.5
-        if gates is not None:
-            mixed = mixed * gates["heads"].view(-1, 1, 1)
+        if gates is None:
+            return self.write(mixed)
+        return self.write(mixed * gates["heads"].view(-1, 1, 1)) * gates["attention_rows"]
+
+    def project(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, (batch, heads, tokens, head_dim) each."""
+        return self.split(F.linear(x, self.qkv_weight.flatten(0, 1), self.qkv_bias.flatten()))
+
+    def split(self, qkv: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """Return the three parts of (batch, tokens, 3 heads head_dim)."""
+        batch, tokens, _ = qkv.shape
+        q, k, v = qkv.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def write(self, mixed: Tensor) -> Tensor:
+        """Return (batch, tokens, rows) from the mixed heads."""
+        batch, _, tokens, _ = mixed.shape
         written: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, -1))
-        return written if gates is None else written * gates["attention_rows"]
+        return written
 
 
 class FeedForward(nn.Module):

@@ -2,17 +2,33 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from small_models import SMALL, same_units
+from tallies import Tally, peak_bytes
 
 from cosp.client.local import VIEWS, LocalSettings
 from cosp.client.task import Task
-from cosp.client.training import TrainSettings
+from cosp.client.trainer import variation_of
+from cosp.client.training import Samples, TrainSettings, train
+from cosp.models.vit import ViTShape
 from cosp.runtime.pricing import work_of
-from cosp.submodel.footprint import footprint
+from cosp.submodel.flat import FlatModel
+from cosp.submodel.footprint import Step, footprint
 
 INNER = same_units(2, heads=(0,), attention_rows=(0, 1), hidden=(0, 1), ffn_rows=(0,))
 PLAIN = Task("train", 0, 0, 0, 0, SMALL, SMALL.full_plan(2), training=TrainSettings(batch_size=8))
+FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
+WHOLE = Task("train", 0, 0, 0, 0, FASHION, FASHION.full_plan(), training=TrainSettings(epochs=1, batch_size=16))
+VARIANTS = {
+    "proximal": replace(WHOLE, local=LocalSettings(proximal=0.1)),
+    **{view: replace(WHOLE, local=LocalSettings(view=view, kept=0.5)) for view in VIEWS if view != "plain"},
+    **{
+        kind: replace(WHOLE, shape=replace(FASHION, variant=kind), local=LocalSettings(penalty=1.0, target=0.5))
+        for kind in ("adaptive", "quantised")
+    },
+}
 MASKED = sorted(set(VIEWS) - {"plain"})
 
 
@@ -30,9 +46,9 @@ def test_a_masked_model_is_as_large_and_as_slow_as_the_whole_one_and_more(view):
     assert masked.download_bytes == PLAIN.download_bytes
 
 
-def test_a_proximal_term_reads_the_received_weights_that_are_held_anyway():
+def test_a_proximal_term_holds_and_reads_the_received_weights():
     prox = with_local(proximal=0.1)
-    assert prox.peak_memory_bytes == PLAIN.peak_memory_bytes
+    assert prox.peak_memory_bytes == PLAIN.peak_memory_bytes + 4 * PLAIN.parameters
     assert prox.training_step.bytes_moved == PLAIN.training_step.bytes_moved + 4 * 6 * PLAIN.parameters
 
 
@@ -65,3 +81,44 @@ def test_a_task_is_priced_by_what_its_local_steps_do():
 def test_settings_that_mean_nothing_are_refused(name, value):
     with pytest.raises(ValueError, match=f"^{name} must"):
         LocalSettings(**{name: value})
+
+
+def work(task: Task, steps: int) -> None:
+    """Train ``steps`` steps, as a trainer does."""
+    batch, shape = task.training.batch_size, task.shape
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batch * steps, shape.channels, shape.image, shape.image)).astype(np.float32)
+    received = torch.randn(task.parameters) / 20
+    model = FlatModel(shape, task.plan, torch.device("cpu"))
+    model.load(received)
+    variation = variation_of(task, model)
+    data = Samples(x, np.zeros(batch * steps, dtype=np.int64))
+    train(model, data, settings=task.training, transfer=task.transfer, version=0, rng=rng, variation=variation)
+
+
+def counted(task: Task) -> Step:
+    """What one step really does, by the difference between four and two."""
+    tallies = []
+    for steps in (2, 4):
+        with Tally() as tally:
+            work(task, steps)
+        tallies.append(tally)
+    two, four = tallies
+    return Step(0, (four.bytes_moved - two.bytes_moved) / 2, round((four.kernels - two.kernels) / 2))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_local_steps_add_is_what_torch_counts(name):
+    task = VARIANTS[name]
+    found, plain = counted(task), counted(WHOLE)
+    declared, without = task.training_step, WHOLE.training_step
+    assert declared.kernels - without.kernels == pytest.approx(found.kernels - plain.kernels, rel=0.05, abs=2)
+    moved = found.bytes_moved - plain.bytes_moved
+    assert declared.bytes_moved - without.bytes_moved == pytest.approx(moved, rel=0.15)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_memory_that_local_steps_add_is_what_torch_allocates(name):
+    found, plain = (peak_bytes(lambda task=task: work(task, 3)) for task in (VARIANTS[name], WHOLE))
+    declared = VARIANTS[name].peak_memory_bytes - WHOLE.peak_memory_bytes
+    assert declared == pytest.approx(found - plain, rel=0.15)

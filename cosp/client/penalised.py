@@ -1,0 +1,48 @@
+"""Training of models whose blocks decide or round: a penalty keeps what they use near a target."""
+
+from __future__ import annotations
+
+from typing import Iterator, List, Tuple, cast
+
+from torch import Tensor
+
+from cosp.client.task import Task
+from cosp.client.training import Judge, Passes
+from cosp.models.adaptive import Policy, usage_penalty
+from cosp.models.quantised import Quantisers, bits_penalty
+from cosp.models.vit import Block
+from cosp.seeds import torch_stream
+from cosp.submodel.flat import FlatModel
+
+
+def penalised_passes(task: Task, model: FlatModel, judge: Judge) -> Passes:
+    """Return what yields the loss of a step: that of the exits, and ``penalty`` times the model's own."""
+    penalise = _adaptive if task.shape.variant == "adaptive" else _quantised
+    return penalise(task, [cast(Block, block) for block in model.module.blocks], model, judge)
+
+
+def _adaptive(task: Task, blocks: List[Block], model: FlatModel, judge: Judge) -> Passes:
+    policies = [cast(Policy, block.policy) for block in blocks]
+    generator = torch_stream(task.seed, "policies", task.client, task.version)
+
+    def passes(x: Tensor, y: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
+        for policy in policies:
+            policy.generator = generator  # noise in training alone
+        loss, deepest = judge(model.module(x), y)
+        for policy in policies:
+            policy.generator = None
+        yield loss + task.local.penalty * usage_penalty(policies, task.local.target), deepest
+
+    return passes
+
+
+def _quantised(task: Task, blocks: List[Block], model: FlatModel, judge: Judge) -> Passes:
+    quantisers = [cast(Quantisers, block.quantisers) for block in blocks]
+    dim, hidden = task.shape.dim, task.shape.hidden
+    entries = (3 * dim * dim, dim * dim, dim * hidden, dim * hidden)
+
+    def passes(x: Tensor, y: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
+        loss, deepest = judge(model.module(x), y)
+        yield loss + task.local.penalty * bits_penalty(quantisers, entries, task.local.target), deepest
+
+    return passes

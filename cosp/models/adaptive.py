@@ -1,0 +1,88 @@
+"""AdaViT's policies: which patches, heads and sub-layers of a block an image uses (Meng et al. 2022, arXiv:2111.15668).
+
+Before each block three decisions are made from its input: heads and sub-layers from the class token, patches each from
+itself. What is decided against is masked, so on its own it saves nothing in training. In training decisions are
+drawn with Gumbel noise, straight through; otherwise they are made where their logit is above zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Dict, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from cosp.models.vit import Block
+
+TEMPERATURE = 5.0
+OPEN = 3.0
+"""Added to every logit: a fresh policy, whose biases are zero, uses nearly everything."""
+
+
+class Use(NamedTuple):
+    """Decisions of one block, zeros and ones that carry a gradient: (batch, heads), (batch, 2), (batch, tokens)."""
+
+    heads: Tensor
+    branches: Tensor
+    tokens: Tensor
+
+
+class Policy(nn.Module):
+    """Decides for one block; ``used`` is its latest decision and ``generator`` the source of noise in training."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.units = nn.Linear(dim, heads + 2)
+        self.patches = nn.Linear(dim, 1)
+        self.generator: Optional[torch.Generator] = None
+        self.used: Optional[Use] = None
+
+    def forward(self, x: Tensor) -> Use:
+        units = self._decide(self.units(x[:, 0]))
+        patches = self._decide(self.patches(x[:, 1:]).squeeze(-1))
+        tokens = torch.cat([torch.ones_like(patches[:, :1]), patches], dim=1)  # the class token is always used
+        self.used = Use(units[:, : self.heads], units[:, self.heads :], tokens)
+        return self.used
+
+    def _decide(self, logits: Tensor) -> Tensor:
+        logits = logits.float() + OPEN
+        if self.generator is not None:  # the difference of two Gumbel draws is logistic
+            coins = torch.rand(logits.shape, generator=self.generator).clamp(1e-6, 1 - 1e-6)
+            logits = (logits + torch.logit(coins).to(logits.device)) / TEMPERATURE
+        soft = torch.sigmoid(logits)
+        return (logits > 0).float() + soft - soft.detach()
+
+
+def policy_shapes(dim: int, heads: int) -> Dict[str, Tuple[int, ...]]:
+    """Return the shapes of a policy's parameters by name within its block."""
+    return {
+        "policy.units.weight": (heads + 2, dim),
+        "policy.units.bias": (heads + 2,),
+        "policy.patches.weight": (1, dim),
+        "policy.patches.bias": (1,),
+    }
+
+
+def adaptive_block(block: Block, policy: Policy, x: Tensor) -> Tensor:
+    """Return a whole block's output (batch, tokens, dim) with what the policy decides against masked.
+
+    A patch that is not used passes by on the residual stream: nobody attends to it, and nothing is added to it.
+    """
+    use = policy(x)
+    q, k, v = block.attention.project(block.norm1(x))
+    attended = use.tokens.detach().bool()[:, None, None, :]
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attended) * use.heads[:, :, None, None]
+    kept = use.tokens[:, :, None]
+    x = x + block.attention.write(mixed) * kept * use.branches[:, :1, None]
+    written: Tensor = block.ffn(block.norm2(x)) * kept * use.branches[:, 1:, None]
+    return x + written
+
+
+def usage_penalty(policies: Sequence[Policy], target: float) -> Tensor:
+    """Return the sum over patches, heads and sub-layers of (mean use - target)^2, after a forward pass."""
+    used = [policy.used for policy in policies if policy.used is not None]
+    kinds = ([use.tokens[:, 1:] for use in used], [use.heads for use in used], [use.branches for use in used])
+    return torch.stack([(torch.stack([part.mean() for part in kind]).mean() - target).square() for kind in kinds]).sum()
