@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from cosp.client.local import VIEWS, LocalSettings
 from cosp.client.store import open_store, write_store
 from cosp.client.task import ScoreSettings, Task
 from cosp.client.trainer import Trainer, scores_from_vector
@@ -21,6 +23,7 @@ from cosp.client.training import Samples, TrainSettings
 from cosp.models.vit import ViTShape, vit_layout
 from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.flat import length, spans_of
+from cosp.submodel.plan import prefix_plan
 from cosp.submodel.selection import choose_plan, core_rolling
 
 SHAPE = ViTShape(image=8, patch=4, channels=1, classes=3, dim=16, blocks=2, heads=4, hidden=32, exits=(1, 2))
@@ -33,9 +36,9 @@ def samples(rng: np.random.Generator, count: int) -> Samples:
 def work(trainer: Trainer, weights: np.ndarray) -> dict[str, Any]:
     """Score the full-width blocks, train the submodel that the scores choose, evaluate the model."""
 
-    def run(kind: str, plan: Any, **more: Any) -> Any:
-        task = Task(kind=kind, client=0, version=0, turn=0, seed=1, shape=SHAPE, plan=plan, **more)
-        count = length(spans_of(vit_layout(SHAPE), plan.counts))
+    def run(kind: str, plan: Any, shape: ViTShape = SHAPE, **more: Any) -> Any:
+        task = Task(kind=kind, client=0, version=0, turn=0, seed=1, shape=shape, plan=plan, **more)
+        count = length(spans_of(vit_layout(shape), plan.counts))
         asked = Task.from_json(task.to_json())
         return (asked, *trainer.run(asked, torch.from_numpy(weights[:count])))
 
@@ -45,7 +48,16 @@ def work(trainer: Trainer, weights: np.ndarray) -> dict[str, Any]:
     settings = TrainSettings(epochs=2, batch_size=8)
     _, trained, change = run("train", plan, training=settings)
     _, judged, counts = run("evaluate", SHAPE.full_plan(), split="test", last=12)
+    full, inner = SHAPE.full_plan(), prefix_plan(plan.counts[0], plan.depth)
+    varied = {view: run("train", full, training=settings, local=LocalSettings(view=view, kept=0.7)) for view in VIEWS}
+    varied["ordered"] = run("train", full, training=settings, local=LocalSettings(distillation=0.5), within=(inner,))
+    for variant in ("adaptive", "quantised"):
+        shape, local = replace(SHAPE, variant=variant), LocalSettings(penalty=1.0, target=0.5)
+        varied[variant] = run("train", full, shape, training=settings, local=local)
+    squares = run("score", full, scoring=ScoreSettings(how="squared_gradient", batch_size=8))[2]
     return {
+        "varied": [facts["loss"] for _, facts, _ in varied.values()],
+        "squares": squares.tolist(),
         "scores": scores.tolist(),
         "units": plan.to_json(),
         "loss": trained["loss"],
@@ -58,7 +70,8 @@ def work(trainer: Trainer, weights: np.ndarray) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    weights = rng.normal(scale=0.2, size=length(spans_of(vit_layout(SHAPE), SHAPE.full_plan().counts)))
+    longest = length(spans_of(vit_layout(replace(SHAPE, variant="adaptive")), SHAPE.full_plan().counts))
+    weights = rng.normal(scale=0.2, size=longest)
     with tempfile.TemporaryDirectory() as folder:
         rows = np.arange(20)
         write_store(Path(folder), {"train": samples(rng, 20), "test": samples(rng, 12)}, [(rows[:16], rows[16:])])

@@ -17,6 +17,7 @@ from cosp.client.local import LocalSettings
 from cosp.methods.base import Method, Setting
 from cosp.methods.extraction import extracting
 from cosp.methods.rules import Shared
+from cosp.server.clients import ClientRecord
 from cosp.submodel import selection
 
 
@@ -26,6 +27,10 @@ class HeteroFL(Shared):
     masked_loss: bool = True
 
     def build(self, setting: Setting) -> Method:
-        local = LocalSettings(view="scaled" if self.scaler else "plain")
-        method = extracting(self, setting, name=self.name, rule=selection.prefix)
-        return replace(method, local=lambda client: local, present_labels=self.masked_loss)
+        method, whole = extracting(self, setting, name=self.name, rule=selection.prefix), setting.model.full_plan()
+
+        def local(client: ClientRecord) -> LocalSettings:
+            narrow = self.scaler and method.plan(client) != whole
+            return LocalSettings(view="scaled" if narrow else "plain")
+
+        return replace(method, local=local, present_labels=self.masked_loss)

@@ -60,11 +60,12 @@ def test_prefix_plans_are_nested(method):
 
 
 def test_heterofl_states_its_switches():
-    run = setting(0.25)
+    run = setting(0.25, 1.0)
     on, off = HeteroFL().build(run), HeteroFL(scaler=False, masked_loss=False).build(run)
     client = record(run.clients[0])
     assert (on.local(client).view, on.present_labels) == ("scaled", True)
     assert (off.local(client).view, off.present_labels) == ("plain", False)
+    assert on.local(record(run.clients[1])).view == "plain"  # nothing to scale
 
 
 @settings(max_examples=20)

@@ -1,0 +1,86 @@
+"""What every method costs a weak and a strong board, by the cost model: a first training task of each, side by side.
+
+    python benchmarks/method_costs.py [CONFIG] [--data-dir DIR]
+
+Prints a Markdown table: memory, seconds and bytes of the board that may keep least of the model and of the one that may
+keep most; "-" marks a board that takes no part.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from cosp.client.task import Task
+from cosp.config import load_config
+from cosp.experiment import Experiment, load_experiment
+from cosp.fleet.cost import cost
+from cosp.methods import MethodSettings
+from cosp.runtime.pricing import work_of
+from cosp.server.clients import ClientRecord, Introduction
+from cosp.submodel.selection import random_scores
+
+ROOT = Path(__file__).resolve().parents[1]
+METHODS = tuple(form.model_fields["name"].default for form in get_args(get_args(MethodSettings)[0]))
+EXTRA = {
+    "fedavg, smallest": "{name: fedavg, submodel: smallest}",
+    "fedavg, fitting": "{name: fedavg, submodel: fitting}",
+}
+
+
+@dataclass(frozen=True)
+class Price:
+    """One training task on one board."""
+
+    memory_bytes: int
+    compute_s: float
+    bytes_down: int
+    bytes_up: int
+
+
+def price(experiment: Experiment, client: Introduction) -> Price | None:
+    """Return what a first training task costs ``client``, None if the method leaves it out."""
+    method = experiment.method(experiment.introductions)
+    if not method.takes_part(client):
+        return None
+    scores = random_scores(experiment.shape, method.depth(client), np.random.default_rng(0))
+    squares = tuple({group: np.square(values) for group, values in block.items()} for block in scores)
+    record = ClientRecord(introduction=client, scores=squares, version=10)
+    parts = method.training_parts(record, experiment.config.training)
+    task = Task("train", client.client, 0, 0, 0, experiment.shape, method.plan(record), **parts)
+    spent = cost(
+        experiment.boards[client.client], work_of(task, samples=client.samples, test_samples=client.test_samples)
+    )
+    return Price(task.peak_memory_bytes, spent.compute_s, task.download_bytes, task.upload_bytes)
+
+
+def cells(found: Price | None) -> list[str]:
+    if found is None:
+        return ["-"] * 4
+    sizes = [f"{value / 1e6:.2f}" for value in (found.memory_bytes, found.bytes_down, found.bytes_up)]
+    return [sizes[0], f"{found.compute_s:.2f}", *sizes[1:]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", type=Path, default=ROOT / "experiments" / "quickstart.yaml")
+    parser.add_argument("--data-dir", type=Path)
+    arguments = parser.parse_args()
+    asked = {name: f"{{name: {name}}}" for name in METHODS} | EXTRA
+    names = ["memory, MB", "compute, s", "down, MB", "up, MB"]
+    print("| method | " + " | ".join(f"{name} ({keep})" for keep in ("weakest", "strongest") for name in names) + " |")
+    print("| --- " * 9 + "|")
+    for name, method in asked.items():
+        config = load_config(arguments.config, [f"method={method}"])
+        experiment = load_experiment(config, data_dir=arguments.data_dir)
+        boards = sorted(experiment.introductions, key=lambda client: client.keep or 1.0)
+        row = cells(price(experiment, boards[0])) + cells(price(experiment, boards[-1]))
+        print(f"| {name} | " + " | ".join(row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
