@@ -31,6 +31,7 @@ VIEWS = {
     "fedpm": ViewCost(vectors=3.25, visits=28.5, kernels=11),
 }
 PROXIMAL = ViewCost(vectors=1, visits=6, kernels=2)
+CUT = ViewCost(vectors=0, visits=8.5, kernels=32)  # kernels of a block, visits of the larger submodel's weights
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class LocalSettings:
         step = _plus(size.training_step(batch, optimizer), VIEWS[self.view], size.parameters)
         if self.proximal:
             step = _plus(step, PROXIMAL, size.parameters)
-        drawn = [one.forward_backward(batch) for one in within]
+        drawn = [one.forward_backward(batch) + cutting(size, one) for one in within]
         if not drawn:
             return step
         share = 1 / (len(drawn) + 1)  # each of them, or the submodel itself
@@ -74,6 +75,11 @@ class LocalSettings:
         copies = max((one.parameters for one in within), default=0)
         vectors = VIEWS[self.view].vectors + (PROXIMAL.vectors if self.proximal else 0)
         return size.training_bytes(batch, optimizer) + round(FLOAT_BYTES * (vectors * size.parameters + copies))
+
+
+def cutting(size: Footprint, one: Footprint) -> Step:
+    """Return what it adds to a pass of ``one`` that it is cut out of ``size`` and its gradient put back."""
+    return Step(0, FLOAT_BYTES * CUT.visits * size.parameters, CUT.kernels * one.depth)
 
 
 def _plus(step: Step, more: ViewCost, parameters: int) -> Step:

@@ -8,14 +8,17 @@ import torch
 from small_models import SMALL, same_units
 from tallies import Tally, peak_bytes
 
-from cosp.client.local import VIEWS, LocalSettings
+from cosp.client.local import VIEWS, LocalSettings, cutting
+from cosp.client.ordered import inside
 from cosp.client.task import Task
 from cosp.client.trainer import variation_of
 from cosp.client.training import Samples, TrainSettings, train
 from cosp.models.vit import ViTShape
 from cosp.runtime.pricing import work_of
+from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.flat import FlatModel
 from cosp.submodel.footprint import Step, footprint
+from cosp.submodel.plan import prefix_plan
 
 INNER = same_units(2, heads=(0,), attention_rows=(0, 1), hidden=(0, 1), ffn_rows=(0,))
 PLAIN = Task("train", 0, 0, 0, 0, SMALL, SMALL.full_plan(2), training=TrainSettings(batch_size=8))
@@ -55,9 +58,10 @@ def test_a_proximal_term_holds_and_reads_the_received_weights():
 def test_ordered_training_pays_for_the_largest_and_for_the_one_that_is_drawn():
     small = footprint(SMALL, INNER.counts)
     task = replace(with_local(distillation=0.5), within=(INNER, INNER))
-    drawn = small.forward_backward(8)
-    expected = PLAIN.training_step.flops + 2 / 3 * drawn.flops  # each of three in turn, the largest costs nothing more
-    assert task.training_step.flops == pytest.approx(expected)
+    drawn = small.forward_backward(8) + cutting(PLAIN.size, small)
+    plain = PLAIN.training_step  # each of three is drawn in turn, the largest costs nothing more
+    assert task.training_step.flops == pytest.approx(plain.flops + 2 / 3 * drawn.flops)
+    assert task.training_step.bytes_moved == pytest.approx(plain.bytes_moved + 2 / 3 * drawn.bytes_moved)
     assert task.peak_memory_bytes == PLAIN.peak_memory_bytes + 4 * small.parameters
 
 
@@ -122,3 +126,19 @@ def test_the_memory_that_local_steps_add_is_what_torch_allocates(name):
     found, plain = (peak_bytes(lambda task=task: work(task, 3)) for task in (VARIANTS[name], WHOLE))
     declared = VARIANTS[name].peak_memory_bytes - WHOLE.peak_memory_bytes
     assert declared == pytest.approx(found - plain, rel=0.15)
+
+
+def test_cutting_a_submodel_out_costs_what_torch_counts():
+    half = shape_for_rate(FASHION, 0.5, depth_share=0.0)
+    inner = prefix_plan(half.counts, half.depth)
+    own, alone = (FlatModel(FASHION, plan, torch.device("cpu")) for plan in (FASHION.full_plan(), inner))
+    x = torch.zeros(16, 1, 28, 28)
+    tallies = []
+    for forward in (inside(own, FASHION, FASHION.full_plan(), inner), alone.module):
+        with Tally() as tally:
+            torch.stack([z.sum() for z in forward(x)]).sum().backward()
+        tallies.append(tally)
+    cut, plain = tallies
+    declared = cutting(WHOLE.size, footprint(FASHION, inner.counts))
+    assert declared.kernels == pytest.approx(cut.kernels - plain.kernels, rel=0.05)
+    assert declared.bytes_moved == pytest.approx(cut.bytes_moved - plain.bytes_moved, rel=0.1)
