@@ -48,13 +48,7 @@ class Method:
     ``evaluated`` is the part of the global model that is the method's result: all of it, unless the method trains a
     smaller one.
 
-    What most methods leave as it is: ``takes_part``, who trains at all; ``quorum``, how many arrivals close a round
-    (None: as the run says); ``local``, what its local steps do beside plain training; ``within``, the smaller
-    submodels that are trained inside a client's own; ``present_labels``, see ``cosp.transfer.log_present``; ``mass``,
-    what an arrival counts in the denominator (None: its weight); ``interpolates``, whether an update leads from the
-    model as it is now to the trained weights; ``over_moved``, see ``OpenRound``; ``training``, what it changes in how
-    clients train; ``pools_scores``, whether plans are made of the sum of all clients' scores; ``initial`` and
-    ``served``, how the tensors that the server holds come from a fresh model and become the one that is evaluated.
+    Fields with a default are what most methods leave as it is.
     """
 
     name: str
@@ -65,20 +59,29 @@ class Method:
     transfer: TransferSettings
     balanced: bool = False
     present_labels: bool = False
+    """Train among the classes that a client has; see ``cosp.transfer.log_present``."""
     takes_part: Callable[[Introduction], bool] = lambda client: True
     quorum: int | None = None
+    """How many arrivals close a round; None: as the run says."""
     local: Callable[[ClientRecord], LocalSettings] = lambda client: LocalSettings()
     within: Callable[[ClientRecord], tuple[SubmodelPlan, ...]] = lambda client: ()
+    """Smaller submodels that are trained inside a client's own."""
     training: Callable[[TrainSettings], TrainSettings] = lambda training: training
     pools_scores: bool = False
+    """Plan by the sum of all clients' scores."""
     initial: Callable[[State], State] = lambda state: state
+    """What the server holds, from a fresh model."""
     served: Callable[[State], State] = lambda state: state
+    """The model that is evaluated, from what the server holds."""
     weigh: WeightRule
     mass: WeightRule | None = None
+    """What an arrival counts in the denominator; None: its weight."""
     interpolates: bool = False
+    """An update leads from the model as it is now, not as it was received, to the trained weights."""
     step: Step
     over_all: bool = False
     over_moved: bool = False
+    """Whom a merged entry is divided by; see ``cosp.server.aggregation.OpenRound``."""
     evaluated: SubmodelPlan
 
     def scoring_of(self, client: Introduction) -> ScoreSettings | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from pydantic import Field
+
 from cosp.errors import ConfigError
 from cosp.methods.base import Method, Setting, affordable
 from cosp.methods.rules import Shared
@@ -17,29 +19,31 @@ from cosp.submodel.plan import SubmodelPlan, prefix_plan
 
 class OneModel(Shared):
     """``submodel`` "full" ignores every board's memory; "fitting" leaves out the boards that cannot hold it all;
-    "smallest" trains the weakest board's submodel everywhere.
+    "smallest" trains the weakest board's submodel everywhere, which ``depth_share`` shapes as it shapes Co-S2P's.
     """
 
     submodel: Literal["full", "fitting", "smallest"] = "full"
+    depth_share: float = Field(0.75, ge=0, le=1)
 
     def one_model(self, setting: Setting, name: str) -> Method:
         """Return FedAvg of this model; ConfigError if "fitting" leaves nobody."""
-        plan = smallest_plan(setting) if self.submodel == "smallest" else setting.model.full_plan()
+        smallest = self.submodel == "smallest"
+        plan = smallest_plan(setting, self.depth_share) if smallest else setting.model.full_plan()
         return Method(
             name=f"{name}-{self.submodel}",
             plan=lambda client: plan,
             depth=lambda client: plan.depth,
             scoring=None,
-            takes_part=fitting(setting) if self.submodel == "fitting" else lambda client: True,
+            takes_part=fitting(setting, self.depth_share) if self.submodel == "fitting" else lambda client: True,
             evaluated=plan,
             **self.shared(),
         )
 
 
-def fitting(setting: Setting) -> Callable[[Introduction], bool]:
+def fitting(setting: Setting, depth_share: float) -> Callable[[Introduction], bool]:
     """Return who can hold the whole model; ConfigError if nobody can."""
     whole = SubmodelShape(setting.model.blocks, setting.model.sizes)
-    able = {client.client for client in setting.clients if _shape(setting, client) == whole}
+    able = {client.client for client in setting.clients if _shape(setting, client, depth_share) == whole}
     if not able:
         raise ConfigError(
             "method.submodel: 'fitting' leaves no board: none may hold the whole model; take 'smallest', or give a "
@@ -48,12 +52,12 @@ def fitting(setting: Setting) -> Callable[[Introduction], bool]:
     return lambda client: client.client in able
 
 
-def smallest_plan(setting: Setting) -> SubmodelPlan:
+def smallest_plan(setting: Setting, depth_share: float) -> SubmodelPlan:
     """Return the largest submodel that every client can hold."""
-    shapes = [_shape(setting, client) for client in setting.clients]
+    shapes = [_shape(setting, client, depth_share) for client in setting.clients]
     least = min(shapes, key=lambda shape: footprint(setting.model, (shape.counts,) * shape.depth).parameters)
     return prefix_plan(least.counts, least.depth)
 
 
-def _shape(setting: Setting, client: Introduction) -> SubmodelShape:
-    return affordable(setting, client, depth_share=0.5, measure=budget.parameters)
+def _shape(setting: Setting, client: Introduction, depth_share: float) -> SubmodelShape:
+    return affordable(setting, client, depth_share=depth_share, measure=budget.parameters)
