@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from cosp.client.training import TrainSettings
 from cosp.config import Config, dump_config, load_config, variant_names
 from cosp.errors import ConfigError
 from cosp.methods import CoS2P, CoS2PPaper, FedAvg
-from cosp.methods.rules import Hinge
+from cosp.methods.rules import Drift, Hinge, Merge, Polynomial
 
 EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.yaml"))
 
@@ -73,6 +74,22 @@ def test_overrides_make_sections_and_take_yaml_values(path):
     assert config.method.weighting == Hinge(grace=4)
     assert config.method.transfer.teacher == "none"
     assert config.model.exits == (2, 4)
+
+
+def test_a_part_of_a_method_that_is_given_by_some_keys_keeps_the_others_of_the_methods_own_default(path):
+    assert load(path, "method.merge.normalise=all").method.merge == Merge(normalise="all", rate=0.7)
+    assert load(path, "method.merge.rate=1.0").method.merge == Merge(rate=1.0)
+    literal = ("method.name=co-s2p-paper", "method.merge.momentum=0.5", "method.scoring.gate_epochs=9")
+    paper = load(path, *literal, "method.transfer.temperature=1.0").method
+    assert paper.merge == Merge(normalise="all", momentum=0.5)
+    assert paper.scoring == replace(CoS2PPaper().scoring, gate_epochs=9)
+    assert paper.transfer == replace(CoS2PPaper().transfer, temperature=1.0)
+
+
+def test_a_weighting_keeps_keys_of_the_same_rule_only(path):
+    assert load(path, "method.weighting.exponent=2.0").method.weighting == Polynomial(exponent=2.0)
+    assert load(path, "method.weighting.rule=drift").method.weighting == Drift()  # which knows no exponent
+    assert "unknown key 'exponent'" in error_of(path, "method.weighting={rule: constant, exponent: 1}")
 
 
 def test_a_quorum_is_a_share_or_a_count(path):

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cosp.forms import Form
 from cosp.server import staleness
 
 
 class Settings(Form):
-    """A part of a run's configuration: lists may stand for tuples, mappings for dataclasses."""
+    """A part of a run's configuration: lists may stand for tuples, mappings for dataclasses.
+
+    A section keeps what the default of its key says, but for what is given: ``merge: {momentum: 0.5}`` leaves the rate
+    of a method whose default is ``merge: {rate: 0.7}``.
+    """
 
     model_config = ConfigDict(strict=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sections_keep_their_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        defaults = {key: field.default for key, field in cls.model_fields.items()}
+        return {key: _merged(defaults.get(key), given) for key, given in data.items()}
 
 
 class Constant(Settings):
@@ -56,3 +70,16 @@ class Merge(Settings):
     normalise: Literal["covered", "all"] = "covered"
     rate: float = Field(1.0, gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
+
+
+def _merged(default: object, given: Any) -> Any:
+    """Return the section ``given`` over its default; as given, if it is none or asks for another rule."""
+    if isinstance(default, BaseModel):
+        known = default.model_dump()
+    elif is_dataclass(default) and not isinstance(default, type):
+        known = asdict(default)
+    else:
+        return given
+    if not isinstance(given, Mapping) or given.get("rule", known.get("rule")) != known.get("rule"):
+        return given
+    return {**known, **given}
