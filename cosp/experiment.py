@@ -13,7 +13,7 @@ from cosp.client.training import Samples
 from cosp.config import Config
 from cosp.data import Dataset, PartitionScheme, Sizes, hold_back, load_dataset, partition
 from cosp.errors import ConfigError
-from cosp.fleet.fleet import Board, Fleet, read_fleet
+from cosp.fleet.fleet import Board, Fleet, load_fleet
 from cosp.methods import Method, Setting
 from cosp.models.vit import VisionTransformer, ViTShape, initialise, quarter_exits
 from cosp.seeds import stream_seed, torch_stream
@@ -87,7 +87,7 @@ class Experiment:
 def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experiment:
     """Read the data and the fleet of ``config`` and share the data out; ConfigError or DataError if they do not fit."""
     try:
-        fleet = read_fleet(config.fleet)
+        fleet = load_fleet(config.fleet)
     except ConfigError as error:
         raise ConfigError(f"fleet: {error}") from error
     sizes = Sizes(train=config.data.train, validation=config.data.validation, test=config.data.test)

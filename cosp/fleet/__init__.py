@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cosp.fleet.availability import Availability, Diurnal, Trace
 from cosp.fleet.cost import Cost, Work, cost, cost_range, idle_j, jitter, step_s, task_j
-from cosp.fleet.fleet import Board, Fleet, fleet_names, load_fleet, read_fleet
+from cosp.fleet.fleet import Board, Fleet, fleet_names, load_fleet
 from cosp.fleet.links import Link
 from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.network import ServerLink, SharedLink, fair_rates
@@ -41,7 +41,6 @@ __all__ = [
     "load_fleet",
     "load_profile",
     "profile_names",
-    "read_fleet",
     "step_s",
     "task_j",
 ]

@@ -64,12 +64,7 @@ def fleet_names() -> tuple[str, ...]:
     return tuple(name for name in _files.names_in(_files.devices_folder() / "fleets") if name != "links")
 
 
-def load_fleet(source: str | Path | Mapping[str, object]) -> tuple[Board, ...]:
-    """Return the boards of ``read_fleet``."""
-    return read_fleet(source).boards
-
-
-def read_fleet(source: str | Path | Mapping[str, object]) -> Fleet:
+def load_fleet(source: str | Path | Mapping[str, object]) -> Fleet:
     """Return a fleet: clients 0, 1, ... in the order of its list, then those it generates.
 
     ``source`` is a shipped fleet's name, a path to a YAML file, or a mapping of the same form. Paths to device and

@@ -37,7 +37,7 @@ def setting(*keeps: float | None, model: ViTShape = MODEL) -> Setting:
 
 
 def fleet_setting(name: str, model: ViTShape = MODEL) -> Setting:
-    return setting(*(board.keep for board in load_fleet(name)), model=model)
+    return setting(*(board.keep for board in load_fleet(name).boards), model=model)
 
 
 def scores_for(method: Method, client: Introduction, model: ViTShape = MODEL) -> Scores:
