@@ -20,7 +20,7 @@ from rich.table import Table
 from cosp.errors import CospError, UserError
 
 if TYPE_CHECKING:
-    from cosp.fleet import DeviceProfile
+    from cosp.fleet import DeviceProfile, Fact
 
 app = typer.Typer(
     help="Train one transformer on many weak, unequal boards.",
@@ -257,8 +257,9 @@ def _show_board(name: str, as_json: bool) -> None:
     cells = [(p.mode + (" (default)" if p.mode == board.default_mode else ""), *_figures(p)) for p in board.modes]
     _print_table(f"{board.title} ({board.name}): {board.modes[0].calibration}", columns, cells, left=1)
     default = next(profile for profile in board.modes if profile.mode == board.default_mode)
-    facts = [(fact.key, f"{fact.value:g}", fact.source) for fact in default.facts]
-    _print_table(f"Facts in mode {default.mode}", ("fact", "value", "source"), facts, left=1)
+    facts = [(fact.key, f"{fact.value:g}", _range_text(fact), fact.source) for fact in default.facts]
+    _print_table(f"Facts in mode {default.mode}", ("fact", "value", "low - high", "source"), facts, left=1)
+    out.print(_expected(default), highlight=False)
     _print_table("Sources", ("tag", "source"), board.sources, left=2)
     for note in board.notes:
         out.print(f"- {note}", markup=False)
@@ -269,6 +270,27 @@ def _print_calibrations(boards: Iterable[tuple[str, str]]) -> None:
 
     for line in calibration_lines(boards):
         out.print(line, markup=False, highlight=False)
+
+
+def _range_text(fact: Fact) -> str:
+    if fact.low is None and fact.high is None:
+        return ""
+    low, high = (fact.value if end is None else end for end in (fact.low, fact.high))
+    return f"{low:g} - {high:g}"
+
+
+def _expected(profile: DeviceProfile) -> str:
+    """Say between what the profile's rates are expected to lie."""
+    spread = profile.spread
+    gflops, gb_s, launch_us = (
+        " to ".join(f"{value * factor:.3g}" for factor in factors)
+        for value, factors in (
+            (profile.flops_per_s / 1e9, spread.flops_per_s),
+            (profile.memory_bytes_per_s / 1e9, spread.memory_bytes_per_s),
+            (profile.launch_s * 1e6, spread.launch_s),
+        )
+    )
+    return f"Expected between: {gflops} GFLOP/s sustained, {gb_s} GB/s of DRAM, {launch_us} us a kernel launch.\n"
 
 
 def _figures(profile: DeviceProfile) -> tuple[str, ...]:

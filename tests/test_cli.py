@@ -79,6 +79,10 @@ def test_devices_lists_every_board_and_shows_one_with_its_sources(monkeypatch, c
     assert "jetson-nano" in {profile["name"] for profile in json.loads(capsys.readouterr().out)}
     assert call(monkeypatch, "devices", "jetson-nano", "--json") == 0
     assert dict(json.loads(capsys.readouterr().out)["sources"])["derived"]
+    assert call(monkeypatch, "devices", "jetson-nano") == 0
+    shown = capsys.readouterr().out
+    assert "0.45 - 0.55" in shown  # the range of eta0
+    assert "Expected between: 74.3 to 90.8 GFLOP/s" in shown
 
 
 def test_a_dry_run_leaves_rows_metrics_and_a_report(monkeypatch, capsys, tmp_path):

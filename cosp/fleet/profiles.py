@@ -39,11 +39,16 @@ _MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One number of a device file, kept for display; ``source`` is a tag that the file's ``sources`` explain."""
+    """One number of a device file, kept for display; ``source`` is a tag that the file's ``sources`` explain.
+
+    ``low`` and ``high``: between what the truth is expected to lie, where the file says so.
+    """
 
     key: str
     value: float
     source: str
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,4 +247,4 @@ def _load_w(idle_w: float, mode: _ModeForm) -> float:
 
 
 def _display(key: str, fact: FactForm) -> Fact:
-    return Fact(key=key, value=fact.value, source=fact.source)
+    return Fact(key=key, value=fact.value, source=fact.source, low=fact.low, high=fact.high)
