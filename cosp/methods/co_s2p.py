@@ -37,7 +37,7 @@ class CoS2P(Settings):
     units: Units = "core_rolling"
     core_share: float = Field(0.5, ge=0, le=1)
     stagger: bool = True
-    depth_share: float = Field(0.5, ge=0, le=1)
+    depth_share: float = Field(0.75, ge=0, le=1)
     budget: Literal["parameters", "flops"] = "parameters"
     scoring: ScoreSettings = ScoreSettings()
     transfer: TransferSettings = TransferSettings()

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from cosp.methods.base import Method, Setting, affordable
 from cosp.methods.rules import Constant, Merge, Settings, Weighting
 from cosp.server.aggregation import ServerStep
@@ -16,17 +18,21 @@ from cosp.transfer import TransferSettings
 
 
 class FedAvg(Settings):
-    """``submodel`` "full" ignores every board's memory; "smallest" trains the weakest board's submodel everywhere."""
+    """``submodel`` "full" ignores every board's memory; "smallest" trains the weakest board's submodel everywhere.
+
+    ``depth_share`` shapes that submodel as it shapes Co-S2P's.
+    """
 
     name: Literal["fedavg"] = "fedavg"
     submodel: Literal["full", "smallest"] = "full"
+    depth_share: float = Field(0.75, ge=0, le=1)
     transfer: TransferSettings = TransferSettings(teacher="none")
     balanced: bool = False
     weighting: Weighting = Constant()
     merge: Merge = Merge()
 
     def build(self, setting: Setting) -> Method:
-        plan = setting.model.full_plan() if self.submodel == "full" else smallest_plan(setting)
+        plan = setting.model.full_plan() if self.submodel == "full" else smallest_plan(setting, self.depth_share)
         return Method(
             name=f"{self.name}-{self.submodel}",
             plan=lambda client: plan,
@@ -41,8 +47,8 @@ class FedAvg(Settings):
         )
 
 
-def smallest_plan(setting: Setting) -> SubmodelPlan:
+def smallest_plan(setting: Setting, depth_share: float) -> SubmodelPlan:
     """Return the largest submodel that every client can hold."""
-    shapes = [affordable(setting, c, depth_share=0.5, measure=budget.parameters) for c in setting.clients]
+    shapes = [affordable(setting, c, depth_share=depth_share, measure=budget.parameters) for c in setting.clients]
     least = min(shapes, key=lambda shape: footprint(setting.model, (shape.counts,) * shape.depth).parameters)
     return prefix_plan(least.counts, least.depth)
