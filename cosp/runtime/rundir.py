@@ -7,13 +7,15 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cosp
 from cosp.config import Config, dump_config
 from cosp.errors import UserError
 
 Row = dict[str, Any]
+
+_ROW = json.JSONEncoder(sort_keys=True)  # json.dumps would make one a row
 
 LIBRARIES = ("torch", "flwr", "numpy")
 
@@ -25,6 +27,7 @@ class RunDirectory:
         self.folder = folder
         self.checkpoints = folder / "checkpoint"
         self._rows_path = folder / "rows.jsonl"
+        self._rows: TextIO | None = None  # opened at the first row
 
     @staticmethod
     def create(folder: Path, config: Config) -> RunDirectory:
@@ -50,8 +53,10 @@ class RunDirectory:
             os.truncate(self._rows_path, length_bytes)
 
     def write_row(self, row: Row) -> None:
-        with self._rows_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, sort_keys=True) + "\n")
+        if self._rows is None:
+            self._rows = self._rows_path.open("a", encoding="utf-8")
+        self._rows.write(_ROW.encode(row) + "\n")
+        self._rows.flush()
 
     def write_metrics(self, metrics: Row) -> None:
         text = json.dumps(metrics, indent=2, sort_keys=True)

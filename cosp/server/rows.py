@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cosp.client.task import Task
@@ -37,7 +36,7 @@ def opening_rows(
         "quorum": config.server.quorum,
         "versions": config.server.versions,
     }
-    return [run, *({"kind": "client", **asdict(client)} for client in clients)]
+    return [run, *({"kind": "client", **vars(client)} for client in clients)]
 
 
 def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_s: float) -> Row:
