@@ -102,7 +102,7 @@ def _loop(
     if saved:
         _go_on(loop, saved)
     else:
-        for row in opening_rows(config, shape, experiment.dataset.classes, method, clients):
+        for row in opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry):
             record(row)
     return loop
 

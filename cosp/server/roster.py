@@ -37,7 +37,7 @@ class Roster:
     def take(self, connected: Iterable[int], most: float = math.inf) -> list[tuple[int, int]]:
         """Remove and return (node, client) of up to ``most`` waiting clients that are connected, in client order."""
         here = self._look(connected)
-        taken = []
+        taken: list[tuple[int, int]] = []
         while self._waiting and len(taken) < most:
             entry = heapq.heappop(self._waiting)
             client = entry[1]

@@ -19,7 +19,13 @@ Row = dict[str, Any]
 
 
 def opening_rows(
-    config: Config, shape: ViTShape, classes: tuple[str, ...], method: Method, clients: tuple[Introduction, ...]
+    config: Config,
+    shape: ViTShape,
+    classes: tuple[str, ...],
+    method: Method,
+    clients: tuple[Introduction, ...],
+    *,
+    dry: bool = False,
 ) -> list[Row]:
     """Return the row of the run (``exits``: those that the method's result has) and one row a client."""
     run = {
@@ -35,7 +41,7 @@ def opening_rows(
         "parameters": parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks),
         "quorum": config.server.quorum,
         "versions": config.server.versions,
-    }
+    } | ({"dry": True} if dry else {})
     return [run, *({"kind": "client", **vars(client)} for client in clients)]
 
 

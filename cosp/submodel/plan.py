@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from operator import lt
 from typing import Any, Dict, List, Mapping, Tuple
@@ -136,6 +136,7 @@ def full_plan(sizes: GroupSizes, depth: int) -> SubmodelPlan:
     return prefix_plan(sizes, depth)
 
 
+@lru_cache(maxsize=256)
 def prefix_plan(counts: GroupSizes, depth: int) -> SubmodelPlan:
     """Return the plan that keeps the first ``counts`` units of every group (HeteroFL's choice)."""
     block = BlockPlan(**{group: tuple(range(counts.of(group))) for group in GROUPS})
@@ -147,7 +148,7 @@ def mask(units: Units, size: int) -> np.ndarray:
     if units[-1] >= size:
         raise ValueError(f"there is no unit {units[-1]} among {size}")
     kept = np.zeros(size, dtype=bool)
-    kept[list(units)] = True
+    kept[np.fromiter(units, dtype=np.intp, count=len(units))] = True
     return kept
 
 
