@@ -8,14 +8,14 @@ A task that a simulated board lost is an error whose reason is a JSON text: why,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.app.typing import ConfigRecordValues
 from torch import Tensor
 
 from cosp.client.task import Task
@@ -26,6 +26,7 @@ from cosp.submodel.flat import spans_of, views
 from cosp.submodel.slicing import State
 
 VECTOR = "vector"
+JSON = "json"
 LOST = 1000  # an error code beyond Flower's own
 FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
 SCORE_QUERY = f"{MessageType.QUERY}.score"
@@ -58,9 +59,55 @@ class TensorArray(Array):
         return self.tensor.detach().numpy()
 
 
+class JsonRecord(ConfigRecord):
+    """A record of one JSON text that holds its ``value`` and is written only when somebody asks for the text.
+
+    In process nobody does; over a network, or pickled, it is an ordinary record.
+    """
+
+    __qualname__ = ConfigRecord.__qualname__  # as with TensorArray
+
+    def __init__(self, value: Any, write: Callable[[Any], str] = json.dumps) -> None:
+        super().__init__()
+        self.value, self._write = value, write
+
+    def _written(self) -> ConfigRecord:
+        return ConfigRecord({JSON: self._write(self.value)})
+
+    def __getitem__(self, key: str) -> ConfigRecordValues:
+        return self._written()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((JSON,))
+
+    def __len__(self) -> int:
+        return 1
+
+    def __contains__(self, key: object) -> bool:
+        return key == JSON
+
+    def __eq__(self, other: object) -> bool:
+        return self._written() == other
+
+    def keys(self) -> KeysView[str]:
+        return self._written().keys()
+
+    def values(self) -> ValuesView[ConfigRecordValues]:
+        return self._written().values()
+
+    def items(self) -> ItemsView[str, ConfigRecordValues]:
+        return self._written().items()
+
+    def copy(self) -> ConfigRecord:  # type: ignore[override]
+        return self._written()
+
+    def __reduce__(self) -> tuple[type[ConfigRecord], tuple[dict[str, str]]]:
+        return ConfigRecord, ({JSON: self._write(self.value)},)
+
+
 def instruction(task: Task, weights: State, *, node: int) -> Message:
     """Return the message that asks ``node`` to do ``task``."""
-    content = RecordDict({"task": ConfigRecord({"json": task.to_json()}), "weights": _record(weights)})
+    content = RecordDict({"task": JsonRecord(task, Task.to_json), "weights": _record(weights)})
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
@@ -71,8 +118,7 @@ def introduction_request(node: int) -> Message:
 
 
 def introduction_reply(request: Message, introduction: Introduction) -> Message:
-    text = json.dumps(asdict(introduction))
-    return Message(RecordDict({"result": ConfigRecord({"json": text})}), reply_to=request)
+    return Message(RecordDict({"result": JsonRecord(dict(vars(introduction)))}), reply_to=request)
 
 
 def read_introduction(reply: Message) -> Introduction:
@@ -85,7 +131,10 @@ def read_introduction(reply: Message) -> Introduction:
 
 
 def read_task(request: Message) -> Task:
-    return Task.from_json(str(request.content.config_records["task"]["json"]))
+    record = request.content["task"]
+    if isinstance(record, JsonRecord) and isinstance(record.value, Task):
+        return record.value
+    return Task.from_json(str(record[JSON]))
 
 
 def weights_into(request: Message, task: Task, vector: Tensor) -> None:
@@ -96,18 +145,22 @@ def weights_into(request: Message, task: Task, vector: Tensor) -> None:
 
 
 def result_reply(request: Message, task: Task, facts: Mapping[str, Any], vector: Tensor) -> Message:
-    """Return the reply to an instruction: a train result travels by parameter name, anything else as one vector."""
-    arrays = {VECTOR: vector}
-    if task.kind == "train":
+    """Return the reply to an instruction: a train result travels by parameter name, anything else as one vector.
+
+    An empty vector is the result of a task that nobody trained (a dry run's): it has no arrays.
+    """
+    arrays = {VECTOR: vector} if vector.numel() else {}
+    if task.kind == "train" and vector.numel():
         arrays = views(vector, spans_of(vit_layout(task.shape), task.plan.counts))
-    content = RecordDict({"result": ConfigRecord({"json": json.dumps(facts)}), "arrays": _record(arrays)})
+    content = RecordDict({"result": JsonRecord(dict(facts)), "arrays": _record(arrays)})
     return Message(content, reply_to=request)
 
 
 def read_result(reply: Message) -> dict[str, Any]:
     """Return the facts of a reply; RefusedUpdate if it has none."""
     try:
-        value = json.loads(str(reply.content.config_records["result"]["json"]))
+        record = reply.content["result"]
+        value = record.value if isinstance(record, JsonRecord) else json.loads(str(record[JSON]))
     except (KeyError, ValueError) as error:
         raise RefusedUpdate("malformed", f"the reply has no readable result: {error!r}") from error
     if not isinstance(value, dict):
@@ -135,7 +188,10 @@ def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
 def read_arrays(reply: Message) -> State:
     """Return the tensors of a reply; RefusedUpdate if they cannot be read."""
     try:
-        return {name: _tensor(array) for name, array in reply.content.array_records["arrays"].items()}
+        record = reply.content["arrays"]
+        if not isinstance(record, ArrayRecord):
+            raise TypeError(f"arrays must be an ArrayRecord, got {type(record).__name__}")
+        return {name: _tensor(array) for name, array in record.items()}
     except Exception as error:  # bytes from outside: numpy raises nearly anything over them
         raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
 

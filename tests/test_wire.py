@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from io import BytesIO
 
@@ -37,6 +38,34 @@ def _a_flower_run(monkeypatch):
 
 def in_process(message: Message) -> Message:
     return message
+
+
+def test_what_stays_in_process_is_never_written(monkeypatch):
+    def refuse(task):
+        raise AssertionError("somebody asked for the text")
+
+    monkeypatch.setattr(Task, "to_json", refuse)
+    request = instruction()
+    assert wire.read_task(request) is TRAIN
+    assert wire.read_result(wire.result_reply(request, TRAIN, FACTS, torch.empty(0))) == FACTS
+
+
+def test_a_result_that_nobody_trained_has_no_arrays():
+    assert wire.read_arrays(wire.result_reply(instruction(), TRAIN, FACTS, torch.empty(0))) == {}
+
+
+def test_a_json_record_is_an_ordinary_one_to_whoever_reads_or_copies_it():
+    record, plain = wire.JsonRecord(FACTS), ConfigRecord({"json": json.dumps(FACTS)})
+    assert (list(record), len(record), "json" in record, record["json"]) == (["json"], 1, True, plain["json"])
+    assert (list(record.keys()), list(record.values()), list(record.items())) == (
+        list(plain.keys()),
+        list(plain.values()),
+        list(plain.items()),
+    )
+    assert record == plain
+    for copied in (record.copy(), pickle.loads(pickle.dumps(record)), ConfigRecord.inflate(record.deflate())):
+        assert type(copied) is ConfigRecord
+        assert copied == plain
 
 
 def over_a_network(message: Message) -> Message:

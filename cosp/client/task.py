@@ -115,7 +115,7 @@ class Task:
     def parameters(self) -> int:
         return self.size.parameters
 
-    @property
+    @cached_property
     def download_bytes(self) -> int:
         """Payload of the instruction: float32 weights and the plan."""
         return 4 * self.parameters + len(self.plan.to_bytes(self.shape.sizes))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -129,7 +130,8 @@ def scores_from_vector(vector: Tensor, task: Task) -> Scores:
     if vector.numel() != task.plan.depth * sum(sizes) or not bool(torch.isfinite(vector).all()):
         raise ValueError(f"scores must be {task.plan.depth * sum(sizes)} finite numbers, got {vector.numel()}")
     rows = vector.double().numpy().reshape(task.plan.depth, -1)
-    return tuple(dict(zip(GROUPS, np.split(row, np.cumsum(sizes)[:-1]))) for row in rows)
+    ends = list(accumulate(sizes))
+    return tuple({g: row[end - size : end] for g, size, end in zip(GROUPS, sizes, ends)} for row in rows)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ coordinates.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -75,7 +75,7 @@ class ViTShape:
     def patch_entries(self) -> int:
         return self.channels * self.patch**2
 
-    @property
+    @cached_property
     def sizes(self) -> GroupSizes:
         return GroupSizes(heads=self.heads, attention_rows=self.dim, hidden=self.hidden, ffn_rows=self.dim)
 

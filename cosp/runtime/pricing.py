@@ -64,6 +64,8 @@ def price(task: Task, board: Board, *, samples: int, test_samples: int, sigma: f
 
 def drops(task: Task, board: Board) -> float | None:
     """Return after which share of its time the task is lost, or None if it is not."""
+    if not board.dropout:
+        return None
     rng = numpy_stream(task.seed, "dropout", task.client, task.version, task.turn, task.kind)
     lost, share = rng.random(2)
     return float(share) if lost < board.dropout else None

@@ -35,14 +35,16 @@ def serve(
     on_row: Callable[[Row], None] = lambda row: None,
     saved: Checkpoint | None = None,
     wall_started: float | None = None,
+    dry: bool = False,
 ) -> Row:
     """Run to the end and return the metrics, which are also written.
 
-    ``evaluate_with`` None evaluates nothing. ``saved`` is where to go on from, on a grid in virtual time. Wall time
+    ``evaluate_with`` None evaluates nothing. A ``dry`` run has a model without parameters, and nothing to go on from:
+    it writes no checkpoints. ``saved`` is where to go on from, on a grid in virtual time. Wall time
     counts from ``wall_started``, a ``time.monotonic()``, or from now.
     """
     started = time.monotonic() if wall_started is None else wall_started
-    loop = _loop(grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, saved=saved)
+    loop = _loop(grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, saved=saved, dry=dry)
     loop.run()
     result = metrics(loop, wall_time_s=time.monotonic() - started)
     directory.write_metrics(result)
@@ -57,6 +59,7 @@ def _loop(
     evaluate_with: Start | None,
     on_row: Callable[[Row], None],
     saved: Checkpoint | None,
+    dry: bool,
 ) -> Loop:
     """Return the server loop, ready to start or to go on from ``saved``."""
     config, shape = experiment.config, experiment.shape
@@ -67,7 +70,7 @@ def _loop(
         shape=shape,
         method=method,
         training=config.training,
-        model=experiment.initial_model(),
+        model={} if dry else experiment.initial_model(),
         clients=clients,
         seed=config.seed,
         max_staleness=config.server.max_staleness,
@@ -78,7 +81,7 @@ def _loop(
         on_row(row)
 
     def after_round(loop: Loop) -> None:
-        if coordinator.version % config.server.checkpoint_every == 0:
+        if not dry and coordinator.version % config.server.checkpoint_every == 0:
             checkpoints.save(directory.checkpoints, loop, rows_bytes=directory.rows_bytes())
 
     count = None
@@ -99,7 +102,7 @@ def _loop(
     if saved:
         _go_on(loop, saved)
     else:
-        for row in opening_rows(config, shape, experiment.dataset.classes, method, clients):
+        for row in opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry):
             record(row)
     return loop
 

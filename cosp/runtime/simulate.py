@@ -59,6 +59,7 @@ def simulate(
             experiment,
             directory,
             evaluate_with=None if dry else on_pool(pool),
+            dry=dry,
             on_row=on_row,
             saved=saved,
             wall_started=started,

@@ -9,8 +9,7 @@ id, which has no public setter (Flower's own grids set it the same way).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from flwr.app import Error, Message, MessageType, RecordDict
@@ -65,7 +64,7 @@ class VirtualGrid(Grid):
             self._live.begin()
         self._ready: list[tuple[float, int, Message]] = []
         self._awake = False
-        self._nodes_on: list[int] | None = None
+        self._nodes_on: frozenset[int] | None = None
         self._sent = 0
         self._run = Run.create_empty(RUN_ID)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
@@ -127,14 +126,15 @@ class VirtualGrid(Grid):
         """Return the boards that are on. Strangers count: all introduce themselves before the run."""
         if self._nodes_on is None:
             on = self._live.is_on
-            self._nodes_on = [n for n, board in self._boards.items() if n in self._strangers or on(board.client)]
+            boards = self._boards.items()
+            self._nodes_on = frozenset(n for n, board in boards if n in self._strangers or on(board.client))
         return self._nodes_on
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         return [self._push(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        wanted = set(message_ids)
+        wanted = message_ids if isinstance(message_ids, Set) else set(message_ids)
         ready = sorted(self._ready, key=lambda entry: entry[:2])  # by time, then as they were sent
         self._ready = [entry for entry in ready if entry[2].metadata.reply_to_message_id not in wanted]
         return [reply for _, _, reply in ready if reply.metadata.reply_to_message_id in wanted]
@@ -215,7 +215,9 @@ class VirtualGrid(Grid):
             except TaskFailed as error:
                 self._deliver(request, Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request))
             else:
-                self._deliver(request, wire.result_reply(request, task, {**facts, "cost": asdict(end.cost)}, vector))
+                self._deliver(
+                    request, wire.result_reply(request, task, {**facts, "cost": dict(vars(end.cost))}, vector)
+                )
 
         return reply
 
@@ -231,5 +233,5 @@ class VirtualGrid(Grid):
 
 
 def _lost(request: Message, end: End) -> Message:
-    figures = {**asdict(end.cost), "bytes_down": end.bytes_down, "bytes_up": end.bytes_up}
+    figures = {**vars(end.cost), "bytes_down": end.bytes_down, "bytes_up": end.bytes_up}
     return wire.loss_reply(request, end.lost or "", LOSSES[end.lost or ""], figures)

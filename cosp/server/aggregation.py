@@ -40,19 +40,23 @@ class OpenRound:
     _numerator: State = field(default_factory=dict)
     _plans: list[SubmodelPlan] = field(default_factory=list)
     _weights: list[float] = field(default_factory=list)
+    _kept: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
+    """(block, group) -> (holders, units), as far as somebody asked since the last arrival."""
 
     @property
     def arrivals(self) -> int:
         return len(self._plans)
 
     def fold(self, plan: SubmodelPlan, delta: State, weight: float) -> None:
-        """Add one update, tensors in submodel shape; ``delta`` is not kept."""
-        for name, entry in self.layout.items():
-            if entry.held(plan.depth):
-                total = self._numerator.setdefault(name, torch.zeros(entry.shape))
-                total[grid(kept_indices(entry, plan), entry.shape)] += weight * delta[name]
+        """Add one update, tensors in submodel shape; ``delta`` is not kept. A dry run's has no tensors."""
+        for name, change in delta.items():
+            entry = self.layout[name]
+            if name not in self._numerator:
+                self._numerator[name] = torch.zeros(entry.shape)
+            self._numerator[name][grid(kept_indices(entry, plan), entry.shape)] += weight * change
         self._plans.append(plan)
         self._weights.append(weight)
+        self._kept.clear()
 
     def close(self) -> Merged:
         """Return the merge of what has arrived."""
@@ -67,20 +71,27 @@ class OpenRound:
 
     def coverage(self, block: int) -> float:
         """Return the share of the block's entries that at least one arrival covers."""
-        entries = {name: entry for name, entry in self.layout.items() if entry.block == block}
-        total = sum(math.prod(entry.shape) for entry in entries.values())
-        covered = 0
-        for name, entry in entries.items():
-            if name in self._numerator:
-                covered += int((self._weight_of(entry) > 0).expand(entry.shape).sum())
-        return covered / total
+        entries = [entry for entry in self.layout.values() if entry.block == block]
+        return sum(self._covered(entry) for entry in entries) / sum(math.prod(entry.shape) for entry in entries)
+
+    def _covered(self, entry: ParameterLayout) -> int:
+        """Return how many of a block's entries somebody covers: units counted, times the entries of each."""
+        assert entry.block is not None
+        heard = np.array(self._weights)[self._holders(entry)] > 0
+        if not heard.any():
+            return 0
+        axes = [axis for axis in entry.axes if axis is not None]
+        kept = [self._kept_by_holders(entry.block, axis.group)[heard] for axis in axes]
+        together = np.ones(1) if not kept else kept[0].sum(0) if len(kept) == 1 else kept[0].T @ kept[1]
+        units = math.prod(self.sizes.of(axis.group) for axis in axes)
+        return int(np.count_nonzero(together)) * (math.prod(entry.shape) // units)
 
     def _weight_of(self, entry: ParameterLayout) -> Tensor:
         """Return sum of gamma over the arrivals that cover each entry, shaped to broadcast to the parameter."""
-        holders = [i for i, plan in enumerate(self._plans) if entry.held(plan.depth)]
+        holders = self._holders(entry)
         weights = np.asarray([self._weights[i] for i in holders])
         sliced = [d for d, axis in enumerate(entry.axes) if axis is not None]
-        masks = [self._masks(entry, axis, holders) for axis in entry.axes if axis is not None]
+        masks = [self._masks(entry, axis) for axis in entry.axes if axis is not None]
         if not masks:
             total = np.asarray(weights.sum())
         elif len(masks) == 1:
@@ -90,12 +101,21 @@ class OpenRound:
         shape = [entry.shape[d] if d in sliced else 1 for d in range(len(entry.shape))]
         return torch.from_numpy(np.ascontiguousarray(total)).view(shape)
 
-    def _masks(self, entry: ParameterLayout, axis: Axis, holders: list[int]) -> np.ndarray:
+    def _holders(self, entry: ParameterLayout) -> list[int]:
+        return [i for i, plan in enumerate(self._plans) if entry.held(plan.depth)]
+
+    def _masks(self, entry: ParameterLayout, axis: Axis) -> np.ndarray:
         """Return (holders, entries along the axis) with 1 where the plan keeps the entry."""
         assert entry.block is not None  # a layout with axes belongs to a block
-        size = self.sizes.of(axis.group)
-        rows = [mask(self._plans[i].blocks[entry.block].of(axis.group), size) for i in holders]
-        return np.repeat(np.stack(rows), axis.entries, axis=1).astype(np.float64)
+        return np.repeat(self._kept_by_holders(entry.block, axis.group), axis.entries, axis=1)
+
+    def _kept_by_holders(self, block: int, group: str) -> np.ndarray:
+        """Return (holders of the block, units) with 1 where the plan keeps the unit."""
+        if (block, group) not in self._kept:
+            size = self.sizes.of(group)
+            rows = [mask(plan.blocks[block].of(group), size) for plan in self._plans if plan.depth > block]
+            self._kept[block, group] = np.array(rows, dtype=np.float64).reshape(len(rows), size)
+        return self._kept[block, group]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ class Coordinator:
         max_staleness: int | None = None,
     ) -> None:
         self.shape = shape
-        self.layout = vit_layout(shape)
+        self.layout = {name: entry for name, entry in vit_layout(shape).items() if name in model}
+        """Of the parameters that the model has: none in a dry run."""
         self.method = method
         self.training = training
         self.seed = seed
@@ -63,7 +64,7 @@ class Coordinator:
             )
             for client, record in self.records.items()
         }
-        self._parameters = parameter_count(self.layout, (shape.sizes,) * shape.blocks)
+        self._parameters = parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks)
         self._open_round()
 
     @property
@@ -148,7 +149,7 @@ class Coordinator:
         return ClosedRound(self.version, closed.arrivals, coverage)
 
     def _open_round(self) -> None:
-        self._round = OpenRound(self.layout, self.shape.sizes, over_all=self.method.over_all)
+        self._round = OpenRound(vit_layout(self.shape), self.shape.sizes, over_all=self.method.over_all)
 
     def _full_width(self, client: Introduction) -> Footprint:
         """Return what the blocks cost of which ``client`` scores the units."""

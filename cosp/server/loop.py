@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from typing import Any, NamedTuple
 
 from flwr.app import Message
@@ -23,6 +23,7 @@ from cosp.errors import CospError, FleetStalled, RefusedUpdate
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions, evaluate
 from cosp.server.ledger import NO_FIGURES, Ledger
+from cosp.server.roster import Roster
 from cosp.server.rows import arrival_row, reported
 
 Row = dict[str, Any]
@@ -78,7 +79,6 @@ class Loop:
         self.grid = grid
         self.coordinator = coordinator
         self.nodes = nodes
-        self._by_client = sorted(nodes.items(), key=lambda item: item[1])
         self.rules = rules
         self.ledger = ledger or Ledger()
         self.in_flight: dict[str, Dispatch] = {}
@@ -87,12 +87,13 @@ class Loop:
         self._count = count
         self._on_row = on_row
         self._on_round = on_round
-        self._resting: set[int] = set()
-        """Clients that failed at this version: asked again at the next."""
+        self._roster = Roster(nodes)
         self._barren = 0
         self._wall_started = time.monotonic()
 
     def run(self) -> None:
+        for client in self.coordinator.records.keys() - {dispatch.task.client for dispatch in self.in_flight.values()}:
+            self._wait(client)
         if self.coordinator.version == 0:
             self._report_round("start", arrivals=0, coverage=(0.0,) * self.coordinator.shape.blocks)
         try:
@@ -132,24 +133,20 @@ class Loop:
 
     def _close(self, closed_by: str) -> None:
         closed = self.coordinator.close_round([dispatch.task for dispatch in self.in_flight.values()])
-        self._resting.clear()
+        self._wake()
         self._barren = 0
         self._report_round(closed_by, arrivals=closed.arrivals, coverage=closed.coverage)
         self._on_round(self)
 
     def _dispatch(self) -> None:
         """Send a task to every idle client that has not yet worked on this version, as far as concurrency allows."""
-        busy = {dispatch.task.client for dispatch in self.in_flight.values()}
-        room = math.inf if self.rules.concurrency is None else self.rules.concurrency - len(busy)
-        known = set(self.grid.get_node_ids())
+        room = math.inf if self.rules.concurrency is None else self.rules.concurrency - len(self.in_flight)
         messages: list[Message] = []
         dispatches: list[Dispatch] = []
-        for node, client in self._by_client:
-            fresh = self.coordinator.records[client].last_version < self.coordinator.version
-            if node in known and client not in busy and client not in self._resting and fresh and len(messages) < room:
-                task = self.coordinator.next_task(client)
-                messages.append(wire.instruction(task, self.coordinator.weights(task), node=node))
-                dispatches.append(Dispatch(task, node, self.now_s()))
+        for node, client in self._roster.take(self.grid.get_node_ids(), room):
+            task = self.coordinator.next_task(client)
+            messages.append(wire.instruction(task, self.coordinator.weights(task), node=node))
+            dispatches.append(Dispatch(task, node, self.now_s()))
         sent = list(self.grid.push_messages(messages)) if messages else []
         for dispatch, message_id in zip_longest(dispatches, sent):  # a grid that cannot send may return no ids at all
             if message_id:
@@ -158,7 +155,7 @@ class Loop:
                 self._fail(dispatch, "not-sent")
 
     def _receive(self) -> None:
-        for reply in self.grid.pull_messages(list(self.in_flight)):
+        for reply in list(self.grid.pull_messages(self.in_flight.keys())):
             dispatch = self.in_flight.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
                 self._fail(dispatch, *wire.read_error(reply.error))
@@ -181,8 +178,11 @@ class Loop:
             row["reason"], row["detail"] = refused.reason, str(refused)
         except (KeyError, TypeError, ValueError) as error:
             row["reason"], row["detail"] = "malformed", repr(error)
-        if not row["accepted"] and row["reason"] != "stale":
-            self._resting.add(task.client)
+        failed = not row["accepted"] and row["reason"] != "stale"
+        if failed or self.coordinator.records[task.client].last_version == self.coordinator.version:
+            self._roster.rest(task.client)
+        else:
+            self._wait(task.client)
         self.ledger.count_task(row)
         self._on_row(row)
 
@@ -198,7 +198,7 @@ class Loop:
 
         ``figures``: what the grid knows of the spans, joules and bytes that it cost all the same.
         """
-        self._resting.add(dispatch.task.client)
+        self._roster.rest(dispatch.task.client)
         self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s, figures)
         self._on_row({**self._arrival_row(dispatch), **figures, "reason": reason, "detail": detail[-400:]})
 
@@ -206,9 +206,10 @@ class Loop:
         """Give up tasks that are out for longer than ``task_timeout_s``; a late reply is never asked for."""
         limit = self.rules.task_timeout_s
         if limit is not None:
-            for message_id, dispatch in list(self.in_flight.items()):
-                if self.now_s() - dispatch.sent_s > limit:
-                    self._fail(self.in_flight.pop(message_id), "timeout")
+            now_s = self.now_s()
+            overdue = takewhile(lambda item: now_s - item[1].sent_s > limit, self.in_flight.items())  # the oldest first
+            for message_id, _ in list(overdue):
+                self._fail(self.in_flight.pop(message_id), "timeout")
 
     def _revive(self) -> None:
         """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever."""
@@ -217,9 +218,16 @@ class Loop:
             raise CospError(
                 f"no client brings an update to version {self.coordinator.version}: refused {self.ledger.refused}"
             )
-        self._resting.clear()
         for record in self.coordinator.records.values():
             record.last_version = min(record.last_version, self.coordinator.version - 1)
+        self._wake()
+
+    def _wake(self) -> None:
+        for client in self._roster.wake():
+            self._wait(client)
+
+    def _wait(self, client: int) -> None:
+        self._roster.wait(client, dispatches=self.coordinator.records[client].dispatches)
 
     def _report_round(self, closed_by: str, *, arrivals: int, coverage: tuple[float, ...]) -> None:
         version, now_s = self.coordinator.version, self.now_s()

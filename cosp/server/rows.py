@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cosp.client.task import Task
@@ -20,7 +19,13 @@ Row = dict[str, Any]
 
 
 def opening_rows(
-    config: Config, shape: ViTShape, classes: tuple[str, ...], method: Method, clients: tuple[Introduction, ...]
+    config: Config,
+    shape: ViTShape,
+    classes: tuple[str, ...],
+    method: Method,
+    clients: tuple[Introduction, ...],
+    *,
+    dry: bool = False,
 ) -> list[Row]:
     """Return the row of the run (``exits``: those that the method's result has) and one row a client."""
     run = {
@@ -36,8 +41,8 @@ def opening_rows(
         "parameters": parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks),
         "quorum": config.server.quorum,
         "versions": config.server.versions,
-    }
-    return [run, *({"kind": "client", **asdict(client)} for client in clients)]
+    } | ({"dry": True} if dry else {})
+    return [run, *({"kind": "client", **vars(client)} for client in clients)]
 
 
 def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_s: float) -> Row:

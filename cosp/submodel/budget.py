@@ -7,6 +7,7 @@ then fills what is left of the budget. ``depth_share`` 0 prunes width only, 1 de
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Callable
 
 from cosp.errors import ConfigError
@@ -43,6 +44,7 @@ def training_memory(batch: int, optimizer: str) -> Measure:
     return lambda cost: cost.training_bytes(batch, optimizer)
 
 
+@lru_cache(maxsize=1024)  # a fleet of thousands knows few keep ratios
 def shape_for_rate(
     model: ViTShape, rate: float, *, depth_share: float = 0.5, measure: Measure = parameters
 ) -> SubmodelShape:

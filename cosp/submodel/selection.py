@@ -6,6 +6,7 @@ Each rule is a closure ``choose(ranking) -> units`` for one group of one block (
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
@@ -32,7 +33,12 @@ class Choice:
     turn: int
     start: float
     scores: Optional[np.ndarray]
-    rng: np.random.Generator
+    stream: Callable[[], np.random.Generator]
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """The choice's own chance; started when a rule asks for it, which takes as long as the rest of a choice."""
+        return self.stream()
 
 
 Rule = Callable[[Choice], np.ndarray]
@@ -88,7 +94,7 @@ def bernoulli(choice: Choice) -> np.ndarray:
         kept = np.flatnonzero(choice.rng.random(choice.size) < probability)
         if len(kept):
             return kept
-    return top(Choice(choice.size, 1, 0, 0.0, choice.scores, choice.rng))
+    return top(Choice(choice.size, 1, 0, 0.0, choice.scores, choice.stream))
 
 
 def choose_plan(
@@ -108,11 +114,10 @@ def choose_plan(
         kept: Dict[str, Units] = {}
         for group in GROUPS:
             size, keep = model.sizes.of(group), shape.counts.of(group)
-            rng = numpy_stream(seed, "units", client, turn, b, group)
+            stream = partial(numpy_stream, seed, "units", client, turn, b, group)
             known = None if scores is None else scores[b][group]
-            choice = Choice(size, keep, turn, start, known, rng)
-            units = np.arange(size) if keep == size else rule(choice)
-            kept[group] = tuple(sorted(int(unit) for unit in units))
+            choice = Choice(size, keep, turn, start, known, stream)
+            kept[group] = tuple(range(size)) if keep == size else tuple(np.sort(rule(choice)).tolist())
         blocks.append(BlockPlan(**kept))
     return SubmodelPlan(tuple(blocks))
 

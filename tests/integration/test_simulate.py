@@ -19,7 +19,9 @@ from flwr.app import Message
 from cosp.client.store import open_store, write_store
 from cosp.client.task import Task
 from cosp.client.trainer import Trainer
-from cosp.experiment import Experiment
+from cosp.config import load_config
+from cosp.errors import ConfigError, UserError
+from cosp.experiment import Experiment, load_experiment
 from cosp.models.vit import vit_layout
 from cosp.runtime import checkpoint
 from cosp.runtime.rundir import RunDirectory
@@ -66,26 +68,54 @@ def test_spans_of_a_task_add_up_to_its_arrival(run: Run):
         assert row["sent_s"] + spans == pytest.approx(row["arrived_s"])
 
 
-def test_a_dry_run_has_the_timeline_of_the_real_one(run: Run):
-    """Rolling units need no scores, so that both hold the same submodels."""
-    keys = (
-        "client",
-        "task",
-        "version",
-        "base_version",
-        "arrived_s",
-        "bytes_down",
-        "bytes_up",
-        "energy_j",
-        "parameters",
-    )
+QUICKSTART = Path(__file__).parents[2] / "experiments/quickstart.yaml"
+TRAINED = {"loss", "local_accuracy_received", "local_accuracy_trained", "evaluation", "dry"}
+"""What only training can say."""
+OF_UNITS = {"bytes_down", "coverage"}
+"""What depends on which units a client holds, not only on how many: a plan's list of units is sent deflated."""
 
-    def timeline(rows: Rows) -> list[list[Any]]:
-        return [[row[key] for key in keys] for row in of_kind(rows, "arrival")]
 
-    real, dry = run("method.units=rolling", out="real"), run("method.units=rolling", out="dry", dry=True)
-    assert timeline(real) == timeline(dry)
-    assert of_kind(dry, "round")[-1]["evaluation"] is None
+def of_quickstart(folder: Path, *, dry: bool, units: str) -> Rows:
+    overrides = ("server.versions=3", "training.epochs=1", f"method.units={units}")
+    config = load_config(QUICKSTART, overrides)
+    directory = RunDirectory.create(folder, config)
+    simulate(load_experiment(config), directory, workers=2, dry=dry)
+    return rows_of(directory.folder)
+
+
+def without(rows: Rows, keys: set[str]) -> Rows:
+    return [{key: value for key, value in row.items() if key not in keys} for row in rows]
+
+
+def test_a_dry_run_of_the_quickstart_is_the_trained_one_but_for_what_training_says(tmp_path: Path):
+    """Rolling units need no scores, so both hold the same units, and every other value is equal to the bit."""
+    trained = of_quickstart(tmp_path / "trained", dry=False, units="rolling")
+    dry = of_quickstart(tmp_path / "dry", dry=True, units="rolling")
+    assert without(dry, TRAINED) == without(trained, TRAINED)
+
+
+def test_scores_change_a_dry_run_by_the_bytes_that_name_the_units(tmp_path: Path):
+    """Other scores choose other units but as many: the same tasks in the same order, times within 1e-4."""
+    trained = of_quickstart(tmp_path / "trained", dry=False, units="core_rolling")
+    dry = of_quickstart(tmp_path / "dry", dry=True, units="core_rolling")
+    for found, wanted in zip(without(dry, TRAINED | OF_UNITS), without(trained, TRAINED | OF_UNITS), strict=True):
+        assert found == {k: pytest.approx(v, rel=1e-4) if isinstance(v, float) else v for k, v in wanted.items()}
+    for found, wanted in zip(of_kind(dry, "arrival"), of_kind(trained, "arrival"), strict=True):
+        assert abs(found["bytes_down"] - wanted["bytes_down"]) < 100
+
+
+def test_a_dry_run_keeps_nothing_to_go_on_from(start: Callable[..., Any]):
+    experiment, directory = start()
+    simulate(experiment, directory, workers=1, dry=True)
+    assert not directory.checkpoints.exists()
+    with pytest.raises(UserError, match="holds a dry run, which is not resumed"):
+        directory.refuse_dry()
+
+
+def test_a_limit_on_how_many_work_leaves_nobody_idle_for_ever(run: Run):
+    rows = run("server.concurrency=1", "server.quorum=1", dry=True)
+    trained = [row["client"] for row in of_kind(rows, "arrival") if row["task"] == "train"]
+    assert trained == [0, 1, 2, 3, 0, 1]
 
 
 def test_synchronous_rounds_wait_for_everybody(run: Run):
@@ -211,3 +241,17 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(start: Callable[.
     begun.write_row({"kind": "run", "half": True})
     simulate(again, begun, workers=1, resume=True)
     assert rows_of(begun.folder) == whole
+
+
+DECLARED = "data={name: imagenet, declared: {shape: [1, 8, 8], classes: 10, samples_per_client: 50}}"
+
+
+def test_declared_data_run_dry(run):
+    rows = run(DECLARED, dry=True)
+    assert [(row["samples"], row["test_samples"]) for row in of_kind(rows, "client")] == [(40, 10)] * 4
+    assert of_kind(rows, "round")[-1]["version"] == 6
+
+
+def test_declared_data_cannot_be_trained_on(run):
+    with pytest.raises(ConfigError, match=r"data\.declared: imagenet is declared, not here, .*add --dry"):
+        run(DECLARED)
