@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from cosp.config import Config
 from cosp.data import Dataset, PartitionScheme, Sizes, hold_back, load_dataset, partition
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Board, Fleet, load_fleet
-from cosp.methods import Method, Setting
+from cosp.fleet.speed import speed_of
+from cosp.methods import Assignment, Method, Setting
 from cosp.models.vit import VisionTransformer, ViTShape, initialise, quarter_exits
+from cosp.runtime.pricing import declared_round_s
 from cosp.seeds import stream_seed, torch_stream
 from cosp.server.clients import Introduction
 from cosp.server.loop import LoopRules
@@ -59,11 +62,28 @@ class Experiment:
             test_samples=len(test),
             class_counts=tuple(int(count) for count in counts),
             idle_w=board.profile.idle_w,
+            speed=speed_of(board),
+        )
+
+    @property
+    def assignment(self) -> Assignment:
+        """What decides how big each client's submodel is."""
+        given = self.config.assignment
+        return Assignment(
+            rule=given.rule,
+            target_round_s=given.target_round_s or math.inf,
+            round_s=declared_round_s(self.shape, self.config.training),
         )
 
     def method(self, clients: tuple[Introduction, ...]) -> Method:
         config = self.config
-        setting = Setting(model=self.shape, training=config.training, seed=config.seed, clients=clients)
+        setting = Setting(
+            model=self.shape,
+            training=config.training,
+            seed=config.seed,
+            clients=clients,
+            assignment=self.assignment,
+        )
         return config.method.build(setting)
 
     def initial_model(self) -> State:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cosp.client.task import Task
 from cosp.errors import RefusedUpdate
+from cosp.fleet.speed import Speed
 from cosp.models.vit import vit_layout
 from cosp.server.clients import Introduction
 from cosp.submodel.flat import spans_of, views
@@ -79,8 +80,9 @@ def read_introduction(reply: Message) -> Introduction:
     """Return what a node says of itself; RefusedUpdate if it is not an introduction."""
     value = read_result(reply)
     try:
-        return Introduction(**{**value, "class_counts": tuple(value["class_counts"])})
-    except (KeyError, TypeError) as error:
+        speed = None if value["speed"] is None else Speed.from_json(value["speed"])
+        return Introduction(**{**value, "class_counts": tuple(value["class_counts"]), "speed": speed})
+    except (KeyError, TypeError, ValueError) as error:
         raise RefusedUpdate("malformed", f"the reply is not an introduction: {error!r}") from error
 
 

@@ -15,6 +15,7 @@ from small_models import SMALL, random_state, same_units
 from cosp import wire
 from cosp.client.task import ScoreSettings, Task
 from cosp.errors import RefusedUpdate
+from cosp.fleet import load_fleet, speed_of
 from cosp.models.vit import vit_layout
 from cosp.server.clients import Introduction
 from cosp.submodel.flat import flatten, length, spans_of
@@ -25,6 +26,7 @@ NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_row
 TRAIN = Task("train", 3, 7, 1, 0, SMALL, NARROW)
 SCORE = replace(TRAIN, kind="score", scoring=ScoreSettings())
 SPANS = spans_of(LAYOUT, NARROW.counts)
+SPEED = speed_of(load_fleet("equal4").boards[0])
 FACTS = {"samples": 10, "loss": 0.5, "local_accuracy_trained": None}
 
 
@@ -99,8 +101,9 @@ def test_an_introduction_arrives_as_it_was_sent(travel):
         test_samples=1,
         class_counts=(2, 3),
     )
-    reply = travel(wire.introduction_reply(wire.introduction_request(5), introduction))
-    assert wire.read_introduction(reply) == introduction
+    for speed in (None, SPEED):
+        sent = replace(introduction, speed=speed)
+        assert wire.read_introduction(travel(wire.introduction_reply(wire.introduction_request(5), sent))) == sent
 
 
 def test_nothing_is_copied_in_process():

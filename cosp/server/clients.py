@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 from cosp.client.task import ScoreSettings
 from cosp.errors import ConfigError
+from cosp.fleet.speed import Speed
 from cosp.submodel.footprint import Footprint
 from cosp.submodel.selection import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Introduction:
-    """What a client says of itself when it joins. ``keep`` None asks for as much as ``memory_bytes`` holds."""
+    """What a client says of itself when it joins. ``keep`` None asks for as much as ``memory_bytes`` holds.
+
+    ``speed``: what it declares of its speed, which a server needs only to keep a target round time.
+    """
 
     client: int
     board: str
@@ -23,6 +27,7 @@ class Introduction:
     test_samples: int
     class_counts: tuple[int, ...]
     idle_w: float = 0.0
+    speed: Speed | None = None
 
 
 @dataclass

@@ -37,7 +37,13 @@ def opening_rows(
         "quorum": config.server.quorum,
         "versions": config.server.versions,
     }
-    return [run, *({"kind": "client", **asdict(client)} for client in clients)]
+    return [run, *map(_client_row, clients)]
+
+
+def _client_row(client: Introduction) -> Row:
+    row = {"kind": "client", **asdict(client)}
+    del row["speed"]  # the board's own file says it better
+    return row
 
 
 def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_s: float) -> Row:
