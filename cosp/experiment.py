@@ -15,12 +15,11 @@ from cosp.config import Config
 from cosp.data import Dataset, PartitionScheme, Sizes, hold_back, load_dataset, partition
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Board, Fleet, load_fleet
-from cosp.fleet.speed import speed_of
 from cosp.methods import Assignment, Method, Setting
 from cosp.models.vit import VisionTransformer, ViTShape, initialise, quarter_exits
 from cosp.runtime.pricing import declared_round_s
 from cosp.seeds import stream_seed, torch_stream
-from cosp.server.clients import Introduction
+from cosp.server.clients import Introduction, budget_of
 from cosp.server.loop import LoopRules
 from cosp.submodel.slicing import State
 
@@ -56,13 +55,11 @@ class Experiment:
             client=client,
             board=board.profile.name,
             link=board.link.name,
-            keep=board.keep,
-            memory_bytes=int(board.profile.memory_bytes),
+            **vars(budget_of(board)),
             samples=len(train),
             test_samples=len(test),
             class_counts=tuple(int(count) for count in counts),
             idle_w=board.profile.idle_w,
-            speed=speed_of(board),
         )
 
     @property

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
 
 import numpy as np
@@ -17,7 +17,7 @@ from cosp.client.task import ScoreSettings, Task
 from cosp.errors import RefusedUpdate
 from cosp.fleet import load_fleet, speed_of
 from cosp.models.vit import vit_layout
-from cosp.server.clients import Introduction
+from cosp.server.clients import Budget, Introduction
 from cosp.submodel.flat import flatten, length, spans_of
 from cosp.submodel.slicing import State, extract
 
@@ -190,6 +190,33 @@ def test_a_lost_task_says_why_and_what_it_took():
     request.metadata.__dict__["_message_id"] = "message-1"
     error = over_a_network(wire.loss_reply(request, "off", "the board went off", figures)).error
     assert wire.read_error(error) == ("off", "the board went off", figures)
+
+
+BUDGET = Budget(keep=None, memory_bytes=10**8, speed=SPEED)
+
+
+def test_a_reply_may_say_what_its_client_can_afford_now():
+    facts = json.loads(json.dumps({"samples": 3, "budget": asdict(BUDGET)}))
+    assert wire.read_budget(facts) == BUDGET
+    assert wire.read_budget({"samples": 3}) is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"keep": 2}, {"memory_bytes": -1}, {"memory_bytes": "much"}, {"speed": {}}, {"speed": 3}, {"more": 1}]
+)
+def test_a_budget_that_cannot_be_is_malformed(change):
+    with pytest.raises(RefusedUpdate, match="^malformed: the reply's budget cannot be read"):
+        wire.read_budget({"budget": {**asdict(BUDGET), **change}})
+    for budget in ({**asdict(BUDGET), **change}, 3):
+        assert wire.error_budget(Error(wire.LOST, json.dumps({"budget": budget}))) is None
+
+
+def test_who_refuses_a_task_says_what_it_can_hold():
+    request = wire.introduction_request(1)
+    request.metadata.__dict__["_message_id"] = "message-1"
+    error = over_a_network(wire.loss_reply(request, "memory", "too big", {}, budget=asdict(BUDGET))).error
+    assert wire.error_budget(error) == BUDGET
+    assert wire.error_budget(Error(2, "raised")) is None
 
 
 @pytest.mark.parametrize(

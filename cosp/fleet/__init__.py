@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cosp.fleet.availability import Availability, Diurnal, Trace
 from cosp.fleet.cost import Cost, Work, cost, cost_range, idle_j, jitter, step_s, task_j, task_s
-from cosp.fleet.fleet import Board, Fleet, fleet_names, load_fleet
+from cosp.fleet.fleet import Board, Change, Fleet, fleet_names, load_fleet
 from cosp.fleet.links import Link
 from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.network import ServerLink, SharedLink, fair_rates
@@ -16,6 +16,7 @@ from cosp.fleet.timeline import Timeline
 __all__ = [
     "Availability",
     "Board",
+    "Change",
     "Cost",
     "Description",
     "DeviceProfile",

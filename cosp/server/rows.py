@@ -10,7 +10,7 @@ from cosp.client.task import Task
 from cosp.config import Config
 from cosp.methods import Method
 from cosp.models.vit import ViTShape, vit_layout
-from cosp.server.clients import Introduction
+from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel.layout import parameter_count
 
 if TYPE_CHECKING:
@@ -78,6 +78,21 @@ def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_
     }
 
 
+def budget_row(record: ClientRecord, *, version: int, now_s: float) -> Row:
+    """Return the row of a client that can afford something else than before; ``sits_out``: why it holds nothing."""
+    client = record.introduction
+    return {
+        "kind": "budget",
+        "client": client.client,
+        "board": client.board,
+        "version": version,
+        "virtual_s": now_s,
+        "keep": client.keep,
+        "memory_bytes": client.memory_bytes,
+        "sits_out": record.sits_out,
+    }
+
+
 def reported(row: Row, facts: Mapping[str, Any]) -> Row:
     """Return what a client's reply adds to its row; KeyError, TypeError or ValueError if it does not say it.
 
@@ -115,5 +130,6 @@ def metrics(loop: Loop, *, wall_time_s: float) -> Row:
         "staleness": ledger.staleness,
         "refused": ledger.refused,
         "empty_batteries": getattr(loop.grid, "empty_batteries", list)(),
+        "sitting_out": list(loop.coordinator.sitting_out),
         "ended_early": loop.ended_early,
     }
