@@ -89,7 +89,8 @@ class Coordinator:
 
     @property
     def sitting_out(self) -> tuple[int, ...]:
-        return tuple(client for client, record in sorted(self.records.items()) if record.sits_out)
+        """Clients that are given no tasks, in their order."""
+        return tuple(client for client, record in self.records.items() if record.sits_out)
 
     def next_task(self, client: int) -> Task:
         """Return what ``client`` should do now: score its units when its scores are missing or old, else train."""

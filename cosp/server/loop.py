@@ -205,12 +205,14 @@ class Loop:
 
     def _ask(self) -> None:
         """Ask those who sit out what they can afford by now, once a version: who is sent no task sends no reply."""
-        idle, known = set(self.coordinator.sitting_out), set(self.grid.get_node_ids())
-        nodes = [(node, client) for node, client in self._by_client if client in idle and node in known]
-        if nodes:
-            sent = self.grid.push_messages([wire.introduction_request(node) for node, _ in nodes])
-            self._asked = {message_id: client for message_id, (_, client) in zip(sent, nodes, strict=False)}
-            self._hear()
+        idle = set(self.coordinator.sitting_out)
+        if not idle:
+            return
+        known = set(self.grid.get_node_ids())
+        asked = [(node, client) for node, client in self._by_client if client in idle and node in known]
+        sent = self.grid.push_messages([wire.introduction_request(node) for node, _ in asked])
+        self._asked = {number: client for number, (_, client) in zip(sent, asked, strict=False) if number}
+        self._hear()
 
     def _hear(self) -> None:
         for reply in self.grid.pull_messages(list(self._asked)) if self._asked else ():
