@@ -103,14 +103,16 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     """Show what each board would hold and what one task would cost it; nothing is trained."""
     from cosp.config import load_config
     from cosp.experiment import load_experiment
-    from cosp.planning import COLUMNS, plan_cells, plan_rows
+    from cosp.plan_table import plan_table
+    from cosp.planning import plan_rows
 
     with err.status("reading data"):
-        rows = plan_rows(load_experiment(load_config(config, sets or []), data_dir=data_dir))
+        chosen = load_config(config, sets or [])
+        rows = plan_rows(load_experiment(chosen, data_dir=data_dir))
     if as_json:
         print(json.dumps(rows))
     else:
-        _print_table(f"Submodels of {config}", COLUMNS, plan_cells(rows), left=3)
+        out.print(plan_table(rows, f"Submodels of {config}, assigned by {chosen.assignment.rule}"))
         _print_calibrations((row["board"], row["calibration"]) for row in rows)
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cosp.client.training import TrainSettings
 from cosp.data.partition import Kind
 from cosp.errors import ConfigError
-from cosp.forms import load_yaml, parse, unknown
+from cosp.forms import broken, load_yaml, parse, unknown
 from cosp.methods import MethodSettings
+from cosp.methods.assignment import Rule
 from cosp.methods.rules import Settings
 
 
@@ -67,6 +68,22 @@ class ModelConfig(Settings):
     pooling: Literal["mean", "class"] = "mean"
 
 
+class AssignmentConfig(Settings):
+    """How big each board's submodel is; see ``cosp.methods.Assignment``. ``target_round_s`` goes with rule "time"."""
+
+    rule: Rule = "rate"
+    target_round_s: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _target_of_rule_time(self) -> AssignmentConfig:
+        if (self.rule == "time") != (self.target_round_s is not None):
+            raise broken(
+                f"target_round_s goes with rule time, and with no other: got rule {self.rule} and "
+                f"target_round_s {self.target_round_s}"
+            )
+        return self
+
+
 class ServerConfig(Settings):
     """When rounds close. ``quorum`` is a share of the clients in flight (0.5) or a count (8)."""
 
@@ -91,6 +108,7 @@ class Config(Settings):
     jitter: float = Field(0.05, ge=0)
     model: ModelConfig
     method: MethodSettings
+    assignment: AssignmentConfig = AssignmentConfig()
     training: TrainSettings = TrainSettings()
     server: ServerConfig = ServerConfig()
     variant: str | None = None

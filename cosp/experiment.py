@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,11 @@ from cosp.data import (
 )
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Board, Fleet, load_fleet
-from cosp.methods import Method, Setting
+from cosp.methods import Assignment, Method, Setting
 from cosp.models.vit import VisionTransformer, ViTShape, initialise, quarter_exits
+from cosp.runtime.pricing import declared_round_s
 from cosp.seeds import stream_seed, torch_stream
-from cosp.server.clients import Introduction
+from cosp.server.clients import Introduction, budget_of
 from cosp.server.loop import LoopRules
 from cosp.submodel.slicing import State
 
@@ -68,17 +70,32 @@ class Experiment:
             client=client,
             board=board.profile.name,
             link=board.link.name,
-            keep=board.keep,
-            memory_bytes=int(board.profile.memory_bytes),
+            **vars(budget_of(board)),
             samples=len(train),
             test_samples=len(test),
             class_counts=tuple(int(count) for count in counts),
             idle_w=board.profile.idle_w,
         )
 
+    @property
+    def assignment(self) -> Assignment:
+        """What decides how big each client's submodel is."""
+        given = self.config.assignment
+        return Assignment(
+            rule=given.rule,
+            target_round_s=given.target_round_s or math.inf,
+            round_s=declared_round_s(self.shape, self.config.training),
+        )
+
     def method(self, clients: tuple[Introduction, ...]) -> Method:
         config = self.config
-        setting = Setting(model=self.shape, training=config.training, seed=config.seed, clients=clients)
+        setting = Setting(
+            model=self.shape,
+            training=config.training,
+            seed=config.seed,
+            clients=clients,
+            assignment=self.assignment,
+        )
         return config.method.build(setting)
 
     def initial_model(self) -> State:

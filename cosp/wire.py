@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from cosp.client.task import Task
 from cosp.errors import RefusedUpdate
 from cosp.models.vit import vit_layout
-from cosp.server.clients import Introduction
+from cosp.server.clients import Budget, Introduction
 from cosp.submodel.flat import spans_of, views
 from cosp.submodel.slicing import State
 
@@ -118,15 +119,16 @@ def introduction_request(node: int) -> Message:
 
 
 def introduction_reply(request: Message, introduction: Introduction) -> Message:
-    return Message(RecordDict({"result": JsonRecord(dict(vars(introduction)))}), reply_to=request)
+    return Message(RecordDict({"result": JsonRecord(asdict(introduction))}), reply_to=request)
 
 
 def read_introduction(reply: Message) -> Introduction:
     """Return what a node says of itself; RefusedUpdate if it is not an introduction."""
     value = read_result(reply)
     try:
-        return Introduction(**{**value, "class_counts": tuple(value["class_counts"])})
-    except (KeyError, TypeError) as error:
+        budget = Budget.from_json({key: value[key] for key in ("keep", "memory_bytes", "speed")})
+        return Introduction(**{**value, "class_counts": tuple(value["class_counts"]), **vars(budget)})
+    except (KeyError, TypeError, ValueError) as error:
         raise RefusedUpdate("malformed", f"the reply is not an introduction: {error!r}") from error
 
 
@@ -168,9 +170,17 @@ def read_result(reply: Message) -> dict[str, Any]:
     return value
 
 
-def loss_reply(request: Message, reason: str, detail: str, figures: Mapping[str, float]) -> Message:
+def read_budget(facts: Mapping[str, Any]) -> Budget | None:
+    """Return what the facts of a reply say the client can afford now, None if they say nothing of it."""
+    try:
+        return None if facts.get("budget") is None else Budget.from_json(facts["budget"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RefusedUpdate("malformed", f"the reply's budget cannot be read: {error!r}") from error
+
+
+def loss_reply(request: Message, reason: str, detail: str, figures: Mapping[str, float], **facts: Any) -> Message:
     """Return the error that stands for a lost task; ``figures`` are its spans, joules and bytes until then."""
-    text = json.dumps({"reason": reason, "detail": detail, "figures": dict(figures)})
+    text = json.dumps({"reason": reason, "detail": detail, "figures": dict(figures), **facts})
     return Message(Error(code=LOST, reason=text), reply_to=request)
 
 
@@ -183,6 +193,14 @@ def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
         except (KeyError, TypeError, ValueError):  # not from a simulated board
             pass
     return f"error-{error.code}", error.reason or "", {}
+
+
+def error_budget(error: Error) -> Budget | None:
+    """Return what the loser of a task says that it can afford now, None if it says nothing of it."""
+    try:
+        return read_budget(json.loads(error.reason or "")) if error.code == LOST else None
+    except (RefusedUpdate, ValueError):  # not from a simulated board
+        return None
 
 
 def read_arrays(reply: Message) -> State:

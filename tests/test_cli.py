@@ -40,6 +40,10 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["run", QUICKSTART, "--out", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
         (["run", "--resume", "/nowhere"], "/nowhere: holds no run to go on with"),
         (["plan", QUICKSTART, "--set", "model.patch=3"], "model: patch must divide image"),
+        (
+            ["plan", QUICKSTART, "--set", "assignment={rule: time, target_round_s: 0.03}"],
+            "client 2 (jetson-nano, wifi): time: no submodel makes a round of 0.03 s, the fastest takes",
+        ),
         (["devices", "jetson-nanoo"], "did you mean 'jetson-nano'"),
         (["table", QUICKSTART, "--seeds", "a,b"], "must be comma-separated whole numbers"),
         (["calibrate", "--like", "jetson-nanoo"], "did you mean 'jetson-nano'"),

@@ -119,6 +119,10 @@ def test_a_quorum_is_a_share_or_a_count(path):
         ("method.name=fedsgd", "method", ".*'fedsgd'"),
         ("fleet=3", "fleet", "must be a valid string, got 3"),
         ("model={}", "model.patch", "is missing"),
+        ("assignment.rule=luck", "assignment.rule", "must be 'rate', 'memory' or 'time', got 'luck'"),
+        ("assignment.rule=time", "assignment", "target_round_s goes with rule time, .* got rule time and .* None"),
+        ("assignment.target_round_s=3", "assignment", "target_round_s goes with rule time, .* got rule rate and .* 3"),
+        ("assignment={rule: time, target_round_s: 0}", "assignment.target_round_s", "must be greater than 0, got 0"),
     ],
 )
 def test_a_wrong_value_is_named_with_file_key_and_rule(path, override, key, rule):

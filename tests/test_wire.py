@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
 
 import numpy as np
@@ -16,8 +16,9 @@ from small_models import SMALL, random_state, same_units
 from cosp import wire
 from cosp.client.task import ScoreSettings, Task
 from cosp.errors import RefusedUpdate
+from cosp.fleet import load_fleet, speed_of
 from cosp.models.vit import vit_layout
-from cosp.server.clients import Introduction
+from cosp.server.clients import Budget, Introduction
 from cosp.submodel.flat import flatten, length, spans_of
 from cosp.submodel.slicing import State, extract
 
@@ -26,6 +27,7 @@ NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_row
 TRAIN = Task("train", 3, 7, 1, 0, SMALL, NARROW)
 SCORE = replace(TRAIN, kind="score", scoring=ScoreSettings())
 SPANS = spans_of(LAYOUT, NARROW.counts)
+SPEED = speed_of(load_fleet("equal4").boards[0])
 FACTS = {"samples": 10, "loss": 0.5, "local_accuracy_trained": None}
 
 
@@ -128,8 +130,9 @@ def test_an_introduction_arrives_as_it_was_sent(travel):
         test_samples=1,
         class_counts=(2, 3),
     )
-    reply = travel(wire.introduction_reply(wire.introduction_request(5), introduction))
-    assert wire.read_introduction(reply) == introduction
+    for speed in (None, SPEED):
+        sent = replace(introduction, speed=speed)
+        assert wire.read_introduction(travel(wire.introduction_reply(wire.introduction_request(5), sent))) == sent
 
 
 def test_nothing_is_copied_in_process():
@@ -216,6 +219,33 @@ def test_a_lost_task_says_why_and_what_it_took():
     request.metadata.__dict__["_message_id"] = "message-1"
     error = over_a_network(wire.loss_reply(request, "off", "the board went off", figures)).error
     assert wire.read_error(error) == ("off", "the board went off", figures)
+
+
+BUDGET = Budget(keep=None, memory_bytes=10**8, speed=SPEED)
+
+
+def test_a_reply_may_say_what_its_client_can_afford_now():
+    facts = json.loads(json.dumps({"samples": 3, "budget": asdict(BUDGET)}))
+    assert wire.read_budget(facts) == BUDGET
+    assert wire.read_budget({"samples": 3}) is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"keep": 2}, {"memory_bytes": -1}, {"memory_bytes": "much"}, {"speed": {}}, {"speed": 3}, {"more": 1}]
+)
+def test_a_budget_that_cannot_be_is_malformed(change):
+    with pytest.raises(RefusedUpdate, match="^malformed: the reply's budget cannot be read"):
+        wire.read_budget({"budget": {**asdict(BUDGET), **change}})
+    for budget in ({**asdict(BUDGET), **change}, 3):
+        assert wire.error_budget(Error(wire.LOST, json.dumps({"budget": budget}))) is None
+
+
+def test_who_refuses_a_task_says_what_it_can_hold():
+    request = wire.introduction_request(1)
+    request.metadata.__dict__["_message_id"] = "message-1"
+    error = over_a_network(wire.loss_reply(request, "memory", "too big", {}, budget=asdict(BUDGET))).error
+    assert wire.error_budget(error) == BUDGET
+    assert wire.error_budget(Error(2, "raised")) is None
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cosp.client.task import ScoreSettings
 from cosp.client.training import TrainSettings
+from cosp.methods.assignment import Assignment
 from cosp.models.vit import ViTShape
 from cosp.server.aggregation import ServerStep
 from cosp.server.clients import ClientRecord, Introduction
@@ -24,6 +25,7 @@ class Setting:
     training: TrainSettings
     seed: int
     clients: tuple[Introduction, ...]
+    assignment: Assignment = field(default_factory=Assignment)
 
 
 PlanRule = Callable[[ClientRecord], SubmodelPlan]
@@ -60,13 +62,28 @@ class Method:
 def affordable(
     setting: Setting, client: Introduction, *, depth_share: float, measure: budget.Measure
 ) -> budget.SubmodelShape:
-    """Return the submodel shape that the client's keep ratio allows, or without one its memory."""
-    if client.keep is not None:
-        return budget.shape_for_rate(setting.model, client.keep, depth_share=depth_share, measure=measure)
-    return budget.shape_for_memory(
-        setting.model,
-        client.memory_bytes,
-        batch=setting.training.batch_size,
-        optimizer=setting.training.optimizer,
-        depth_share=depth_share,
-    )
+    """Return the submodel shape that the run's assignment rule gives the client."""
+    return setting.assignment.shape(client, setting.model, setting.training, depth_share=depth_share, measure=measure)
+
+
+def shapes_of(
+    setting: Setting, *, depth_share: float, measure: budget.Measure
+) -> Callable[[Introduction], budget.SubmodelShape]:
+    """Return what finds each client's ``affordable`` shape, anew only when its introduction is another.
+
+    All are found now: a client that can hold no submodel is named before the run begins.
+    """
+    known: dict[int, tuple[Introduction, budget.SubmodelShape]] = {}
+
+    def shape(client: Introduction) -> budget.SubmodelShape:
+        found = known.get(client.client)
+        if found is None or found[0] is not client:
+            found = known[client.client] = (
+                client,
+                affordable(setting, client, depth_share=depth_share, measure=measure),
+            )
+        return found[1]
+
+    for client in setting.clients:
+        shape(client)
+    return shape

@@ -8,7 +8,7 @@ process killed while writing leaves the previous checkpoint whole.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from cosp.client.task import Task
 from cosp.errors import UserError
 from cosp.runtime.virtual_grid import VirtualGrid
+from cosp.server.clients import Budget
 from cosp.server.coordinator import Coordinator
 from cosp.server.ledger import Ledger
 from cosp.server.loop import Dispatch, Loop
@@ -70,7 +71,10 @@ def save(folder: Path, loop: Loop, *, rows_bytes: int) -> None:
         "fleet": loop.grid.state() if isinstance(loop.grid, VirtualGrid) else {},
         "ledger": loop.ledger.as_json(),
         "records": {
-            str(client): {name: getattr(record, name) for name in COUNTERS}
+            str(client): {
+                **{name: getattr(record, name) for name in COUNTERS},
+                "budget": asdict(record.introduction.budget),
+            }
             for client, record in coordinator.records.items()
         },
         "in_flight": [{"task": d.task.to_json(), "node": d.node, "sent_s": d.sent_s} for d in loop.in_flight.values()],
@@ -113,6 +117,7 @@ def restore(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
         known = facts["records"][str(client)]
         for name in COUNTERS:
             setattr(record, name, known[name])
+        coordinator.learn(client, Budget.from_json(known["budget"]))
         record.scores = _scores(tensors, client)
     return Ledger(**facts["ledger"])
 

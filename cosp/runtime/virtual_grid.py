@@ -10,6 +10,7 @@ id, which has no public setter (Flower's own grids set it the same way).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import asdict
 from typing import Any
 
 from flwr.app import Error, Message, MessageType, RecordDict
@@ -25,7 +26,7 @@ from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.timeline import Timeline
 from cosp.runtime.pool import Pool, TaskFailed
 from cosp.runtime.pricing import drops, price
-from cosp.server.clients import Introduction
+from cosp.server.clients import Introduction, budget_of
 
 RUN_ID = 1
 SERVER_NODE = 1
@@ -34,6 +35,7 @@ LOSSES = {
     "dropout": "the board dropped out",
     "off": "the board went off",
     "battery": "the board has used up its energy",
+    "memory": "the board's memory no longer holds the task",
 }
 CLIENT_RAISED = 2  # flwr.common.constant.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
@@ -118,7 +120,7 @@ class VirtualGrid(Grid):
     def resend(self, sent_s: float, message: Message) -> str:
         """Send a message again whose task has been under way since ``sent_s``; return its new id."""
         message_id = self._number(message)
-        task, errand = self._errand(message)
+        task, errand = self._errand(message, sent_s)
         self._live.attach(errand.client, self._work(message, task, errand, due_s=sent_s + errand.cost.total_s))
         return message_id
 
@@ -162,11 +164,11 @@ class VirtualGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def _push(self, message: Message) -> str:
-        message_id, node = self._number(message), message.metadata.dst_node_id
+        message_id = self._number(message)
         if message.metadata.message_type == MessageType.QUERY:
-            self._timeline.after(2 * self._boards[node].link.latency_s, lambda: self._introduce(message))
+            self._hear(message)
         else:
-            task, errand = self._errand(message)
+            task, errand = self._errand(message, self.clock())
             due_s = self.clock() + errand.cost.total_s
             self._live.start(errand, self._work(message, task, errand, due_s=due_s))
         return message_id
@@ -177,16 +179,28 @@ class VirtualGrid(Grid):
         message.metadata.__dict__["_message_id"] = message_id
         return message_id
 
+    def _hear(self, request: Message) -> None:
+        """A board is asked who it is: at first that takes its time; later on, when it sits out, none to speak of."""
+        node = request.metadata.dst_node_id
+        if node in self._strangers:
+            self._timeline.after(2 * self._boards[node].link.latency_s, lambda: self._introduce(request))
+        else:
+            self._introduce(request)
+
     def _introduce(self, request: Message) -> None:
         node = request.metadata.dst_node_id
         self._strangers.discard(node)
         self._nodes_on = None
-        self._deliver(request, wire.introduction_reply(request, self._introductions[node]))
+        budget = budget_of(self._boards[node].at(self.clock()))
+        self._deliver(request, wire.introduction_reply(request, self._introductions[node].with_budget(budget)))
 
-    def _errand(self, request: Message) -> tuple[Task, Errand]:
+    def _errand(self, request: Message, sent_s: float) -> tuple[Task, Errand]:
         """Return the message's task, and what it is to the fleet: the same whenever it is asked for."""
         task, node = wire.read_task(request), request.metadata.dst_node_id
-        board, known = self._boards[node], self._introductions[node]
+        begun, known = self._boards[node], self._introductions[node]
+        board = begun.at(sent_s)
+        # a board given more than it ever held goes on as it began: only what it could hold before can cease to fit
+        held = board is begun or not board.profile.memory_bytes < task.peak_memory_bytes <= begun.profile.memory_bytes
         cost = price(task, board, samples=known.samples, test_samples=known.test_samples, sigma=self._sigma)
         lost = drops(task, board)
         return task, Errand(
@@ -195,12 +209,13 @@ class VirtualGrid(Grid):
             bytes_down=task.download_bytes,
             bytes_up=task.upload_bytes,
             drops_s=None if lost is None else lost * cost.total_s,
+            fits=held,
         )
 
     def _work(self, request: Message, task: Task, errand: Errand, *, due_s: float) -> Callable[[End], None]:
         """Put the task into the pool, to be done by ``due_s``; return what replies when the board is through."""
-        if errand.drops_s is not None:  # nobody will ask for the result
-            return lambda end: self._deliver(request, _lost(request, end))
+        if errand.drops_s is not None or not errand.fits:  # nobody will ask for the result
+            return lambda end: self._deliver(request, self._lost(request, end))
         job = self._pool.submit(
             task, task.parameters, lambda vector: wire.weights_into(request, task, vector), priority=due_s
         )
@@ -208,18 +223,28 @@ class VirtualGrid(Grid):
         def reply(end: End) -> None:
             if end.lost:
                 self._pool.cancel(job)
-                self._deliver(request, _lost(request, end))
+                self._deliver(request, self._lost(request, end))
                 return
             try:
                 facts, vector = self._pool.result(job)
             except TaskFailed as error:
                 self._deliver(request, Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request))
             else:
-                self._deliver(
-                    request, wire.result_reply(request, task, {**facts, "cost": dict(vars(end.cost))}, vector)
-                )
+                found = {**facts, "cost": dict(vars(end.cost)), **self._budget(request)}
+                self._deliver(request, wire.result_reply(request, task, found, vector))
 
         return reply
+
+    def _budget(self, request: Message) -> dict[str, Any]:
+        """Return what a reply says of the board's budget, if that ever changes."""
+        board = self._boards[request.metadata.dst_node_id]
+        return {"budget": asdict(budget_of(board.at(self.clock())))} if board.changes else {}
+
+    def _lost(self, request: Message, end: End) -> Message:
+        """Return the reply for a task that was lost; a board that refuses it says what it can hold instead."""
+        figures = {**vars(end.cost), "bytes_down": end.bytes_down, "bytes_up": end.bytes_up}
+        facts = self._budget(request) if end.lost == "memory" else {}
+        return wire.loss_reply(request, end.lost or "", LOSSES[end.lost or ""], figures, **facts)
 
     def _deliver(self, request: Message, reply: Message) -> None:
         number = int(request.metadata.message_id.removeprefix("message-"))
@@ -230,8 +255,3 @@ class VirtualGrid(Grid):
         """A board has come on, which the server must hear of, or gone off."""
         self._nodes_on = None
         self._awake |= on
-
-
-def _lost(request: Message, end: End) -> Message:
-    figures = {**vars(end.cost), "bytes_down": end.bytes_down, "bytes_up": end.bytes_up}
-    return wire.loss_reply(request, end.lost or "", LOSSES[end.lost or ""], figures)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile, zip_longest
 from typing import Any, NamedTuple
@@ -20,11 +21,12 @@ from flwr.serverapp import Grid
 from cosp import wire
 from cosp.client.task import Task
 from cosp.errors import CospError, FleetStalled, RefusedUpdate
+from cosp.server.clients import Budget
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions, evaluate
 from cosp.server.ledger import NO_FIGURES, Ledger
 from cosp.server.roster import Roster
-from cosp.server.rows import arrival_row, reported
+from cosp.server.rows import arrival_row, budget_row, reported
 
 Row = dict[str, Any]
 
@@ -88,6 +90,8 @@ class Loop:
         self._on_row = on_row
         self._on_round = on_round
         self._roster = Roster(nodes)
+        self._asked: dict[str, int] = {}
+        """Message id -> client that sits out and was asked what it can afford."""
         self._barren = 0
         self._wall_started = time.monotonic()
 
@@ -102,7 +106,8 @@ class Loop:
         except FleetStalled as stalled:
             if not self.coordinator.version:
                 raise
-            self.ended_early = str(stalled)
+            idle = len(self.coordinator.sitting_out)
+            self.ended_early = f"{stalled}; {idle} of {len(self.nodes)} boards sit out" if idle else str(stalled)
             self._on_row({"kind": "end", "version": self.coordinator.version, "virtual_s": self.now_s(),
                           "reason": self.ended_early})  # fmt: skip
 
@@ -115,6 +120,7 @@ class Loop:
 
     def _fill_round(self) -> None:
         opened_s = self.now_s()
+        self._ask()
         self._dispatch()
         wanted = self.rules.arrivals_wanted(len(self.in_flight))
         while True:
@@ -125,6 +131,7 @@ class Loop:
                 return self._close("deadline")
             self._idle(self._left_s(opened_s) if arrived else math.inf)
             self._receive()
+            self._hear()
             self._forget_overdue()
             self._dispatch()
             if not self.in_flight and not self.coordinator.arrivals:
@@ -159,14 +166,16 @@ class Loop:
             dispatch = self.in_flight.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
                 self._fail(dispatch, *wire.read_error(reply.error))
+                self._learn(dispatch.task.client, wire.error_budget(reply.error))
             else:
                 self._take(dispatch, reply)
 
     def _take(self, dispatch: Dispatch, reply: Message) -> None:
-        task = dispatch.task
+        task, budget = dispatch.task, None
         row = self._arrival_row(dispatch)
         try:
             facts = wire.read_result(reply)
+            budget = wire.read_budget(facts)
             arrays = wire.read_arrays(reply)
             row |= reported(row, facts)
             if task.kind == "score":
@@ -178,13 +187,39 @@ class Loop:
             row["reason"], row["detail"] = refused.reason, str(refused)
         except (KeyError, TypeError, ValueError) as error:
             row["reason"], row["detail"] = "malformed", repr(error)
+        self.ledger.count_task(row)
+        self._on_row(row)
+        self._learn(task.client, budget)
         failed = not row["accepted"] and row["reason"] != "stale"
         if failed or self.coordinator.records[task.client].last_version == self.coordinator.version:
             self._roster.rest(task.client)
         else:
             self._wait(task.client)
-        self.ledger.count_task(row)
-        self._on_row(row)
+
+    def _learn(self, client: int, budget: Budget | None) -> None:
+        """Take note of what a client can afford now: its next plan follows it, or it sits out."""
+        if budget is not None and self.coordinator.learn(client, budget):
+            record = self.coordinator.records[client]
+            self._on_row(budget_row(record, version=self.coordinator.version, now_s=self.now_s()))
+
+    def _ask(self) -> None:
+        """Ask those who sit out what they can afford by now, once a version: who is sent no task sends no reply."""
+        idle = set(self.coordinator.sitting_out)
+        if not idle:
+            return
+        known = set(self.grid.get_node_ids())
+        by_client = sorted(self.nodes.items(), key=lambda item: item[1])
+        asked = [(node, client) for node, client in by_client if client in idle and node in known]
+        sent = self.grid.push_messages([wire.introduction_request(node) for node, _ in asked])
+        self._asked = {number: client for number, (_, client) in zip(sent, asked, strict=False) if number}
+        self._hear()
+
+    def _hear(self) -> None:
+        for reply in self.grid.pull_messages(list(self._asked)) if self._asked else ():
+            client = self._asked.pop(reply.metadata.reply_to_message_id)
+            with suppress(RefusedUpdate):  # it is asked again at the next version
+                self._learn(client, None if reply.has_error() else wire.read_introduction(reply).budget)
+            self._wait(client)
 
     def _arrival_row(self, dispatch: Dispatch) -> Row:
         board = self.coordinator.records[dispatch.task.client].introduction.board
@@ -227,7 +262,9 @@ class Loop:
             self._wait(client)
 
     def _wait(self, client: int) -> None:
-        self._roster.wait(client, dispatches=self.coordinator.records[client].dispatches)
+        record = self.coordinator.records[client]
+        if record.sits_out is None:
+            self._roster.wait(client, dispatches=record.dispatches)
 
     def _report_round(self, closed_by: str, *, arrivals: int, coverage: tuple[float, ...]) -> None:
         version, now_s = self.coordinator.version, self.now_s()

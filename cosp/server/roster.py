@@ -18,12 +18,16 @@ class Roster:
         """(training tasks so far, client), a heap."""
         self._away: list[tuple[int, int]] = []
         """Those whose turn came while their node was not connected."""
+        self._listed: set[int] = set()
+        """All of those: nobody is listed twice."""
         self._resting: set[int] = set()
         self._connected: frozenset[int] | None = None
 
     def wait(self, client: int, *, dispatches: int) -> None:
-        """``client`` may be sent a task; ``dispatches`` is how often it was sent one to train."""
-        heapq.heappush(self._waiting, (dispatches, client))
+        """``client`` may be sent a task, unless it rests; ``dispatches`` is how often it was sent one to train."""
+        if client not in self._listed and client not in self._resting:
+            self._listed.add(client)
+            heapq.heappush(self._waiting, (dispatches, client))
 
     def rest(self, client: int) -> None:
         """``client`` gets nothing before ``wake``."""
@@ -43,6 +47,7 @@ class Roster:
             client = entry[1]
             if self._nodes[client] in here:
                 taken.append((self._nodes[client], client))
+                self._listed.remove(client)
             else:
                 self._away.append(entry)
         return sorted(taken, key=lambda pair: pair[1])

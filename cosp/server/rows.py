@@ -9,7 +9,7 @@ from cosp.client.task import Task
 from cosp.config import Config
 from cosp.methods import Method
 from cosp.models.vit import ViTShape, vit_layout
-from cosp.server.clients import Introduction
+from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel.layout import parameter_count
 
 if TYPE_CHECKING:
@@ -42,7 +42,13 @@ def opening_rows(
         "quorum": config.server.quorum,
         "versions": config.server.versions,
     } | ({"dry": True} if dry else {})
-    return [run, *({"kind": "client", **vars(client)} for client in clients)]
+    return [run, *map(_client_row, clients)]
+
+
+def _client_row(client: Introduction) -> Row:
+    row = {"kind": "client", **vars(client)}
+    del row["speed"]  # the board's own file says it better
+    return row
 
 
 def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_s: float) -> Row:
@@ -74,6 +80,21 @@ def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_
         "bytes_up": task.upload_bytes,
         "energy_j": 0.0,
         "peak_memory_bytes": task.peak_memory_bytes,
+    }
+
+
+def budget_row(record: ClientRecord, *, version: int, now_s: float) -> Row:
+    """Return the row of a client that can afford something else than before; ``sits_out``: why it holds nothing."""
+    client = record.introduction
+    return {
+        "kind": "budget",
+        "client": client.client,
+        "board": client.board,
+        "version": version,
+        "virtual_s": now_s,
+        "keep": client.keep,
+        "memory_bytes": client.memory_bytes,
+        "sits_out": record.sits_out,
     }
 
 
@@ -114,5 +135,6 @@ def metrics(loop: Loop, *, wall_time_s: float) -> Row:
         "staleness": ledger.staleness,
         "refused": ledger.refused,
         "empty_batteries": getattr(loop.grid, "empty_batteries", list)(),
+        "sitting_out": list(loop.coordinator.sitting_out),
         "ended_early": loop.ended_early,
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import time
@@ -249,6 +250,18 @@ def test_what_can_happen_to_a_board_is_read(tmp_path):
     assert second.throttle == Throttle(after_s=1, slowdown=2, recover_s=3)
 
 
+def test_a_board_is_what_its_changes_have_made_of_it():
+    changes = [{"at_s": 10, "mode": "5W"}, {"at_s": 20, "memory_mib": 500}, {"at_s": 30, "mode": "MAXN", "keep": 0.2}]
+    (board,) = load_fleet({"boards": [{**NANO, "keep": 0.5, "changes": changes}]}).boards
+    maxn, low = (load_profile("jetson-nano", mode) for mode in ("MAXN", "5W"))
+    seen = [(board.at(time_s).profile, board.at(time_s).keep) for time_s in (0.0, 9.9, 10.0, 25.0, 99.0)]
+    small = {"memory_bytes": 500 * 2**20}
+    assert seen == [
+        (maxn, 0.5), (maxn, 0.5), (low, 0.5), (dataclasses.replace(low, **small), 0.5),
+        (dataclasses.replace(maxn, **small), 0.2),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -269,6 +282,14 @@ def test_what_can_happen_to_a_board_is_read(tmp_path):
             r"throttle\.slowdown: must be greater than or ",
         ),
         ({"throttle": {"after_s": 1}}, r"boards\.0\.throttle\.slowdown: is missing"),
+        ({"changes": [{"at_s": 5}]}, r"boards\.0\.changes\.0: must name at least one of mode, memory_mib and keep$"),
+        ({"changes": [{"mode": "5W"}]}, r"boards\.0\.changes\.0\.at_s: is missing"),
+        ({"changes": [{"at_s": 0, "keep": 0.5}]}, r"boards\.0\.changes\.0\.at_s: must be greater than 0, got 0"),
+        ({"changes": [{"at_s": 5, "mode": "6W"}]}, r"boards\.0: jetson-nano: unknown mode '6W'; known: MAXN, 5W"),
+        (
+            {"changes": [{"at_s": 5, "keep": 0.5}, {"at_s": 5, "keep": 0.2}]},
+            r"boards\.0: changes: at_s must grow from one to the next, got \[5.*, 5.*\]$",
+        ),
         ({"battery_j": 0}, r"boards\.0\.battery_j: must be greater than 0, got 0"),
         ({"device": "phone-low", "desktop": True}, r"boards\.0: phone-low: desktop: .*add reserved_desktop_mib to it$"),
     ],
