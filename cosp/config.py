@@ -27,10 +27,26 @@ class PartitionConfig(Settings):
     min_samples: int = Field(10, ge=1)
 
 
+class DeclaredData(Settings):
+    """Data that is not here, for plans and dry runs: samples of ``shape`` (C, H, W), so many a client on average.
+
+    ``shares`` of the fleet's boards weigh the clients where ``partition.pseudo_clients`` is on; no other rule of the
+    partition applies.
+    """
+
+    shape: tuple[int, ...] = Field(min_length=3, max_length=3)
+    classes: int = Field(ge=2)
+    samples_per_client: int = Field(ge=2)
+
+
 class DataConfig(Settings):
-    """``name`` is a data set or a path; sizes None take all; each client holds back ``local_test`` of its images."""
+    """``name`` is a data set or a path; sizes None take all; each client holds back ``local_test`` of its images.
+
+    Where ``declared`` says what the data are, none are read: ``name`` is then but a name.
+    """
 
     name: str = "digits"
+    declared: DeclaredData | None = None
     train: int | None = Field(None, ge=1)
     validation: int | None = Field(None, ge=1)
     test: int | None = Field(None, ge=1)

@@ -11,7 +11,16 @@ import torch
 from cosp.client.store import Rows
 from cosp.client.training import Samples
 from cosp.config import Config
-from cosp.data import Dataset, PartitionScheme, Sizes, hold_back, load_dataset, partition
+from cosp.data import (
+    Dataset,
+    PartitionScheme,
+    Sizes,
+    consecutive_rows,
+    declared_dataset,
+    hold_back,
+    load_dataset,
+    partition,
+)
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Board, Fleet, read_fleet
 from cosp.methods import Method, Setting
@@ -38,6 +47,12 @@ class Experiment:
 
     @property
     def splits(self) -> dict[str, Samples]:
+        """All samples by split; ConfigError if they are but declared."""
+        if self.dataset.declared:
+            raise ConfigError(
+                f"data.declared: {self.dataset.name} is declared, not here, so nothing can be trained on it: "
+                "add --dry, or remove data.declared and give the data"
+            )
         named = {"train": self.dataset.train, "validation": self.dataset.validation, "test": self.dataset.test}
         return {name: Samples(split.x, split.y) for name, split in named.items()}
 
@@ -90,10 +105,7 @@ def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experime
         fleet = read_fleet(config.fleet)
     except ConfigError as error:
         raise ConfigError(f"fleet: {error}") from error
-    sizes = Sizes(train=config.data.train, validation=config.data.validation, test=config.data.test)
-    dataset = load_dataset(
-        config.data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=config.data.image_size
-    )
+    dataset = _dataset(config, data_dir, clients=len(fleet.boards))
     return Experiment(
         config=config,
         dataset=dataset,
@@ -103,11 +115,26 @@ def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experime
     )
 
 
+def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:
+    data = config.data
+    if data.declared is not None:
+        told = data.declared
+        return declared_dataset(
+            data.name, shape=told.shape, classes=told.classes, samples=told.samples_per_client * clients
+        )
+    sizes = Sizes(train=data.train, validation=data.validation, test=data.test)
+    return load_dataset(data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=data.image_size)
+
+
 def share_out(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> tuple[Rows, ...]:
     """Return each client's rows of the train split: to train on, held back."""
     labels, seed = dataset.train.y, config.seed
     scheme = PartitionScheme(**config.data.partition.model_dump())
-    parts = partition(labels, scheme=scheme, shares=[board.shares for board in boards], seed=seed)
+    shares = [board.shares for board in boards]
+    if dataset.declared:
+        parts = consecutive_rows(len(labels), shares if scheme.pseudo_clients else [1] * len(boards))
+    else:
+        parts = partition(labels, scheme=scheme, shares=shares, seed=seed)
     share = config.data.local_test
     return tuple(
         hold_back(part, labels, share, stream_seed(seed, "local test", client), owner=f"client {client}")

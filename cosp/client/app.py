@@ -58,6 +58,6 @@ def _place(context: Context) -> tuple[Experiment, int]:
 
 
 def _samples(experiment: Experiment, client: int) -> ClientSamples:
-    split = experiment.dataset.train
+    split = experiment.splits["train"]
     train, test = (Samples(split.x[rows], split.y[rows]) for rows in experiment.rows[client])
     return ClientSamples(train, test)

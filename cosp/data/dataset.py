@@ -31,7 +31,8 @@ class Dataset:
     """Images to train on, to choose the exit on (``validation``, kept by the server) and to test on.
 
     Every channel was shifted and scaled by the mean and standard deviation of the training images, kept in
-    ``mean`` and ``std`` (C values each, in units of the source's pixels) for use on new images.
+    ``mean`` and ``std`` (C values each, in units of the source's pixels) for use on new images. ``declared`` data are
+    not there: their ``x`` is zeros.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Dataset:
     test: Split
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    declared: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

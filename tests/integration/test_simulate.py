@@ -19,6 +19,7 @@ from flwr.app import Message
 from cosp.client.store import open_store, write_store
 from cosp.client.task import Task
 from cosp.client.trainer import Trainer
+from cosp.errors import ConfigError
 from cosp.experiment import Experiment
 from cosp.models.vit import vit_layout
 from cosp.runtime import checkpoint
@@ -211,3 +212,17 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(start: Callable[.
     begun.write_row({"kind": "run", "half": True})
     simulate(again, begun, workers=1, resume=True)
     assert rows_of(begun.folder) == whole
+
+
+DECLARED = "data={name: imagenet, declared: {shape: [1, 8, 8], classes: 10, samples_per_client: 50}}"
+
+
+def test_declared_data_run_dry(run):
+    rows = run(DECLARED, dry=True)
+    assert [(row["samples"], row["test_samples"]) for row in of_kind(rows, "client")] == [(40, 10)] * 4
+    assert of_kind(rows, "round")[-1]["version"] == 6
+
+
+def test_declared_data_cannot_be_trained_on(run):
+    with pytest.raises(ConfigError, match=r"data\.declared: imagenet is declared, not here, .*add --dry"):
+        run(DECLARED)
