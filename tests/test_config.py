@@ -101,7 +101,6 @@ def test_a_quorum_is_a_share_or_a_count(path):
         ("method.transfer.temperature=0", "method.transfer", "temperature must be > 0"),
         ("method.name=fedsgd", "method", ".*'fedsgd'"),
         ("fleet=3", "fleet", "must be a valid string, got 3"),
-        ("model={}", "model.patch", "is missing"),
     ],
 )
 def test_a_wrong_value_is_named_with_file_key_and_rule(path, override, key, rule):

@@ -18,7 +18,8 @@ from cosp.client.store import open_store, write_store
 from cosp.client.task import ScoreSettings, Task
 from cosp.client.trainer import Trainer, scores_from_vector
 from cosp.client.training import Samples, TrainSettings
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import layout_of
+from cosp.models.vit import ViTShape
 from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.flat import length, spans_of
 from cosp.submodel.selection import choose_plan, core_rolling
@@ -35,7 +36,7 @@ def work(trainer: Trainer, weights: np.ndarray) -> dict[str, Any]:
 
     def run(kind: str, plan: Any, **more: Any) -> Any:
         task = Task(kind=kind, client=0, version=0, turn=0, seed=1, shape=SHAPE, plan=plan, **more)
-        count = length(spans_of(vit_layout(SHAPE), plan.counts))
+        count = length(spans_of(layout_of(SHAPE), plan.counts))
         asked = Task.from_json(task.to_json())
         return (asked, *trainer.run(asked, torch.from_numpy(weights[:count])))
 
@@ -58,7 +59,7 @@ def work(trainer: Trainer, weights: np.ndarray) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    weights = rng.normal(scale=0.2, size=length(spans_of(vit_layout(SHAPE), SHAPE.full_plan().counts)))
+    weights = rng.normal(scale=0.2, size=length(spans_of(layout_of(SHAPE), SHAPE.full_plan().counts)))
     with tempfile.TemporaryDirectory() as folder:
         rows = np.arange(20)
         write_store(Path(folder), {"train": samples(rng, 20), "test": samples(rng, 12)}, [(rows[:16], rows[16:])])

@@ -13,7 +13,7 @@ from cosp.client.trainer import scores_from_vector
 from cosp.client.training import TrainSettings
 from cosp.errors import RefusedUpdate
 from cosp.methods.base import Method
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import TransformerShape, layout_of
 from cosp.server.aggregation import OpenRound
 from cosp.server.clients import ClientRecord, Introduction, scoring_within_memory
 from cosp.server.staleness import Arrival
@@ -38,7 +38,7 @@ class Coordinator:
     def __init__(
         self,
         *,
-        shape: ViTShape,
+        shape: TransformerShape,
         method: Method,
         training: TrainSettings,
         model: State,
@@ -47,7 +47,7 @@ class Coordinator:
         max_staleness: int | None = None,
     ) -> None:
         self.shape = shape
-        self.layout = vit_layout(shape)
+        self.layout = layout_of(shape)
         self.method = method
         self.training = training
         self.seed = seed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cosp.client.task import Task
 from cosp.config import Config
 from cosp.methods import Method
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import TransformerShape, layout_of
 from cosp.server.clients import Introduction
 from cosp.submodel.layout import parameter_count
 
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def opening_rows(
-    config: Config, shape: ViTShape, classes: tuple[str, ...], method: Method, clients: tuple[Introduction, ...]
+    config: Config, shape: TransformerShape, classes: tuple[str, ...], method: Method, clients: tuple[Introduction, ...]
 ) -> list[Row]:
     """Return the row of the run (``exits``: those that the method's result has) and one row a client."""
     run = {
@@ -33,7 +33,7 @@ def opening_rows(
         "blocks": shape.blocks,
         "exits": list(shape.exits_within(method.evaluated.depth)),
         "classes": list(classes),
-        "parameters": parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks),
+        "parameters": parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks),
         "quorum": config.server.quorum,
         "versions": config.server.versions,
     }

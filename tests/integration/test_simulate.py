@@ -21,7 +21,7 @@ from cosp.client.task import Task
 from cosp.client.trainer import Trainer
 from cosp.errors import ConfigError
 from cosp.experiment import Experiment
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.runtime import checkpoint
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.simulate import simulate
@@ -159,7 +159,7 @@ def fedavg_by_hand(experiment: Experiment, *, versions: int, store: Path) -> dic
     write_store(store, experiment.splits, experiment.rows)
     trainer = Trainer(*open_store(store))
     shape, config = experiment.shape, experiment.config
-    spans = spans_of(vit_layout(shape), shape.full_plan().counts)
+    spans = spans_of(layout_of(shape), shape.full_plan().counts)
     model = flatten(experiment.initial_model(), spans).double()
     for version in range(versions):
         trained, weights = [], []
