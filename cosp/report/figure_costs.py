@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cosp.report.costs import BoardCost, VariantCost
-from cosp.report.style import colour, house_style, percents, quantities, rows_of, run_colour, ticks
+from cosp.report.style import colour, house_style, legend, percents, quantities, rows_of, run_colour, ticks
 
 Costs = Sequence[VariantCost]
 PANEL = 5.2  # inches
@@ -55,8 +55,8 @@ def _memory(axes: Axes, costs: Costs) -> None:
     axes.set_xlim(0, 1.08 * max(board.training_bytes for cost in costs for board in cost.boards))
     axes.xaxis.set_major_locator(ticks(6))
     axes.xaxis.set_major_formatter(quantities("B"))
-    axes.set_title(f"{costs[0].parameters / 1e6:.1f} M parameters; red: what the board may use", loc="left")
-    axes.legend(loc="lower right")
+    axes.set_xlabel(f"{costs[0].parameters / 1e6:.1f} M parameters: peak in training; red: what the board may use")
+    legend(axes, columns=3, rows=True)
 
 
 def _bars_of(axes: Axes, costs: Costs, values: Sequence[float], title: str, form: str) -> None:
