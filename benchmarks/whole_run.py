@@ -30,7 +30,7 @@ from cosp.client.trainer import count_predictions, score_units
 from cosp.client.training import Samples, evaluation_batches
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
-from cosp.models.vit import VisionTransformer
+from cosp.models.transformer import Transformer
 from cosp.runtime import simulate as simulator
 from cosp.runtime.pool import WorkerPool
 from cosp.runtime.rundir import RunDirectory
@@ -97,7 +97,7 @@ def _do(text: str) -> None:
 
 def _train(task: Task) -> None:
     own, settings = clients[task.client], task.training
-    model = VisionTransformer(task.shape, task.plan)
+    model = Transformer(task.shape, task.plan)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     rng = np.random.default_rng(0)
     _judge(model, own.test)
@@ -116,7 +116,7 @@ def _train(task: Task) -> None:
 
 
 @torch.no_grad()
-def _judge(model: VisionTransformer, samples: Samples) -> None:
+def _judge(model: Transformer, samples: Samples) -> None:
     for x, y in evaluation_batches(samples, 256):
         (model(x)[-1].argmax(-1) == y).sum()
 

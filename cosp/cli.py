@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -137,10 +138,12 @@ def table(
     ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Where runs and table go; default results/NAME")] = None,
     workers: Annotated[int | None, typer.Option(min=1)] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Tabulate costs, by dry runs: memory, time, utilisation")] = False,
     sets: Sets = None,
     data_dir: DataDir = None,
 ) -> None:
     """Run every variant of CONFIG with every seed that has no result yet, then write the table (csv, md) and figure."""
+    from cosp.cost_table import fill_cost_table
     from cosp.runtime.simulate import default_workers
     from cosp.table import fill_table
 
@@ -148,12 +151,12 @@ def table(
         numbers = [int(text) for text in seeds.split(",")]
     except ValueError:
         raise UserError(f"--seeds {seeds}: must be comma-separated whole numbers, e.g. 0,1,2") from None
-    written = fill_table(
+    fill = fill_cost_table if dry else partial(fill_table, workers=workers or default_workers())
+    written = fill(
         config,
         seeds=numbers,
         only=only.split(",") if only else None,
         folder=out_dir,
-        workers=workers or default_workers(),
         overrides=sets or [],
         data_dir=data_dir,
         console=err,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from cosp.client.training import TrainSettings
 from cosp.data.partition import Kind
@@ -29,15 +29,23 @@ class PartitionConfig(Settings):
 
 
 class DeclaredData(Settings):
-    """Data that is not here, for plans and dry runs: samples of ``shape`` (C, H, W), so many a client on average.
+    """Data that is not here, for plans and dry runs: so many samples a client on average.
 
+    ``shape`` is an image's (C, H, W), or (T,) of a text of T words below ``vocabulary``.
     ``shares`` of the fleet's boards weigh the clients where ``partition.pseudo_clients`` is on; no other rule of the
     partition applies.
     """
 
-    shape: tuple[int, ...] = Field(min_length=3, max_length=3)
+    shape: tuple[PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]
+    vocabulary: int | None = Field(None, ge=1)
     classes: int = Field(ge=2)
     samples_per_client: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _words_are_numbered(self) -> DeclaredData:
+        if (len(self.shape) == 1) != (self.vocabulary is not None):
+            raise broken(f"vocabulary goes with texts, a shape of one number; got shape {list(self.shape)}")
+        return self
 
 
 class DataConfig(Settings):
@@ -57,9 +65,12 @@ class DataConfig(Settings):
 
 
 class ModelConfig(Settings):
-    """The global vision transformer. ``exits`` None puts them after 1/4, 1/2, 3/4 and all of the blocks."""
+    """The global transformer. ``exits`` None puts them after 1/4, 1/2, 3/4 and all of the blocks.
 
-    patch: int = Field(ge=1)
+    ``patch`` is the side of the squares that images are cut into; texts have none.
+    """
+
+    patch: int | None = Field(None, ge=1)
     dim: int = Field(64, ge=1)
     blocks: int = Field(4, ge=1)
     heads: int = Field(4, ge=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from cosp.data import (
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Board, Fleet, load_fleet
 from cosp.methods import Assignment, Method, Setting
-from cosp.models.vit import VisionTransformer, ViTShape, initialise, quarter_exits
+from cosp.models import TextShape, TransformerShape, ViTShape
+from cosp.models.transformer import Transformer, initialise, quarter_exits
 from cosp.runtime.pricing import declared_round_s
 from cosp.seeds import stream_seed, torch_stream
 from cosp.server.clients import Introduction, budget_of
@@ -41,7 +43,7 @@ class Experiment:
     dataset: Dataset
     fleet: Fleet
     rows: tuple[Rows, ...]
-    shape: ViTShape
+    shape: TransformerShape
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -99,7 +101,7 @@ class Experiment:
         return config.method.build(setting)
 
     def initial_model(self) -> State:
-        model = VisionTransformer(self.shape)
+        model = Transformer(self.shape)
         initialise(model, torch_stream(self.config.seed, "initial model"))
         return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
@@ -137,7 +139,11 @@ def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:
     if data.declared is not None:
         told = data.declared
         return declared_dataset(
-            data.name, shape=told.shape, classes=told.classes, samples=told.samples_per_client * clients
+            data.name,
+            shape=told.shape,
+            vocabulary=told.vocabulary,
+            classes=told.classes,
+            samples=told.samples_per_client * clients,
         )
     sizes = Sizes(train=data.train, validation=data.validation, test=data.test)
     return load_dataset(data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=data.image_size)
@@ -159,29 +165,44 @@ def share_out(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> tu
     )
 
 
-def model_shape(config: Config, dataset: Dataset) -> ViTShape:
-    """Return the model's integers for the images of ``dataset``; ConfigError if they do not go together."""
-    channels, height, width = dataset.image_shape
+def model_shape(config: Config, dataset: Dataset) -> TransformerShape:
+    """Return the model's integers for the samples of ``dataset``; ConfigError if they do not go together."""
     model = config.model
+    encoder: dict[str, Any] = {
+        "classes": len(dataset.classes),
+        "dim": model.dim,
+        "blocks": model.blocks,
+        "heads": model.heads,
+        "hidden": model.hidden,
+        "exits": model.exits or quarter_exits(model.blocks),
+        "pooling": model.pooling,
+    }
+    try:
+        if dataset.vocabulary is None:
+            return ViTShape(**_image_input(model.patch, dataset), **encoder)
+        return TextShape(**_text_input(model.patch, dataset), **encoder)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def _image_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
+    if patch is None:
+        raise ConfigError(
+            f"model.patch: is missing: {dataset.name} has images, which are cut into patches of that side"
+        )
+    channels, height, width = dataset.sample_shape
     if height != width:
         raise ConfigError(
             f"data.name: {dataset.name} has images of {height} x {width}; they must be square (data.image_size)"
         )
-    try:
-        return ViTShape(
-            image=height,
-            patch=model.patch,
-            channels=channels,
-            classes=len(dataset.classes),
-            dim=model.dim,
-            blocks=model.blocks,
-            heads=model.heads,
-            hidden=model.hidden,
-            exits=model.exits or quarter_exits(model.blocks),
-            pooling=model.pooling,
-        )
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
+    return {"image": height, "patch": patch, "channels": channels}
+
+
+def _text_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
+    if patch is not None:
+        raise ConfigError(f"model.patch: {dataset.name} has texts, which have no patches: remove the key")
+    assert dataset.vocabulary is not None
+    return {"vocabulary": dataset.vocabulary, "length": dataset.sample_shape[0]}
 
 
 def single_thread() -> None:

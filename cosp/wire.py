@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cosp.client.task import Task
 from cosp.errors import RefusedUpdate
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.server.clients import Budget, Introduction
 from cosp.submodel.flat import spans_of, views
 from cosp.submodel.slicing import State
@@ -142,7 +142,7 @@ def read_task(request: Message) -> Task:
 def weights_into(request: Message, task: Task, vector: Tensor) -> None:
     """Write the instruction's weights end to end into ``vector``, which has exactly their length."""
     record = request.content.array_records["weights"]
-    for name, view in views(vector, spans_of(vit_layout(task.shape), task.plan.counts)).items():
+    for name, view in views(vector, spans_of(layout_of(task.shape), task.plan.counts)).items():
         view.copy_(_tensor(record[name]))
 
 
@@ -153,7 +153,7 @@ def result_reply(request: Message, task: Task, facts: Mapping[str, Any], vector:
     """
     arrays = {VECTOR: vector} if vector.numel() else {}
     if task.kind == "train" and vector.numel():
-        arrays = views(vector, spans_of(vit_layout(task.shape), task.plan.counts))
+        arrays = views(vector, spans_of(layout_of(task.shape), task.plan.counts))
     content = RecordDict({"result": JsonRecord(dict(facts)), "arrays": _record(arrays)})
     return Message(content, reply_to=request)
 

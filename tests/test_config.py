@@ -12,7 +12,7 @@ from cosp.errors import ConfigError
 from cosp.methods import CoS2P, CoS2PPaper, FedAvg
 from cosp.methods.rules import Drift, Hinge, Merge, Polynomial
 
-EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.yaml"))
+EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").rglob("*.yaml"))
 
 BASE = """
 name: tiny

@@ -145,7 +145,7 @@ def test_match_does_not_parse() -> None:
 
 def test_a_trainer_works_with_torch_and_numpy_alone(here: dict[str, Any]) -> None:
     assert any(here["change"])
-    assert here["counted"] == 3 * 12  # two exits and their mean, each on twelve images
+    assert here["counted"] == here["texts"]["counted"] == 3 * 12  # two exits and their mean, each on twelve samples
 
 
 def test_all_that_a_trainer_imports_is_checked(here: dict[str, Any]) -> None:
@@ -159,6 +159,7 @@ def test_a_board_s_python_computes_the_same(here: dict[str, Any]) -> None:
         pytest.skip("COSP_PYTHON38 names no Python 3.8 with torch")
     there = run_probe(python)
     assert there["python"].startswith("3.8.")
-    assert there["units"] == here["units"]
-    for key in ("scores", "loss", "losses"):  # not the change: AdamW magnifies the last bit of a gradient near zero
-        assert there[key] == pytest.approx(here[key], abs=1e-4), key
+    for found, expected in ((there, here), (there["texts"], here["texts"])):
+        assert found["units"] == expected["units"]
+        for key in ("scores", "loss", "losses"):  # not the change: AdamW magnifies the last bit of a gradient near zero
+            assert found[key] == pytest.approx(expected[key], abs=1e-4), key

@@ -17,12 +17,12 @@ from cosp import wire
 from cosp.client.task import ScoreSettings, Task
 from cosp.errors import RefusedUpdate
 from cosp.fleet import load_fleet, speed_of
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.server.clients import Budget, Introduction
 from cosp.submodel.flat import flatten, length, spans_of
 from cosp.submodel.slicing import State, extract
 
-LAYOUT = vit_layout(SMALL)
+LAYOUT = layout_of(SMALL)
 NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
 TRAIN = Task("train", 3, 7, 1, 0, SMALL, NARROW)
 SCORE = replace(TRAIN, kind="score", scoring=ScoreSettings())

@@ -13,10 +13,10 @@ from typing import Any, Dict, Optional
 
 from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
-from cosp.models.vit import ViTShape
+from cosp.models import TransformerShape, shape_from_json
 from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.passes import FLOAT_BYTES
-from cosp.submodel.plan import GROUPS, SubmodelPlan
+from cosp.submodel.plan import GROUPS, SubmodelPlan, wire_bytes
 from cosp.transfer import TransferSettings
 
 EVALUATION_BATCH = 250
@@ -94,7 +94,7 @@ class Task:
     turn: int
     """How many tasks the client was given before."""
     seed: int
-    shape: ViTShape
+    shape: TransformerShape
     plan: SubmodelPlan
     keep: float = 1.0
     training: TrainSettings = field(default_factory=TrainSettings)
@@ -118,7 +118,7 @@ class Task:
     @cached_property
     def download_bytes(self) -> int:
         """Payload of the instruction: float32 weights and the plan."""
-        return 4 * self.parameters + len(self.plan.to_bytes(self.shape.sizes))
+        return 4 * self.parameters + wire_bytes(self.shape.sizes, self.plan.depth)
 
     @property
     def upload_bytes(self) -> int:
@@ -155,7 +155,7 @@ class Task:
     @staticmethod
     def from_json(text: str) -> Task:
         value: Dict[str, Any] = json.loads(text)
-        shape = ViTShape(**{**value["shape"], "exits": tuple(value["shape"]["exits"])})
+        shape = shape_from_json(value["shape"])
         scoring = value["scoring"]
         return Task(
             **{

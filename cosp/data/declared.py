@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from cosp.data.dataset import Dataset, Split
 
 
-def declared_dataset(name: str, *, shape: tuple[int, ...], classes: int, samples: int) -> Dataset:
-    """Return a data set of ``samples`` zeros of ``shape`` (C, H, W), labelled 0, 1, ... in turn; it takes no memory.
+def declared_dataset(
+    name: str, *, shape: tuple[int, ...], vocabulary: int | None = None, classes: int, samples: int
+) -> Dataset:
+    """Return a data set of ``samples`` zeros of ``shape``, labelled 0, 1, ... in turn; it takes no memory.
 
     Validation and test hold one sample each: nobody may look at them.
     """
@@ -23,6 +25,7 @@ def declared_dataset(name: str, *, shape: tuple[int, ...], classes: int, samples
         test=_zeros(1, shape, classes),
         mean=(),
         std=(),
+        vocabulary=vocabulary,
         declared=True,
     )
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.server.clients import Introduction
 from cosp.submodel import budget, capacity
 from cosp.submodel.budget import SubmodelShape
@@ -41,7 +41,7 @@ class Assignment:
     def shape(
         self,
         client: Introduction,
-        model: ViTShape,
+        model: TransformerShape,
         training: TrainSettings,
         *,
         depth_share: float,
@@ -69,7 +69,7 @@ class Assignment:
     def limits(self, client: Introduction) -> Limits:
         return Limits(memory_bytes=client.memory_bytes, round_s=self.target_round_s)
 
-    def demand_of(self, client: Introduction, model: ViTShape, training: TrainSettings) -> DemandOf:
+    def demand_of(self, client: Introduction, model: TransformerShape, training: TrainSettings) -> DemandOf:
         """Return what tells what a submodel asks of ``client``."""
         if self.round_s is None:
             raise ValueError("rule 'time' needs round_s")
@@ -77,7 +77,7 @@ class Assignment:
 
 
 def _demand(
-    shape: SubmodelShape, *, round_s: Callable[[SubmodelShape], float], model: ViTShape, training: TrainSettings
+    shape: SubmodelShape, *, round_s: Callable[[SubmodelShape], float], model: TransformerShape, training: TrainSettings
 ) -> Demand:
     size = footprint(model, (shape.counts,) * shape.depth)
     memory_bytes = size.training_bytes(training.batch_size, training.optimizer)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cosp.client.task import ScoreSettings
 from cosp.client.training import TrainSettings
 from cosp.methods.assignment import Assignment
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.server.aggregation import ServerStep
 from cosp.server.clients import ClientRecord, Introduction
 from cosp.server.staleness import WeightRule
@@ -21,7 +21,7 @@ from cosp.transfer import TransferSettings
 class Setting:
     """What a method may know of the run: the global model, local training, the seed and who takes part."""
 
-    model: ViTShape
+    model: TransformerShape
     training: TrainSettings
     seed: int
     clients: tuple[Introduction, ...]

@@ -12,12 +12,12 @@ from cosp.errors import ConfigError
 from cosp.fleet.cost import Cost, Work, cost, jitter, task_s
 from cosp.fleet.fleet import Board
 from cosp.methods.assignment import RoundTime
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.seeds import numpy_stream
 from cosp.server.clients import Introduction
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import Footprint
-from cosp.submodel.plan import GROUPS, prefix_plan
+from cosp.submodel.plan import prefix_plan
 
 
 def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
@@ -71,7 +71,7 @@ def price(task: Task, board: Board, *, samples: int, test_samples: int, sigma: f
     return cost(board, work_of(task, samples=samples, test_samples=test_samples), jitter(rng, sigma))
 
 
-def declared_round_s(model: ViTShape, training: TrainSettings) -> RoundTime:
+def declared_round_s(model: TransformerShape, training: TrainSettings) -> RoundTime:
     """Return what prices a training task before its units are known, by what the client declares.
 
     The plan is taken to be as long on the wire as one can be; jitter, heat and a shared link are left out.
@@ -85,15 +85,11 @@ def declared_round_s(model: ViTShape, training: TrainSettings) -> RoundTime:
         if client.speed is None:
             raise ConfigError("it declares no speed, which rule time needs: take rule memory or rate")
         work = work_of(task_of(shape), samples=client.samples, test_samples=client.test_samples)
-        return task_s(client.speed, replace(work, download_bytes=work.upload_bytes + _plan_bytes(model, shape.depth)))
+        return task_s(
+            client.speed, replace(work, download_bytes=work.upload_bytes + wire_bytes(model.sizes, shape.depth))
+        )
 
     return round_s
-
-
-def _plan_bytes(model: ViTShape, depth: int) -> int:
-    """Return the most bytes that a plan of ``depth`` blocks takes on the wire: what deflate makes of noise."""
-    raw_bytes = depth * sum((model.sizes.of(group) + 7) // 8 for group in GROUPS)
-    return raw_bytes + raw_bytes // 1000 + 16
 
 
 def drops(task: Task, board: Board) -> float | None:

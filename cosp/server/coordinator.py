@@ -13,7 +13,7 @@ from cosp.client.trainer import scores_from_vector
 from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError, RefusedUpdate
 from cosp.methods.base import Method
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import TransformerShape, layout_of
 from cosp.server.aggregation import OpenRound
 from cosp.server.clients import Budget, ClientRecord, Introduction, scoring_within_memory
 from cosp.server.staleness import Arrival
@@ -38,7 +38,7 @@ class Coordinator:
     def __init__(
         self,
         *,
-        shape: ViTShape,
+        shape: TransformerShape,
         method: Method,
         training: TrainSettings,
         model: State,
@@ -47,7 +47,7 @@ class Coordinator:
         max_staleness: int | None = None,
     ) -> None:
         self.shape = shape
-        self.layout = {name: entry for name, entry in vit_layout(shape).items() if name in model}
+        self.layout = {name: entry for name, entry in layout_of(shape).items() if name in model}
         """Of the parameters that the model has: none in a dry run."""
         self.method = method
         self.training = training
@@ -59,7 +59,7 @@ class Coordinator:
         """Every version that a client in flight started from, and the current one."""
         self.records = {client.client: ClientRecord(introduction=client) for client in clients}
         self._scoring = {client: self._scoring_of(record.introduction) for client, record in self.records.items()}
-        self._parameters = parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks)
+        self._parameters = parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks)
         self._open_round()
 
     @property
@@ -161,7 +161,7 @@ class Coordinator:
         return ClosedRound(self.version, closed.arrivals, coverage)
 
     def _open_round(self) -> None:
-        self._round = OpenRound(vit_layout(self.shape), self.shape.sizes, over_all=self.method.over_all)
+        self._round = OpenRound(layout_of(self.shape), self.shape.sizes, over_all=self.method.over_all)
 
     def _scoring_of(self, client: Introduction) -> ScoreSettings | None:
         """Return how ``client`` scores the units of its blocks; ConfigError if it can hold or score none."""

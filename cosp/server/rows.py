@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cosp.client.task import Task
 from cosp.config import Config
 from cosp.methods import Method
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import TransformerShape, layout_of
 from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel.layout import parameter_count
 
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 def opening_rows(
     config: Config,
-    shape: ViTShape,
+    shape: TransformerShape,
     classes: tuple[str, ...],
     method: Method,
     clients: tuple[Introduction, ...],
@@ -38,7 +38,7 @@ def opening_rows(
         "blocks": shape.blocks,
         "exits": list(shape.exits_within(method.evaluated.depth)),
         "classes": list(classes),
-        "parameters": parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks),
+        "parameters": parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks),
         "quorum": config.server.quorum,
         "versions": config.server.versions,
     } | ({"dry": True} if dry else {})

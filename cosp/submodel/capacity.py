@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional, Tuple
 
 from cosp.errors import ConfigError
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.submodel.budget import WIDTH_STEPS, SubmodelShape
 
 EQUAL_CAPACITY = 0.01
@@ -46,7 +46,7 @@ class Limits:
 DemandOf = Callable[[SubmodelShape], Demand]
 
 
-def best(model: ViTShape, demand_of: DemandOf, limits: Limits) -> Demand:
+def best(model: TransformerShape, demand_of: DemandOf, limits: Limits) -> Demand:
     """Return the submodel of most capacity within ``limits``; ConfigError says which limit no submodel keeps."""
     widest = (_widest(model, depth, demand_of, limits) for depth in model.exits)
     found = [demand for demand in widest if demand is not None]
@@ -56,7 +56,7 @@ def best(model: ViTShape, demand_of: DemandOf, limits: Limits) -> Demand:
     return min((demand for demand in found if demand.parameters >= enough), key=_preference)
 
 
-def binding(model: ViTShape, demand_of: DemandOf, limits: Limits) -> Tuple[str, ...]:
+def binding(model: TransformerShape, demand_of: DemandOf, limits: Limits) -> Tuple[str, ...]:
     """Return the limits that hold the board back: ``memory`` or ``time`` if it would train more without that one alone,
     both if only without both, none if it holds the whole model.
     """
@@ -73,7 +73,7 @@ def _preference(demand: Demand) -> Tuple[float, ...]:
     return demand.round_s, demand.memory_bytes, -demand.parameters, -demand.shape.depth
 
 
-def _widest(model: ViTShape, depth: int, demand_of: DemandOf, limits: Limits) -> Optional[Demand]:
+def _widest(model: TransformerShape, depth: int, demand_of: DemandOf, limits: Limits) -> Optional[Demand]:
     """Return the widest submodel of ``depth`` blocks within ``limits``, None if there is none.
 
     All groups shrink by the same share; there are few heads, so what rounding them down leaves goes to the others.
@@ -109,7 +109,7 @@ def _last_within(limits: Limits, demand_at: Callable[[int], Demand]) -> Optional
     return found
 
 
-def _nothing_fits(model: ViTShape, demand_of: DemandOf, limits: Limits) -> str:
+def _nothing_fits(model: TransformerShape, demand_of: DemandOf, limits: Limits) -> str:
     first = model.exits[0]
     smallest = [demand_of(SubmodelShape(first, counts)) for counts in (model.sizes.scaled(0.0), model.sizes)]
     held = [demand for demand in smallest if demand.memory_bytes <= limits.memory_bytes]

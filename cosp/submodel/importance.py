@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cosp.models.vit import Block, BlockGates, VisionTransformer, ViTShape
+from cosp.models.transformer import Block, BlockGates, Transformer, TransformerShape
 from cosp.submodel.plan import GROUPS, SubmodelPlan, mask
 from cosp.submodel.selection import Scores
 
@@ -32,7 +32,7 @@ class GateSettings:
     penalty: float = 1.0
 
 
-def taylor_scores(model: VisionTransformer, batches: Batches, micro_batch: Optional[int] = None) -> Scores:
+def taylor_scores(model: Transformer, batches: Batches, micro_batch: Optional[int] = None) -> Scores:
     """Return |dL/dg| of every unit summed over ``batches``, with L the cross-entropy of the deepest exit."""
     freeze(model)
     gates = open_gates(model.shape, len(model.blocks), model.class_token.device)
@@ -45,7 +45,7 @@ def taylor_scores(model: VisionTransformer, batches: Batches, micro_batch: Optio
 
 
 def learned_scores(
-    model: VisionTransformer,
+    model: Transformer,
     batches: Sequence[Tuple[Tensor, Tensor]],
     settings: GateSettings,
     generator: torch.Generator,
@@ -77,7 +77,7 @@ def learned_scores(
 
 
 def gate_gradients(
-    model: VisionTransformer, x: Tensor, y: Tensor, gates: Sequence[BlockGates], micro_batch: Optional[int] = None
+    model: Transformer, x: Tensor, y: Tensor, gates: Sequence[BlockGates], micro_batch: Optional[int] = None
 ) -> List[Tensor]:
     """Return dL/dg of every gate, L the mean cross-entropy of the deepest exit, in the order of the blocks and GROUPS.
 
@@ -94,7 +94,7 @@ def gate_gradients(
     return total
 
 
-def magnitude_scores(model: VisionTransformer) -> Scores:
+def magnitude_scores(model: Transformer) -> Scores:
     """Return the Euclidean norm of the weights that write each unit; no data is read."""
     scores = []
     for block in (cast(Block, module) for module in model.blocks):
@@ -109,19 +109,19 @@ def magnitude_scores(model: VisionTransformer) -> Scores:
     return tuple(scores)
 
 
-def open_gates(shape: ViTShape, depth: int, device: Optional[torch.device] = None) -> List[BlockGates]:
+def open_gates(shape: TransformerShape, depth: int, device: Optional[torch.device] = None) -> List[BlockGates]:
     """Return gates of one for every unit of the first ``depth`` blocks."""
     return [{group: torch.ones(shape.sizes.of(group), device=device) for group in GROUPS} for _ in range(depth)]
 
 
-def plan_gates(shape: ViTShape, plan: SubmodelPlan) -> List[BlockGates]:
+def plan_gates(shape: TransformerShape, plan: SubmodelPlan) -> List[BlockGates]:
     """Return 0/1 gates with which the full-width model of ``plan.depth`` blocks computes what the submodel does."""
     return [
         {g: torch.from_numpy(mask(block.of(g), shape.sizes.of(g))).float() for g in GROUPS} for block in plan.blocks
     ]
 
 
-def freeze(model: VisionTransformer) -> None:
+def freeze(model: Transformer) -> None:
     """Ask for no weight gradients: scoring keeps activations, but neither gradients nor optimizer state."""
     model.requires_grad_(False)
 
@@ -131,7 +131,7 @@ def _draw(probability: Tensor, generator: torch.Generator) -> Tensor:
     return torch.bernoulli(probability.cpu(), generator=generator).to(probability.device)
 
 
-def _unit_costs(shape: ViTShape) -> List[int]:
+def _unit_costs(shape: TransformerShape) -> List[int]:
     """Weights owned by one unit of each group, in the order of ``GROUPS``."""
     owned: Dict[str, int] = {
         "heads": 4 * shape.head_dim * shape.dim,

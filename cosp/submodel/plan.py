@@ -17,7 +17,6 @@ The residual stream keeps its width; LayerNorms, embeddings and the kept exits a
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -104,22 +103,19 @@ class SubmodelPlan:
             raise ValueError(f"not a plan: {error!r}") from error
 
     def to_bytes(self, sizes: GroupSizes) -> bytes:
-        """Return the compact wire form: one bit a unit, deflated (a full plan is a few dozen bytes)."""
+        """Return the wire form, ``wire_bytes`` long: one bit a unit, each group from a new byte on."""
         room = [8 * length for length in _lengths(sizes)]  # each group begins a byte
         starts = [0, *accumulate(room * self.depth)]
         bits = np.zeros(starts[-1], dtype=bool)
         groups = ((block.of(group), sizes.of(group)) for block in self.blocks for group in GROUPS)
         for (units, size), start in zip(groups, starts):
             bits[start : start + size] = mask(units, size)
-        return zlib.compress(np.packbits(bits).tobytes(), 9)
+        return np.packbits(bits).tobytes()
 
     @staticmethod
     def from_bytes(data: bytes, sizes: GroupSizes) -> SubmodelPlan:
         """Undo :meth:`to_bytes`; ``ValueError`` if ``data`` is not a plan for blocks of these ``sizes``."""
-        try:
-            flat = np.frombuffer(zlib.decompress(data), dtype=np.uint8)
-        except zlib.error as error:
-            raise ValueError(f"not a plan: {error}") from error
+        flat = np.frombuffer(data, dtype=np.uint8)
         lengths = _lengths(sizes)
         if len(flat) == 0 or len(flat) % sum(lengths):
             raise ValueError(f"not a plan for blocks of {sizes}: {len(flat)} bytes")
@@ -150,6 +146,11 @@ def mask(units: Units, size: int) -> np.ndarray:
     kept = np.zeros(size, dtype=bool)
     kept[np.fromiter(units, dtype=np.intp, count=len(units))] = True
     return kept
+
+
+def wire_bytes(sizes: GroupSizes, depth: int) -> int:
+    """Return how long the wire form of any plan of ``depth`` blocks is: it does not depend on which units they keep."""
+    return depth * sum(_lengths(sizes))
 
 
 def _lengths(sizes: GroupSizes) -> List[int]:

@@ -11,7 +11,7 @@ from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.seeds import numpy_stream
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan, Units
@@ -98,7 +98,7 @@ def bernoulli(choice: Choice) -> np.ndarray:
 
 
 def choose_plan(
-    model: ViTShape,
+    model: TransformerShape,
     shape: SubmodelShape,
     rule: Rule,
     *,
@@ -122,7 +122,7 @@ def choose_plan(
     return SubmodelPlan(tuple(blocks))
 
 
-def random_scores(model: ViTShape, depth: int, rng: np.random.Generator) -> Scores:
+def random_scores(model: TransformerShape, depth: int, rng: np.random.Generator) -> Scores:
     """Return scores that know nothing of the data."""
     return tuple({group: rng.normal(size=model.sizes.of(group)) for group in GROUPS} for _ in range(depth))
 

@@ -12,14 +12,14 @@ from torch import Tensor
 from cosp.client.task import SCORES, ScoreSettings, Task
 from cosp.client.trainer import ClientSamples, Trainer, scores_from_vector, scores_to_vector
 from cosp.client.training import Samples, TrainSettings, train
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.seeds import numpy_stream
 from cosp.submodel.flat import FlatModel, flatten, length, spans_of
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.slicing import extract
 from cosp.transfer import mean_prediction
 
-LAYOUT = vit_layout(SMALL)
+LAYOUT = layout_of(SMALL)
 NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
 TRAIN = Task("train", 0, 3, 0, 1, SMALL, NARROW, training=TrainSettings(epochs=1, batch_size=4))
 SCORE = replace(TRAIN, kind="score", plan=SMALL.full_plan(2), scoring=ScoreSettings(samples=6, batch_size=4))

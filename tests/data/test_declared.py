@@ -10,7 +10,7 @@ from cosp.data import consecutive_rows, declared_dataset
 def test_declared_data_have_a_shape_and_a_number_and_take_no_memory():
     dataset = declared_dataset("imagenet", shape=(3, 224, 224), classes=300, samples=390_000)
     assert dataset.train.x.shape == (390_000, 3, 224, 224)
-    assert dataset.image_shape == (3, 224, 224)
+    assert dataset.sample_shape == (3, 224, 224)
     assert dataset.train.x.base.nbytes == 4
     assert np.bincount(dataset.train.y).tolist() == [1300] * 300
     assert dataset.declared

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import TINY, plans, random_state, random_update, same_units
 
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.server.aggregation import Merged, OpenRound, ServerStep
 from cosp.submodel.layout import ParameterLayout
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import State, extract
 
-LAYOUT = vit_layout(TINY)
+LAYOUT = layout_of(TINY)
 FULL = TINY.full_plan()
 Update = tuple[SubmodelPlan, State, float]
 
