@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import lru_cache
 
 from cosp.client.task import Task
@@ -85,9 +84,7 @@ def declared_round_s(model: TransformerShape, training: TrainSettings) -> RoundT
         if client.speed is None:
             raise ConfigError("it declares no speed, which rule time needs: take rule memory or rate")
         work = work_of(task_of(shape), samples=client.samples, test_samples=client.test_samples)
-        return task_s(
-            client.speed, replace(work, download_bytes=work.upload_bytes + wire_bytes(model.sizes, shape.depth))
-        )
+        return task_s(client.speed, work)
 
     return round_s
 
