@@ -77,7 +77,7 @@ def run(
             raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
         chosen = load_config(_config_of(resume))
         directory = RunDirectory(resume)
-        directory.refuse_dry()
+        dry = directory.is_dry()
     else:
         assert config is not None
         chosen = load_config(config, overrides)

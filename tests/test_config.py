@@ -118,7 +118,6 @@ def test_a_quorum_is_a_share_or_a_count(path):
         ("method.transfer.temperature=0", "method.transfer", "temperature must be > 0"),
         ("method.name=fedsgd", "method", ".*'fedsgd'"),
         ("fleet=3", "fleet", "must be a valid string, got 3"),
-        ("model={}", "model.patch", "is missing"),
         ("assignment.rule=luck", "assignment.rule", "must be 'rate', 'memory' or 'time', got 'luck'"),
         ("assignment.rule=time", "assignment", "target_round_s goes with rule time, .* got rule time and .* None"),
         ("assignment.target_round_s=3", "assignment", "target_round_s goes with rule time, .* got rule rate and .* 3"),

@@ -42,7 +42,7 @@ def test_the_table_names_what_binds_and_how_far_it_is_used():
     shown = lines(planned())
     nano = next(i for i, line in enumerate(shown) if line.startswith("2 "))
     assert "keep 0.25" in shown[nano]
-    assert shown[nano + 1].endswith("100 %")
+    assert shown[nano + 1].endswith(percent(planned()[2]["used"]["keep"]))
     assert "nothing" in next(line for line in shown if line.startswith("0 "))
 
 

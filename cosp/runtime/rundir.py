@@ -42,15 +42,12 @@ class RunDirectory:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
         return RunDirectory(folder)
 
-    def refuse_dry(self) -> None:
-        """UserError if the run here is a dry one: it has trained nothing that could be gone on with."""
-        if self._rows_path.exists():
-            with self._rows_path.open(encoding="utf-8") as file:
-                dry = '"dry": true' in file.readline()
-            if dry:
-                raise UserError(
-                    f"{self.folder}: holds a dry run, which is not resumed; run it again with another --out"
-                )
+    def is_dry(self) -> bool:
+        """Return whether the run that was begun here is a dry one."""
+        if not self._rows_path.exists():
+            return False
+        with self._rows_path.open(encoding="utf-8") as file:
+            return '"dry": true' in file.readline()
 
     def rows_bytes(self) -> int:
         """Return how long the rows are by now: what a checkpoint remembers."""

@@ -39,9 +39,8 @@ def serve(
 ) -> Row:
     """Run to the end and return the metrics, which are also written.
 
-    ``evaluate_with`` None evaluates nothing. A ``dry`` run has a model without parameters, and nothing to go on from:
-    it writes no checkpoints. ``saved`` is where to go on from, on a grid in virtual time. Wall time
-    counts from ``wall_started``, a ``time.monotonic()``, or from now.
+    ``evaluate_with`` None evaluates nothing. A ``dry`` run has a model without parameters. ``saved`` is where to go on
+    from, on a grid in virtual time. Wall time counts from ``wall_started``, a ``time.monotonic()``, or from now.
     """
     started = time.monotonic() if wall_started is None else wall_started
     loop = _loop(grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, saved=saved, dry=dry)
@@ -81,7 +80,7 @@ def _loop(
         on_row(row)
 
     def after_round(loop: Loop) -> None:
-        if not dry and coordinator.version % config.server.checkpoint_every == 0:
+        if coordinator.version % config.server.checkpoint_every == 0:
             checkpoints.save(directory.checkpoints, loop, rows_bytes=directory.rows_bytes())
 
     count = None

@@ -20,7 +20,7 @@ from cosp.client.store import open_store, write_store
 from cosp.client.task import Task
 from cosp.client.trainer import Trainer
 from cosp.config import load_config
-from cosp.errors import ConfigError, UserError
+from cosp.errors import ConfigError
 from cosp.experiment import Experiment, load_experiment
 from cosp.models.transformer import layout_of
 from cosp.runtime import checkpoint
@@ -91,12 +91,23 @@ def test_a_dry_run_of_the_quickstart_is_the_trained_one_but_for_what_training_sa
     assert without(dry, TRAINED) == without(trained, TRAINED)
 
 
-def test_a_dry_run_keeps_nothing_to_go_on_from(start: Callable[..., Any]):
-    experiment, directory = start()
-    simulate(experiment, directory, workers=1, dry=True)
-    assert not directory.checkpoints.exists()
-    with pytest.raises(UserError, match="holds a dry run, which is not resumed"):
-        directory.refuse_dry()
+def test_a_dry_run_stopped_goes_on_as_a_dry_run(start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    experiment, whole = start(out="whole")
+    simulate(experiment, whole, workers=1, dry=True)
+    save = checkpoint.save
+
+    def save_and_stop(*arguments: Any, **named: Any) -> None:
+        save(*arguments, **named)
+        raise KeyboardInterrupt
+
+    experiment, directory = start(out="stopped")
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(experiment, directory, workers=1, dry=True)
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert directory.is_dry()
+    simulate(experiment, directory, workers=1, dry=True, resume=True)
+    assert rows_of(directory.folder) == rows_of(whole.folder)
 
 
 def test_a_limit_on_how_many_work_leaves_nobody_idle_for_ever(run: Run):
