@@ -113,13 +113,22 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
         _print_calibrations((row["board"], row["calibration"]) for row in rows)
 
 
-@app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8`")
+@app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8` · `cosp devices probe`")
 def devices(
-    name: Annotated[str | None, typer.Argument(help="A board, or the path of your own YAML file")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A board, the path of your own YAML file, or `probe`: what is this machine?")
+    ] = None,
+    root: Annotated[
+        Path, typer.Option(help="With probe: where the board's files begin, e.g. /host in a container")
+    ] = Path("/"),
     as_json: Json = False,
 ) -> None:
-    """List the boards that cosp knows, or show one with its modes, facts and sources."""
-    if name is None:
+    """List the boards that cosp knows, show one with its modes, facts and sources, or say what this machine is."""
+    if name == "probe":
+        _probe(root, as_json)
+    elif root != Path("/"):
+        raise UserError(f"devices --root {root}: goes with `cosp devices probe` alone")
+    elif name is None:
         _list_boards(as_json)
     else:
         _show_board(name, as_json)
@@ -262,6 +271,17 @@ def _show_board(name: str, as_json: bool) -> None:
     _print_table("Sources", ("tag", "source"), board.sources, left=2)
     for note in board.notes:
         out.print(f"- {note}", markup=False)
+
+
+def _probe(root: Path, as_json: bool) -> None:
+    from cosp.fleet.probe import advice, fact_cells, probe
+
+    found = probe(root)
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    _print_table("This machine", ("fact", "value"), fact_cells(found), left=2)
+    out.print(advice(found), markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_calibrations(boards: Iterable[tuple[str, str]]) -> None:

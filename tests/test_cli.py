@@ -37,6 +37,8 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["run", QUICKSTART, "--set", "training.batch_size=many"], "training.batch_size"),
         (["run", QUICKSTART, "--set", "fleet=paper17"], "unknown fleet 'paper17'"),
         (["run", QUICKSTART, "--set", "data.name=fashion_mnist"], "--data-dir"),
+        (["devices", "probe", "--root", "/nowhere"], "--root /nowhere: is not a folder"),
+        (["devices", "jetson-nano", "--root", "/host"], "--root /host: goes with `cosp devices probe` alone"),
         (["run", QUICKSTART, "--out", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
         (["run", "--resume", "/nowhere"], "/nowhere: holds no run to go on with"),
         (["plan", QUICKSTART, "--set", "model.patch=3"], "model: patch must divide image"),
@@ -79,6 +81,14 @@ def test_devices_lists_every_board_and_shows_one_with_its_sources(monkeypatch, c
     assert "jetson-nano" in {profile["name"] for profile in json.loads(capsys.readouterr().out)}
     assert call(monkeypatch, "devices", "jetson-nano", "--json") == 0
     assert dict(json.loads(capsys.readouterr().out)["sources"])["derived"]
+
+
+def test_devices_probe_says_which_board_this_is(monkeypatch, capsys, board_root):
+    root = str(board_root("jetson-nano"))
+    assert call(monkeypatch, "devices", "probe", "--root", root) == 0
+    assert "board: jetson-nano, mode: MAXN\nmemory for training: 2,614 MiB" in capsys.readouterr().out
+    assert call(monkeypatch, "devices", "probe", "--root", root, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["machine"]["l4t"] == "32.7.1"
 
 
 def test_a_dry_run_leaves_rows_metrics_and_a_report(monkeypatch, capsys, tmp_path):

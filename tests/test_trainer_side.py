@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROBE = ROOT / "tests" / "trainer_probe.py"
 NAMED = [f"cosp/{name}.py" for name in ("__init__", "errors", "seeds", "transfer")]
-CLIENT = [f"cosp/client/{name}.py" for name in ("__init__", "store", "task", "trainer", "training")]
+CLIENT = [
+    f"cosp/client/{name}.py" for name in ("__init__", "power", "store", "task", "telemetry", "trainer", "training")
+]
 FOLDERS = [
     str(path.relative_to(ROOT)) for folder in ("models", "submodel") for path in (ROOT / "cosp" / folder).glob("*.py")
 ]

@@ -12,6 +12,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from cosp import wire
+from cosp.client.power import find_power_meter
 from cosp.client.trainer import ClientSamples, Trainer
 from cosp.client.training import Samples
 from cosp.errors import ConfigError, CospError
@@ -40,7 +41,7 @@ def work(message: Message, context: Context) -> Message:
     torch.set_flush_denormal(True)
     weights = torch.empty(task.parameters)
     wire.weights_into(message, task, weights)
-    facts, vector = Trainer({client: _samples(experiment, client)}, {}).run(task, weights)
+    facts, vector = Trainer({client: _samples(experiment, client)}, {}, find_power_meter()).run(task, weights)
     return wire.result_reply(message, task, facts, vector)
 
 
