@@ -24,7 +24,7 @@ app = ClientApp()
 
 @app.query()
 def introduce(message: Message, context: Context) -> Message:
-    """Say who this client is. It measures no power, so it names none."""
+    """Say who this client is. What a machine draws while it waits is not measured, so it names none."""
     experiment, client = _place(context)
     return wire.introduction_reply(message, replace(experiment.introduction(client), idle_w=0.0))
 
