@@ -1,7 +1,5 @@
-"""Tasks and results as Flower messages: the only place that knows how they lie in records.
+"""Tasks and results as Flower messages, with torch's tensors; how they lie in records is said in :mod:`cosp.records`.
 
-Instruction: ``task`` (ConfigRecord, one JSON text) and ``weights`` (ArrayRecord, one array a parameter).
-Reply: ``result`` (ConfigRecord, one JSON text) and ``arrays`` (ArrayRecord: weight changes by name, or ``vector``).
 A task that a simulated board lost is an error whose reason is a JSON text: why, and what the task took until then.
 """
 
@@ -9,23 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, Error, Message, MessageType, RecordDict
 from torch import Tensor
 
+from cosp import records
 from cosp.client.task import Task
 from cosp.errors import RefusedUpdate
 from cosp.models.vit import vit_layout
-from cosp.server.clients import Introduction
+from cosp.records import VECTOR
+from cosp.server.introduction import Introduction
 from cosp.submodel.flat import spans_of, views
 from cosp.submodel.slicing import State
 
-VECTOR = "vector"
 LOST = 1000  # an error code beyond Flower's own
 FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
 SCORE_QUERY = f"{MessageType.QUERY}.score"
@@ -60,7 +58,7 @@ class TensorArray(Array):
 
 def instruction(task: Task, weights: State, *, node: int) -> Message:
     """Return the message that asks ``node`` to do ``task``."""
-    content = RecordDict({"task": ConfigRecord({"json": task.to_json()}), "weights": _record(weights)})
+    content = records.instruction_content(task.to_json(), _record(weights))
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
@@ -68,11 +66,6 @@ def instruction(task: Task, weights: State, *, node: int) -> Message:
 def introduction_request(node: int) -> Message:
     """Return the message that asks a new node who it is."""
     return Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
-
-
-def introduction_reply(request: Message, introduction: Introduction) -> Message:
-    text = json.dumps(asdict(introduction))
-    return Message(RecordDict({"result": ConfigRecord({"json": text})}), reply_to=request)
 
 
 def read_introduction(reply: Message) -> Introduction:
@@ -85,12 +78,12 @@ def read_introduction(reply: Message) -> Introduction:
 
 
 def read_task(request: Message) -> Task:
-    return Task.from_json(str(request.content.config_records["task"]["json"]))
+    return Task.from_json(records.task_text(request))
 
 
 def weights_into(request: Message, task: Task, vector: Tensor) -> None:
     """Write the instruction's weights end to end into ``vector``, which has exactly their length."""
-    record = request.content.array_records["weights"]
+    record = records.weights_of(request)
     for name, view in views(vector, spans_of(vit_layout(task.shape), task.plan.counts)).items():
         view.copy_(_tensor(record[name]))
 
@@ -100,14 +93,13 @@ def result_reply(request: Message, task: Task, facts: Mapping[str, Any], vector:
     arrays = {VECTOR: vector}
     if task.kind == "train":
         arrays = views(vector, spans_of(vit_layout(task.shape), task.plan.counts))
-    content = RecordDict({"result": ConfigRecord({"json": json.dumps(facts)}), "arrays": _record(arrays)})
-    return Message(content, reply_to=request)
+    return records.reply(request, facts, _record(arrays))
 
 
 def read_result(reply: Message) -> dict[str, Any]:
     """Return the facts of a reply; RefusedUpdate if it has none."""
     try:
-        value = json.loads(str(reply.content.config_records["result"]["json"]))
+        value = json.loads(str(reply.content.config_records[records.RESULT]["json"]))
     except (KeyError, ValueError) as error:
         raise RefusedUpdate("malformed", f"the reply has no readable result: {error!r}") from error
     if not isinstance(value, dict):
@@ -135,7 +127,7 @@ def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
 def read_arrays(reply: Message) -> State:
     """Return the tensors of a reply; RefusedUpdate if they cannot be read."""
     try:
-        return {name: _tensor(array) for name, array in reply.content.array_records["arrays"].items()}
+        return {name: _tensor(array) for name, array in reply.content.array_records[records.ARRAYS].items()}
     except Exception as error:  # bytes from outside: numpy raises nearly anything over them
         raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
 

@@ -12,10 +12,11 @@ from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.supercore.task_identity import TaskIdentity
 from small_models import SMALL, random_state, same_units
 
-from cosp import wire
+from cosp import records, wire
 from cosp.client.task import ScoreSettings, Task
 from cosp.errors import RefusedUpdate
 from cosp.models.vit import vit_layout
+from cosp.records import VECTOR
 from cosp.server.clients import Introduction
 from cosp.submodel.flat import flatten, length, spans_of
 from cosp.submodel.slicing import State, extract
@@ -84,7 +85,7 @@ def test_an_update_arrives_as_it_was_sent(travel):
 @travels
 def test_scores_travel_as_one_vector(travel):
     reply = travel(wire.result_reply(instruction(SCORE), SCORE, FACTS, torch.arange(48.0)))
-    assert wire.read_arrays(reply)[wire.VECTOR].tolist() == list(range(48))
+    assert wire.read_arrays(reply)[VECTOR].tolist() == list(range(48))
 
 
 @travels
@@ -99,7 +100,7 @@ def test_an_introduction_arrives_as_it_was_sent(travel):
         test_samples=1,
         class_counts=(2, 3),
     )
-    reply = travel(wire.introduction_reply(wire.introduction_request(5), introduction))
+    reply = travel(records.introduction_reply(wire.introduction_request(5), introduction))
     assert wire.read_introduction(reply) == introduction
 
 

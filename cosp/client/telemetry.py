@@ -45,16 +45,16 @@ class Telemetry:
     def __enter__(self) -> Telemetry:
         _reset_peaks()
         self._read()
+        self._started_s = time.perf_counter()
         if self._thread:
             self._thread.start()
-        self._started_s = time.perf_counter()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._done.set()  # first: a signal that cancels the task may end this function anywhere
         self.facts["wall_s"] = time.perf_counter() - self._started_s
         self.facts.update(_peaks())
         if self._thread:
-            self._done.set()
             self._thread.join()
         self._read()
         if self._meter and len(self._readings) > 1:

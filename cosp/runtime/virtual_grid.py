@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from cosp import wire
+from cosp import records, wire
 from cosp.client.task import Task
 from cosp.errors import FleetStalled
 from cosp.fleet.fleet import Fleet
@@ -181,7 +181,7 @@ class VirtualGrid(Grid):
         node = request.metadata.dst_node_id
         self._strangers.discard(node)
         self._nodes_on = None
-        self._deliver(request, wire.introduction_reply(request, self._introductions[node]))
+        self._deliver(request, records.introduction_reply(request, self._introductions[node]))
 
     def _errand(self, request: Message) -> tuple[Task, Errand]:
         """Return the message's task, and what it is to the fleet: the same whenever it is asked for."""

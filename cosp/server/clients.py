@@ -6,23 +6,11 @@ from dataclasses import dataclass
 
 from cosp.client.task import ScoreSettings
 from cosp.errors import ConfigError
+from cosp.server.introduction import Introduction
 from cosp.submodel.footprint import Footprint
 from cosp.submodel.selection import Scores
 
-
-@dataclass(frozen=True, kw_only=True)
-class Introduction:
-    """What a client says of itself when it joins. ``keep`` None asks for as much as ``memory_bytes`` holds."""
-
-    client: int
-    board: str
-    link: str
-    keep: float | None
-    memory_bytes: int
-    samples: int
-    test_samples: int
-    class_counts: tuple[int, ...]
-    idle_w: float = 0.0
+__all__ = ["ClientRecord", "Introduction", "scoring_within_memory"]
 
 
 @dataclass

@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 from cosp import wire
 from cosp.client.task import Task
 from cosp.errors import CospError, FleetStalled, RefusedUpdate
+from cosp.records import VECTOR
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions, evaluate
 from cosp.server.ledger import NO_FIGURES, Ledger
@@ -173,7 +174,7 @@ class Loop:
             arrays = wire.read_arrays(reply)
             row |= reported(row, facts)
             if task.kind == "score":
-                self.coordinator.take_scores(task, arrays[wire.VECTOR])
+                self.coordinator.take_scores(task, arrays[VECTOR])
             else:
                 row["weight"] = self.coordinator.take_update(task, arrays, row["samples"])
             row["accepted"] = True
