@@ -17,6 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cosp import cli_boards
 from cosp.errors import CospError, UserError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def run(
     from cosp.console import RunProgress, summary_table
     from cosp.experiment import load_experiment
     from cosp.report import write_report
-    from cosp.runtime.rundir import RunDirectory
+    from cosp.runtime.rundir import RunDirectory, config_of
     from cosp.runtime.simulate import default_workers, simulate
 
     overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
@@ -74,7 +75,7 @@ def run(
     if resume is not None:
         if overrides or out_dir or dry:
             raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
-        chosen = load_config(_config_of(resume))
+        chosen = load_config(config_of(resume))
         directory = RunDirectory(resume)
     else:
         assert config is not None
@@ -218,6 +219,9 @@ def report(
     print(path)
 
 
+cli_boards.add_to(app)
+
+
 def free_folder(parent: Path, name: str) -> Path:
     """Return ``parent/name``, or the first of ``parent/name-2``, ``-3`` ... that does not exist yet."""
     candidates = (parent / (name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
@@ -234,13 +238,6 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("cosp: interrupted; go on with: cosp run --resume DIR")
         sys.exit(130)
-
-
-def _config_of(folder: Path) -> Path:
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder}: holds no run to go on with (no config.yaml); give the directory of a run")
-    return path
 
 
 def _list_boards(as_json: bool) -> None:

@@ -25,6 +25,8 @@ from cosp.submodel.flat import spans_of, views
 from cosp.submodel.slicing import State
 
 LOST = 1000  # an error code beyond Flower's own
+REASONS = {2: "client-raised", 3: "message-lost", 5: "node-unavailable", 8: "client-died"}
+"""Flower's error codes, named as rows name them."""
 FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
 SCORE_QUERY = f"{MessageType.QUERY}.score"
 
@@ -121,7 +123,7 @@ def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
             return str(loss["reason"]), str(loss["detail"]), {key: loss["figures"][key] + 0 for key in FIGURES}
         except (KeyError, TypeError, ValueError):  # not from a simulated board
             pass
-    return f"error-{error.code}", error.reason or "", {}
+    return REASONS.get(error.code, f"error-{error.code}"), error.reason or "", {}
 
 
 def read_arrays(reply: Message) -> State:

@@ -193,8 +193,8 @@ def test_a_lost_task_says_why_and_what_it_took():
 @pytest.mark.parametrize(
     ("error", "found"),
     [
-        (Error(5, "gone"), ("error-5", "gone", {})),
-        (Error(2), ("error-2", "", {})),
+        (Error(5, "gone"), ("node-unavailable", "gone", {})),
+        (Error(2), ("client-raised", "", {})),
         (Error(wire.LOST, "not JSON"), ("error-1000", "not JSON", {})),
         (Error(wire.LOST, '{"reason": "off"}'), ("error-1000", '{"reason": "off"}', {})),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.images import Source
+from cosp.data.images import Images, Source
 from cosp.data.splits import Sizes, other_rows, rows_to_test, train_validation_rows
 from cosp.errors import DataError
 
@@ -47,6 +47,17 @@ class Dataset:
         """(C, H, W)."""
         _, channels, height, width = self.train.x.shape
         return channels, height, width
+
+    def normalised(self, images: Images) -> Split:
+        """Return other images as this data set's would be; DataError if they have another shape."""
+        channels, height, width = self.image_shape
+        if images.x.shape[1:] != (height, width, channels):
+            raise DataError(
+                f"{images.origin}: images are {images.x.shape[1:]} (H, W, C), those of {self.name} "
+                f"{(height, width, channels)}; they must be alike"
+            )
+        x = _normalise(_channels_first(images.x), np.array(self.mean), np.array(self.std))
+        return Split(x=x, y=images.y)
 
 
 def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:

@@ -61,7 +61,8 @@ class Dispatch(NamedTuple):
 class Loop:
     """Runs rounds until the model has ``rules.versions`` versions. ``on_row`` gets every row, ``on_round`` every close.
 
-    ``count`` None evaluates nothing (a dry run).
+    ``count`` None evaluates nothing (a dry run). ``began_s``: what the clock showed when the run broke off, for a grid
+    that has no clock of its own.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Loop:
         on_row: Callable[[Row], None],
         on_round: Callable[[Loop], None] = lambda loop: None,
         ledger: Ledger | None = None,
+        began_s: float = 0.0,
     ) -> None:
         self.grid = grid
         self.coordinator = coordinator
@@ -91,7 +93,7 @@ class Loop:
         self._resting: set[int] = set()
         """Clients that failed at this version: asked again at the next."""
         self._barren = 0
-        self._wall_started = time.monotonic()
+        self._wall_started = time.monotonic() - began_s
 
     def run(self) -> None:
         if self.coordinator.version == 0:
@@ -112,6 +114,13 @@ class Loop:
             weights = self.coordinator.weights(dispatch.task)
             message = wire.instruction(dispatch.task, weights, node=dispatch.node)
             self.in_flight[send(dispatch.sent_s, message)] = dispatch
+
+    def lose(self, dispatches: Sequence[Dispatch], reason: str) -> None:
+        """Count a checkpoint's tasks as failed, because their replies go to a run that is over, and ask again."""
+        for dispatch in dispatches:
+            self._fail(dispatch, reason)
+            self._ask_again(dispatch.task.client)
+        self._resting.clear()
 
     def _fill_round(self) -> None:
         opened_s = self.now_s()
@@ -212,15 +221,25 @@ class Loop:
                     self._fail(self.in_flight.pop(message_id), "timeout")
 
     def _revive(self) -> None:
-        """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever."""
+        """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever.
+
+        Real boards that are all cut off are waited for; a virtual grid knows by itself when nobody will come back.
+        """
+        if not hasattr(self.grid, "idle") and not set(self.nodes) & set(self.grid.get_node_ids()):
+            return
         self._barren += 1
         if self._barren > BARREN_ROUNDS:
             raise CospError(
                 f"no client brings an update to version {self.coordinator.version}: refused {self.ledger.refused}"
             )
         self._resting.clear()
-        for record in self.coordinator.records.values():
-            record.last_version = min(record.last_version, self.coordinator.version - 1)
+        for client in self.coordinator.records:
+            self._ask_again(client)
+
+    def _ask_again(self, client: int) -> None:
+        """Let ``client`` work on this version, even if it was sent it before."""
+        record = self.coordinator.records[client]
+        record.last_version = min(record.last_version, self.coordinator.version - 1)
 
     def _report_round(self, closed_by: str, *, arrivals: int, coverage: tuple[float, ...]) -> None:
         version, now_s = self.coordinator.version, self.now_s()
