@@ -120,15 +120,13 @@ def devices(
         str | None, typer.Argument(help="A board, the path of your own YAML file, or `probe`: what is this machine?")
     ] = None,
     root: Annotated[
-        Path, typer.Option(help="With probe: where the board's files begin, e.g. /host in a container")
+        Path, typer.Option(envvar="COSP_ROOT", help="With probe: where the board's files begin; /host in our images")
     ] = Path("/"),
     as_json: Json = False,
 ) -> None:
     """List the boards that cosp knows, show one with its modes, facts and sources, or say what this machine is."""
     if name == "probe":
         _probe(root, as_json)
-    elif root != Path("/"):
-        raise UserError(f"devices --root {root}: goes with `cosp devices probe` alone")
     elif name is None:
         _list_boards(as_json)
     else:

@@ -143,14 +143,20 @@ def client(
     ca: Annotated[Path | None, typer.Option(help="The authority's certificate, ca.crt")] = None,
     key: Annotated[Path | None, typer.Option(help="This board's private key, NAME.key")] = None,
     trainer: Annotated[Path, typer.Option(help="The trainer's Unix socket")] = SOCKET,
-    board: Annotated[str | None, typer.Option(help="The board's name in rows and reports")] = None,
+    board: Annotated[str | None, typer.Option(help="The board's name in rows and reports; default as detected")] = None,
     keep: Annotated[float | None, typer.Option(help="Share of the model's parameters; default what fits")] = None,
-    memory_bytes: Annotated[int | None, typer.Option(min=1, help="What a task may take; default all there is")] = None,
+    memory_bytes: Annotated[
+        int | None, typer.Option(min=1, help="What a task may take; default by the board's profile, else all")
+    ] = None,
+    root: Annotated[
+        Path, typer.Option(envvar="COSP_ROOT", help="Where the board's files begin, for its detection")
+    ] = Path("/"),
     port: Annotated[int, typer.Option(help="Local port of the SuperNode, another for each on a host")] = NODE_PORT,
     home: Annotated[Path, typer.Option(help="Where Flower keeps the app's code")] = HOME,
     insecure: Annotated[bool, typer.Option("--insecure", help="No TLS and no key: trust whoever answers")] = False,
 ) -> None:
     """Run this board's SuperNode in the foreground: it takes tasks from the server and hands them to the trainer."""
+    from cosp.fleet.probe import probe
     from cosp.runtime.superlink import client_service, flower_environment
     from cosp.runtime.supervise import supervise
 
@@ -161,12 +167,13 @@ def client(
             raise UserError(f"client: {path}: is no file; ca.crt comes from the server, cosp keys node makes the key")
     if keep is not None and not 0 < keep <= 1:
         raise UserError(f"client: --keep {keep}: must lie in (0, 1]")
+    found = probe(root)
     node: dict[str, str | int | float | None] = {
         "partition-id": number,
         "trainer-socket": str(trainer.absolute()),
-        "board": board,
+        "board": board or found.board,
         "keep": keep,
-        "memory-bytes": memory_bytes,
+        "memory-bytes": memory_bytes or found.training_bytes,
     }
     config = {name: value for name, value in node.items() if value is not None}
     service = client_service(address, authority=ca, key=key, port=port, config=config)

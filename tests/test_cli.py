@@ -38,7 +38,6 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["run", QUICKSTART, "--set", "fleet=paper17"], "unknown fleet 'paper17'"),
         (["run", QUICKSTART, "--set", "data.name=fashion_mnist"], "--data-dir"),
         (["devices", "probe", "--root", "/nowhere"], "--root /nowhere: is not a folder"),
-        (["devices", "jetson-nano", "--root", "/host"], "--root /host: goes with `cosp devices probe` alone"),
         (["run", QUICKSTART, "--out", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
         (["run", "--resume", "/nowhere"], "/nowhere: holds no run to go on with"),
         (["plan", QUICKSTART, "--set", "model.patch=3"], "model: patch must divide image"),

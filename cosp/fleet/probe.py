@@ -25,7 +25,7 @@ class Probe:
 def probe(root: Path = Path("/")) -> Probe:
     """Look at the machine whose file system begins at ``root``; UserError if that is no folder."""
     if not root.is_dir():
-        raise UserError(f"devices probe: --root {root}: is not a folder; give / or where the board's files are mounted")
+        raise UserError(f"--root {root}: is not a folder; give / or where the board's files are mounted")
     machine = read_machine(root)
     found = match(machine, identities())
     if found is None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cosp.fleet.probe import probe
+
 jsonschema = pytest.importorskip("jsonschema")
 
 HERE = Path(__file__).parent
@@ -75,5 +77,20 @@ def test_trainer_and_node_share_a_socket_and_nothing_else() -> None:
     assert services["trainer"]["network_mode"] == "none"  # a board's data have no way out but the node's update
 
 
-def test_a_jetson_adds_only_to_the_services_of_a_board() -> None:
-    assert read("compose.jetson.yaml")["services"].keys() == read("compose.board.yaml")["services"].keys()
+@pytest.mark.parametrize("name", ["compose.jetson.yaml", "compose.pi.yaml"])
+def test_an_overlay_adds_only_to_the_services_of_a_board(name: str) -> None:
+    assert read(name)["services"].keys() <= read("compose.board.yaml")["services"].keys()
+
+
+@pytest.mark.parametrize("name", ["compose.jetson.yaml", "compose.pi.yaml"])
+def test_what_a_board_is_known_by_is_mounted_where_it_is_looked_for(name: str, board_root, tmp_path: Path) -> None:
+    node = read(name)["services"]["node"]
+    board = board_root({"compose.jetson.yaml": "jetson-orin-nano-8", "compose.pi.yaml": "raspberry-pi-5"}[name])
+    for volume in node["volumes"]:
+        source, target, mode = volume.split(":")
+        mounted = tmp_path / "container" / target.lstrip("/")
+        mounted.parent.mkdir(parents=True, exist_ok=True)
+        mounted.symlink_to(board / source.lstrip("/"))
+        assert mode == "ro"
+    seen = tmp_path / "container" / node["environment"]["COSP_ROOT"].lstrip("/")
+    assert probe(seen).board == board.name
