@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from dockerfile_parse import DockerfileParser
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("/opt/cosp", "/run/cosp", "/run/secrets", "/store", "/state", "/runs", "/data", "/tmp")
 """What our images and compose files name by absolute path."""
+
+STOP_S = 300.0
+"""A process that has loaded torch may take a minute to go on a busy machine."""
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
@@ -34,12 +38,15 @@ def last(dockerfile: Path, instruction: str) -> str:
 
 
 class FolderImage:
-    """The image of ``dockerfile`` under ``folder``; ``python`` is the base's, an environment's ``bin/python``."""
+    """The image of ``dockerfile`` under ``folder``; ``python`` is the base's, an environment's ``bin/python``.
 
-    def __init__(self, dockerfile: Path, folder: Path, python: Path) -> None:
-        self.dockerfile, self.folder, self.python = dockerfile, folder, python
+    ``ports``: other ports for those that the image names, as this machine's may be taken.
+    """
+
+    def __init__(self, dockerfile: Path, folder: Path, python: Path, ports: Mapping[int, int] = {}) -> None:
+        self.dockerfile, self.folder, self.python, self.ports = dockerfile, folder, python, ports
         self._environment = dict(os.environ, PATH=f"{python.parent}{os.pathsep}{os.environ['PATH']}")
-        self._environment.pop("PYTHONPATH", None)
+        self._environment["PYTHONPATH"] = str(self.inside("/opt/cosp"))  # as if installed from there
         for path in FOLDERS:
             self.inside(path).mkdir(parents=True, exist_ok=True)
         for name, value in instructions(dockerfile):
@@ -61,15 +68,32 @@ class FolderImage:
                 command = value.replace('--extra-index-url "$TORCH_INDEX"', "")
                 subprocess.run(command, shell=True, check=True, cwd=self.inside("/opt/cosp"), env=self._environment)
 
-    def run(self, *arguments: str, environment: Mapping[str, str] = {}) -> subprocess.Popen[bytes]:
-        """Start the entry point, with ``arguments`` in the place of CMD if there are any."""
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start the entry point, with ``arguments`` in the place of CMD if there are any, and stop it at the end."""
         command = [*json.loads(last(self.dockerfile, "ENTRYPOINT")), *(arguments or self._default())]
-        return subprocess.Popen(
-            self._resolved(command),
+        process = subprocess.Popen(self._resolved(command), cwd=self.inside("/opt/cosp"), env=self._environment)
+        try:
+            yield process
+        finally:
+            process.terminate()  # what `docker stop` sends
+            try:
+                process.wait(timeout=STOP_S)
+            finally:
+                process.kill()
+                process.wait()
+
+    def output(self, *command: str) -> str:
+        """Run a command in the image to its end, as ``docker exec`` does, and return what it printed."""
+        done = subprocess.run(
+            self._resolved(list(command)),
             cwd=self.inside("/opt/cosp"),
-            env={**self._environment, **environment},
-            start_new_session=True,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
+        return done.stdout
 
     def healthy(self) -> bool:
         """Run the health check; True if it says so."""
@@ -93,9 +117,14 @@ class FolderImage:
 
     def _resolved(self, command: list[str]) -> list[str]:
         program, *rest = (self._placed(word) for word in command)
+        if program == "cosp" and not (self.python.parent / program).exists():
+            return [str(self.python), "-m", "cosp.cli", *rest]  # its script is there only where cosp is installed
         return [str(self.python if program.startswith("python") else self.python.parent / program), *rest]
 
     def _placed(self, text: str) -> str:
         """Return ``text`` with the paths of the image put where they lie here."""
         pattern = "|".join(re.escape(path) for path in FOLDERS)
-        return re.sub(rf"(?<![\w/])({pattern})(?=/|$)", lambda found: str(self.inside(found.group(1))), text)
+        placed = re.sub(rf"(?<![\w/])({pattern})(?=/|$)", lambda found: str(self.inside(found.group(1))), text)
+        for port, other in self.ports.items():
+            placed = re.sub(rf"(?<=[, :]){port}(?=[,)]|$)", str(other), placed)
+        return placed
