@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, Error, Message, MessageType, RecordDict
+from flwr.app import Array, Error, Message, MessageType, RecordDict
 from torch import Tensor
 
 from cosp import records
 from cosp.client.task import Task
 from cosp.errors import RefusedUpdate
 from cosp.models.vit import vit_layout
-from cosp.records import VECTOR
 from cosp.server.introduction import Introduction
 from cosp.submodel.flat import spans_of, views
 from cosp.submodel.slicing import State
@@ -58,9 +57,24 @@ class TensorArray(Array):
         return self.tensor.detach().numpy()
 
 
+class PackedArray(TensorArray):
+    """Tensors end to end as one Array, put together only when somebody asks for the bytes."""
+
+    __qualname__ = Array.__qualname__
+
+    def __init__(self, tensors: State) -> None:
+        self.tensors = tensors
+        self.dtype = "float32"
+        self.shape = (sum(tensor.numel() for tensor in tensors.values()),)
+        self.stype = "numpy.ndarray"
+
+    def numpy(self) -> np.ndarray:
+        return torch.cat([tensor.detach().reshape(-1).float() for tensor in self.tensors.values()]).numpy()
+
+
 def instruction(task: Task, weights: State, *, node: int) -> Message:
     """Return the message that asks ``node`` to do ``task``."""
-    content = records.instruction_content(task.to_json(), _record(weights))
+    content = records.instruction_content(task.to_json(), PackedArray(weights))
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
@@ -85,17 +99,17 @@ def read_task(request: Message) -> Task:
 
 def weights_into(request: Message, task: Task, vector: Tensor) -> None:
     """Write the instruction's weights end to end into ``vector``, which has exactly their length."""
-    record = records.weights_of(request)
-    for name, view in views(vector, spans_of(vit_layout(task.shape), task.plan.counts)).items():
-        view.copy_(_tensor(record[name]))
+    array = records.weights_of(request)
+    if isinstance(array, PackedArray):
+        for name, view in views(vector, spans_of(vit_layout(task.shape), task.plan.counts)).items():
+            view.copy_(array.tensors[name])
+    else:
+        vector.copy_(_tensor(array))
 
 
-def result_reply(request: Message, task: Task, facts: Mapping[str, Any], vector: Tensor) -> Message:
-    """Return the reply to an instruction: a train result travels by parameter name, anything else as one vector."""
-    arrays = {VECTOR: vector}
-    if task.kind == "train":
-        arrays = views(vector, spans_of(vit_layout(task.shape), task.plan.counts))
-    return records.reply(request, facts, _record(arrays))
+def result_reply(request: Message, facts: Mapping[str, Any], vector: Tensor) -> Message:
+    """Return the reply to an instruction: what the task found, and its weight change or scores."""
+    return records.reply(request, facts, TensorArray(vector))
 
 
 def read_result(reply: Message) -> dict[str, Any]:
@@ -126,19 +140,21 @@ def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
     return REASONS.get(error.code, f"error-{error.code}"), error.reason or "", {}
 
 
-def read_arrays(reply: Message) -> State:
-    """Return the tensors of a reply; RefusedUpdate if they cannot be read."""
+def read_vector(reply: Message) -> Tensor:
+    """Return the numbers of a reply end to end; RefusedUpdate if they cannot be read."""
     try:
-        return {name: _tensor(array) for name, array in reply.content.array_records[records.ARRAYS].items()}
+        return _tensor(reply.content.array_records[records.ARRAYS][records.VECTOR]).reshape(-1)
     except Exception as error:  # bytes from outside: numpy raises nearly anything over them
         raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
 
 
-def _record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    record = ArrayRecord()
-    for name, tensor in tensors.items():
-        record[name] = TensorArray(tensor)
-    return record
+def read_update(reply: Message, task: Task) -> State:
+    """Return the weight change of a train task by name; RefusedUpdate if it has another length."""
+    vector = read_vector(reply)
+    try:
+        return views(vector, spans_of(vit_layout(task.shape), task.plan.counts))
+    except ValueError as error:
+        raise RefusedUpdate("malformed", f"the weight change: {error}") from None
 
 
 def _tensor(array: Array) -> Tensor:

@@ -11,7 +11,7 @@ import json
 import platform
 from pathlib import Path
 
-from flwr.app import Array, ArrayRecord, Context, Message, UserConfig
+from flwr.app import Array, Context, Message, UserConfig
 
 from cosp import records
 from cosp.client.hand_over import describe, hand_over
@@ -45,12 +45,8 @@ def work(message: Message, context: Context) -> Message:
     asked, own = json.loads(task)["client"], _number(context.node_config)
     if asked != own:
         raise CospError(f"client {own} was sent the task of client {asked}")
-    weights = records.weights_of(message)
-    facts, arrays = hand_over(_socket(context.node_config), task, lambda name: weights[name].numpy())
-    record = ArrayRecord()
-    for name, array in arrays.items():
-        record[name] = Array(array)
-    return records.reply(message, facts, record)
+    facts, found = hand_over(_socket(context.node_config), task, records.weights_of(message).numpy())
+    return records.reply(message, facts, Array(found))
 
 
 def _socket(node: UserConfig) -> Path:

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 import torch
@@ -32,10 +32,8 @@ from cosp.client.protocol import (
     FLOAT_BYTES,
     REFUSED,
     ConnectionLost,
-    Listing,
     ProtocolError,
     TrainerError,
-    floats,
     receive_bytes,
     receive_frame,
     send_bytes,
@@ -46,8 +44,6 @@ from cosp.client.store import open_board_store
 from cosp.client.task import Task
 from cosp.client.trainer import Result, Trainer
 from cosp.errors import UserError
-from cosp.models.vit import vit_layout
-from cosp.submodel.flat import spans_of
 
 MOST_BYTES = 4 << 30
 """Weights of one task, unless told otherwise."""
@@ -151,17 +147,16 @@ class _Caller(socketserver.BaseRequestHandler):
         if not bench.take():
             raise TrainerError(BUSY, "the trainer works for somebody else")
         try:
-            task, listing = _read_task(text, self.server.about, self.server.most_bytes)
-            send_frame(self.request, {"send": listing})
-            received = receive_bytes(self.request, FLOAT_BYTES * floats(listing))
+            task = _read_task(text, self.server.about, self.server.most_bytes)
+            send_frame(self.request, {"send": task.parameters})
+            received = receive_bytes(self.request, FLOAT_BYTES * task.parameters)
             job = Job(task, torch.frombuffer(received, dtype=torch.float32))
             bench.put(job)
             self._wait(job)
         finally:
             bench.leave()
         facts, vector = _result(job)
-        arrays = listing if task.kind == "train" else [("vector", (vector.numel(),))]
-        send_frame(self.request, {"facts": facts, "arrays": arrays})
+        send_frame(self.request, {"facts": facts, "floats": vector.numel()})
         send_bytes(self.request, vector.contiguous().numpy())
 
     def _wait(self, job: Job) -> None:
@@ -179,11 +174,11 @@ def _result(job: Job) -> Result:
     return job.result
 
 
-def _read_task(text: str, about: Dict[str, Any], most_bytes: int) -> Tuple[Task, Listing]:
-    """Return the task and the tensors it starts from, if it suits this board's data and memory."""
+def _read_task(text: str, about: Dict[str, Any], most_bytes: int) -> Task:
+    """Return the task if it suits this board's data and memory."""
     try:
         task = Task.from_json(text)
-        spans = spans_of(vit_layout(task.shape), task.plan.counts)
+        size_bytes = FLOAT_BYTES * task.parameters
     except Exception as error:  # a task from outside: nearly anything may be wrong with it
         raise TrainerError(
             REFUSED, f"the task cannot be read ({error!r}); trainer and server need the same cosp"
@@ -194,13 +189,11 @@ def _read_task(text: str, about: Dict[str, Any], most_bytes: int) -> Tuple[Task,
         raise TrainerError(
             REFUSED, f"the model is for images (C, H, W) {asked[0]} of {asked[1]} classes, this board has {here}"
         )
-    listing = [(name, span.shape) for name, span in spans.items()]
-    size_bytes = FLOAT_BYTES * floats(listing)
     if size_bytes > most_bytes:
         raise TrainerError(
             REFUSED, f"the task's weights have {size_bytes} bytes, this trainer takes {most_bytes} (--limit-bytes)"
         )
-    return task, listing
+    return task
 
 
 def _has_hung_up(connection: socket.socket) -> bool:

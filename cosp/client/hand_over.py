@@ -6,7 +6,7 @@ import socket
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple, TypeVar
+from typing import Any, Callable, Dict, Tuple, TypeVar
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from cosp.client.protocol import (
     BUSY,
     FLOAT_BYTES,
     TrainerError,
-    floats,
-    read_listing,
+    count_in,
     receive_answer,
     receive_bytes,
     send_bytes,
@@ -28,7 +27,6 @@ RETRY_S = 0.2
 WAIT_S = 60.0
 """How long a trainer may be starting, or busy with a task that nobody waits for any more."""
 
-Arrays = Dict[str, np.ndarray]
 Answer = TypeVar("Answer")
 
 
@@ -43,34 +41,27 @@ def describe(path: Path, *, wait_s: float = WAIT_S) -> Dict[str, Any]:
 
 
 def hand_over(
-    path: Path, task: str, read: Callable[[str], np.ndarray], *, wait_s: float = WAIT_S
-) -> Tuple[Dict[str, Any], Arrays]:
-    """Have the trainer at ``path`` do the task of the JSON text ``task``; return facts and arrays.
+    path: Path, task: str, weights: np.ndarray, *, wait_s: float = WAIT_S
+) -> Tuple[Dict[str, Any], np.ndarray]:
+    """Have the trainer at ``path`` do the task of the JSON text ``task`` on ``weights``; return its facts and vector.
 
-    ``read`` returns the weights of a name; it is called as they are sent, so that one array is held at a time. A
-    trainer that is starting or busy is asked again for ``wait_s``; TrainerError if it cannot do the task,
+    A trainer that is starting or busy is asked again for ``wait_s``; TrainerError if it cannot do the task,
     ConnectionLost if it dies over it.
     """
+    vector = np.ascontiguousarray(weights, "<f4").reshape(-1)
 
-    def ask(connection: socket.socket) -> Tuple[Dict[str, Any], Arrays]:
+    def ask(connection: socket.socket) -> Tuple[Dict[str, Any], np.ndarray]:
         send_frame(connection, {"do": "task", "task": task})
-        for name, shape in read_listing(receive_answer(connection).get("send")):
-            send_bytes(connection, np.ascontiguousarray(_checked(name, read(name), shape), "<f4"))
+        wanted = count_in(receive_answer(connection), "send")
+        if wanted != len(vector):
+            raise CospError(f"the task starts from {wanted} weights, the server sent {len(vector)}")
+        send_bytes(connection, vector)
         connection.settimeout(None)  # a task takes as long as it takes; a dead trainer closes the connection
         answer = receive_answer(connection)
-        listing = read_listing(answer.get("arrays"))
-        vector = np.frombuffer(receive_bytes(connection, FLOAT_BYTES * floats(listing)), "<f4")
-        ends = np.cumsum([np.prod(shape, dtype=np.int64) for _, shape in listing])[:-1]
-        parts: List[np.ndarray] = np.split(vector, ends)
-        return answer["facts"], {name: part.reshape(shape) for (name, shape), part in zip(listing, parts)}
+        found = receive_bytes(connection, FLOAT_BYTES * count_in(answer, "floats"))
+        return answer["facts"], np.frombuffer(found, "<f4")
 
     return _ask(path, ask, wait_s)
-
-
-def _checked(name: str, array: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
-    if array.shape != shape:
-        raise CospError(f"{name}: the task needs shape {shape}, the server sent {array.shape}")
-    return array
 
 
 def _ask(path: Path, ask: Callable[[socket.socket], Answer], wait_s: float) -> Answer:

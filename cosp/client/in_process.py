@@ -36,7 +36,7 @@ def work(message: Message, context: Context) -> Message:
     weights = torch.empty(task.parameters)
     wire.weights_into(message, task, weights)
     facts, vector = Trainer({client: _samples(experiment, client)}, {}, find_power_meter()).run(task, weights)
-    return wire.result_reply(message, task, facts, vector)
+    return wire.result_reply(message, facts, vector)
 
 
 def _place(context: Context) -> tuple[Experiment, int]:

@@ -3,9 +3,9 @@
 Both begin with a hello: protocol and version of cosp. Then the caller asks, once:
 
 - ``{"do": "describe"}``; the trainer answers with one frame of facts.
-- ``{"do": "task", "task": JSON text}``; the trainer answers ``{"send": LISTING}``, the tensors that it wants. They
-  follow end to end, raw float32. When the task is done it answers ``{"facts": {...}, "arrays": LISTING}``, and those
-  follow.
+- ``{"do": "task", "task": JSON text}``; the trainer answers ``{"send": N}``, how many weights it starts from. They
+  follow, raw float32, in the layout's order. When the task is done it answers ``{"facts": {...}, "floats": N}``, and
+  the weight change or the scores follow.
 
 Instead of any answer there may be ``{"error": CODE, "detail": TEXT}``. Closing the connection cancels the task. A frame
 is a length and a JSON object; only arrays are long, and both sides know their length before they begin.
@@ -14,10 +14,9 @@ is a length and a JSON object; only arrays are long, and both sides know their l
 from __future__ import annotations
 
 import json
-import math
 import socket
 import struct
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping
 
 import cosp
 from cosp.errors import CospError
@@ -30,9 +29,6 @@ BUSY, CANCELLED, FAILED, REFUSED = "busy", "cancelled", "failed", "refused"
 
 FLOAT_BYTES = 4
 _LENGTH = struct.Struct("!I")
-
-Listing = List[Tuple[str, Tuple[int, ...]]]
-"""Name and shape of tensors, in the order in which they lie end to end."""
 
 
 class ConnectionLost(CospError):
@@ -117,17 +113,9 @@ def receive_bytes(connection: socket.socket, length: int) -> bytearray:
     return data
 
 
-def read_listing(value: Any) -> Listing:
-    """Return a listing out of a frame; ProtocolError if it is none."""
-    try:
-        listing = [(str(name), tuple(int(side) for side in shape)) for name, shape in value]
-    except (TypeError, ValueError):
-        raise ProtocolError(f"a listing must be pairs of name and shape, got {value!r}") from None
-    if any(side < 0 for _, shape in listing for side in shape):
-        raise ProtocolError("a listing's shapes must not be negative")
-    return listing
-
-
-def floats(listing: Sequence[Tuple[str, Tuple[int, ...]]]) -> int:
-    """Return how many numbers the tensors of ``listing`` hold."""
-    return sum(math.prod(shape) for _, shape in listing)
+def count_in(answer: Mapping[str, Any], key: str) -> int:
+    """Return how many numbers a frame announces; ProtocolError if it does not say."""
+    count = answer.get(key)
+    if not isinstance(count, int) or count < 0:
+        raise ProtocolError(f"{key}: must be a number of floats, got {count!r}")
+    return count

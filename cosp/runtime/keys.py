@@ -66,7 +66,7 @@ def make_node_keys(folder: Path, names: Sequence[str]) -> list[Path]:
     """Write ``NAME.key`` and ``NAME.pub`` for each board and return the files; UserError if a key is there already."""
     written = []
     for name in names:
-        if Path(name).name != name or name.startswith("."):
+        if not name or Path(name).name != name or name.startswith("."):
             raise UserError(f"keys: a board's name becomes a file's, got {name!r}; use letters, digits and dashes")
         key = ec.generate_private_key(CURVE)
         private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())

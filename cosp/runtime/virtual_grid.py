@@ -215,7 +215,7 @@ class VirtualGrid(Grid):
             except TaskFailed as error:
                 self._deliver(request, Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request))
             else:
-                self._deliver(request, wire.result_reply(request, task, {**facts, "cost": asdict(end.cost)}, vector))
+                self._deliver(request, wire.result_reply(request, {**facts, "cost": asdict(end.cost)}, vector))
 
         return reply
 

@@ -20,7 +20,6 @@ from flwr.serverapp import Grid
 from cosp import wire
 from cosp.client.task import Task
 from cosp.errors import CospError, FleetStalled, RefusedUpdate
-from cosp.records import VECTOR
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions, evaluate
 from cosp.server.ledger import NO_FIGURES, Ledger
@@ -180,12 +179,11 @@ class Loop:
         row = self._arrival_row(dispatch)
         try:
             facts = wire.read_result(reply)
-            arrays = wire.read_arrays(reply)
             row |= reported(row, facts)
             if task.kind == "score":
-                self.coordinator.take_scores(task, arrays[VECTOR])
+                self.coordinator.take_scores(task, wire.read_vector(reply))
             else:
-                row["weight"] = self.coordinator.take_update(task, arrays, row["samples"])
+                row["weight"] = self.coordinator.take_update(task, wire.read_update(reply, task), row["samples"])
             row["accepted"] = True
         except RefusedUpdate as refused:
             row["reason"], row["detail"] = refused.reason, str(refused)
