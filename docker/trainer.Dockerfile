@@ -14,7 +14,8 @@ RUN groupadd --gid 10001 cosp && useradd --uid 10001 --gid cosp --create-home co
 
 WORKDIR /opt/cosp
 COPY constraints.txt ./
-RUN python3 -c "import torch" 2>/dev/null \
+# Looked for and not imported: while an image is built, there is no driver to import it with.
+RUN python3 -c "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)" \
     || python3 -m pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt torch numpy
 COPY cosp cosp
 
