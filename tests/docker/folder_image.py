@@ -122,7 +122,9 @@ class FolderImage:
         return [str(self.python if program.startswith("python") else self.python.parent / program), *rest]
 
     def _placed(self, text: str) -> str:
-        """Return ``text`` with the paths of the image put where they lie here."""
+        """Return ``text`` with the paths of the image put where they lie here; what lies beside the image stays."""
+        if str(self.folder.parent) in text:
+            return text
         pattern = "|".join(re.escape(path) for path in FOLDERS)
         placed = re.sub(rf"(?<![\w/])({pattern})(?=/|$)", lambda found: str(self.inside(found.group(1))), text)
         for port, other in self.ports.items():
