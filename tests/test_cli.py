@@ -21,9 +21,15 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "devices", "table", "report", "calibrate"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run", "plan", "devices", "table", "report", "calibrate", "client", "trainer", "store", "keys server",
+        "keys node", "server start", "server admit", "server nodes", "server run",
+    ],
+)  # fmt: skip
 def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
-    assert call(monkeypatch, command, "--help") == 0
+    assert call(monkeypatch, *command.split(), "--help") == 0
     assert f"cosp {command}" in " ".join(capsys.readouterr().out.split())
 
 
@@ -39,6 +45,16 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["run", QUICKSTART, "--set", "data.name=fashion_mnist"], "--data-dir"),
         (["devices", "probe", "--root", "/nowhere"], "--root /nowhere: is not a folder"),
         (["run", QUICKSTART, "--out", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
+        (["server", "start"], "give either --keys DIR (cosp keys server makes them) or --insecure"),
+        (["server", "start", "--keys", "keys", "--insecure"], "give either --keys DIR"),
+        (["server", "nodes", "--state", "nowhere"], "nowhere: no server's state; start one: cosp server start"),
+        (["server", "run"], "give either CONFIG [--out DIR]"),
+        (["client", "--server", "a:1", "--number", "0"], "give --ca ca.crt and --key NAME.key"),
+        (["client", "--server", "a:1", "--number", "0", "--insecure", "--ca", "x"], "or --insecure alone"),
+        (["client", "--server", "a:1", "--number", "0", "--ca", "nope.crt", "--key", "k"], "nope.crt: is no file"),
+        (["client", "--server", "a:1", "--number", "0", "--insecure", "--keep", "2"], "must lie in (0, 1]"),
+        (["trainer"], "--data STORE is missing"),
+        (["trainer", "--data", "/nowhere"], "/nowhere: holds no board's store"),
         (["run", "--resume", "/nowhere"], "/nowhere: holds no run to go on with"),
         (["plan", QUICKSTART, "--set", "model.patch=3"], "model: patch must divide image"),
         (["devices", "jetson-nanoo"], "did you mean 'jetson-nano'"),

@@ -41,7 +41,7 @@ class Control:
         """Return Flower's facts of every board ever admitted: ``node-id``, ``status``, times."""
         return list(self._said("supernode", "list", CONNECTION)["nodes"])
 
-    def start(self, run_config: Mapping[str, str | bool]) -> str:
+    def start(self, run_config: Mapping[str, str | bool | int]) -> str:
         """Start a run of cosp's app and return its number."""
         words = [f"{key}={json.dumps(value)}" for key, value in run_config.items() if value != ""]
         with tempfile.TemporaryDirectory(

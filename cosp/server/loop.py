@@ -115,7 +115,8 @@ class Loop:
             self.in_flight[send(dispatch.sent_s, message)] = dispatch
 
     def lose(self, dispatches: Sequence[Dispatch], reason: str) -> None:
-        """Count a checkpoint's tasks as failed, because their replies go to a run that is over, and ask again."""
+        """Go on where a run broke off: count its tasks as failed, as their replies are lost with it, and ask again."""
+        self._on_row({"kind": "resume", "version": self.coordinator.version, "virtual_s": self.now_s()})
         for dispatch in dispatches:
             self._fail(dispatch, reason)
             self._ask_again(dispatch.task.client)
