@@ -18,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cosp import cli_boards
 from cosp.errors import CospError, UserError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(
     from cosp.console import RunProgress, summary_table
     from cosp.experiment import load_experiment
     from cosp.report import write_report
-    from cosp.runtime.rundir import RunDirectory
+    from cosp.runtime.rundir import RunDirectory, config_of
     from cosp.runtime.simulate import default_workers, simulate
 
     overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
@@ -75,7 +76,7 @@ def run(
     if resume is not None:
         if overrides or out_dir or dry:
             raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
-        chosen = load_config(_config_of(resume))
+        chosen = load_config(config_of(resume))
         directory = RunDirectory(resume)
         dry = directory.is_dry()
     else:
@@ -117,13 +118,20 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
         _print_calibrations((row["board"], row["calibration"]) for row in rows)
 
 
-@app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8`")
+@app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8` · `cosp devices probe`")
 def devices(
-    name: Annotated[str | None, typer.Argument(help="A board, or the path of your own YAML file")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A board, the path of your own YAML file, or `probe`: what is this machine?")
+    ] = None,
+    root: Annotated[
+        Path, typer.Option(envvar="COSP_ROOT", help="With probe: where the board's files begin; /host in our images")
+    ] = Path("/"),
     as_json: Json = False,
 ) -> None:
-    """List the boards that cosp knows, or show one with its modes, facts and sources."""
-    if name is None:
+    """List the boards that cosp knows, show one with its modes, facts and sources, or say what this machine is."""
+    if name == "probe":
+        _probe(root, as_json)
+    elif name is None:
         _list_boards(as_json)
     else:
         _show_board(name, as_json)
@@ -215,6 +223,9 @@ def report(
     print(path)
 
 
+cli_boards.add_to(app)
+
+
 def free_folder(parent: Path, name: str) -> Path:
     """Return ``parent/name``, or the first of ``parent/name-2``, ``-3`` ... that does not exist yet."""
     candidates = (parent / (name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
@@ -231,13 +242,6 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("cosp: interrupted; go on with: cosp run --resume DIR")
         sys.exit(130)
-
-
-def _config_of(folder: Path) -> Path:
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder}: holds no run to go on with (no config.yaml); give the directory of a run")
-    return path
 
 
 def _list_boards(as_json: bool) -> None:
@@ -269,6 +273,17 @@ def _show_board(name: str, as_json: bool) -> None:
     _print_table("Sources", ("tag", "source"), board.sources, left=2)
     for note in board.notes:
         out.print(f"- {note}", markup=False)
+
+
+def _probe(root: Path, as_json: bool) -> None:
+    from cosp.fleet.probe import advice, fact_cells, probe
+
+    found = probe(root)
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    _print_table("This machine", ("fact", "value"), fact_cells(found), left=2)
+    out.print(advice(found), markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_calibrations(boards: Iterable[tuple[str, str]]) -> None:

@@ -1,34 +1,32 @@
-"""Tasks and results as Flower messages: the only place that knows how they lie in records.
+"""Tasks and results as Flower messages, with torch's tensors; how they lie in records is said in :mod:`cosp.records`.
 
-Instruction: ``task`` (ConfigRecord, one JSON text) and ``weights`` (ArrayRecord, one array a parameter).
-Reply: ``result`` (ConfigRecord, one JSON text) and ``arrays`` (ArrayRecord: weight changes by name, or ``vector``).
 A task that a simulated board lost is an error whose reason is a JSON text: why, and what the task took until then.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
-from dataclasses import asdict
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
-from flwr.app.typing import ConfigRecordValues
+from flwr.app import Array, Error, Message, MessageType, RecordDict
 from torch import Tensor
 
+from cosp import records
 from cosp.client.task import Task
 from cosp.errors import RefusedUpdate
 from cosp.models.transformer import layout_of
-from cosp.server.clients import Budget, Introduction
+from cosp.records import JsonRecord
+from cosp.server.introduction import Budget, Introduction
 from cosp.submodel.flat import spans_of, views
 from cosp.submodel.slicing import State
 
-VECTOR = "vector"
-JSON = "json"
 LOST = 1000  # an error code beyond Flower's own
+REASONS = {2: "client-raised", 3: "message-lost", 5: "node-unavailable", 8: "client-died"}
+"""Flower's error codes, named as rows name them."""
 FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
 SCORE_QUERY = f"{MessageType.QUERY}.score"
 
@@ -60,55 +58,24 @@ class TensorArray(Array):
         return self.tensor.detach().numpy()
 
 
-class JsonRecord(ConfigRecord):
-    """A record of one JSON text that holds its ``value`` and is written only when somebody asks for the text.
+class PackedArray(TensorArray):
+    """Tensors end to end as one Array, put together only when somebody asks for the bytes."""
 
-    In process nobody does; over a network, or pickled, it is an ordinary record.
-    """
+    __qualname__ = Array.__qualname__
 
-    __qualname__ = ConfigRecord.__qualname__  # as with TensorArray
+    def __init__(self, tensors: State) -> None:
+        self.tensors = tensors
+        self.dtype = "float32"
+        self.shape = (sum(tensor.numel() for tensor in tensors.values()),)
+        self.stype = "numpy.ndarray"
 
-    def __init__(self, value: Any, write: Callable[[Any], str] = json.dumps) -> None:
-        super().__init__()
-        self.value, self._write = value, write
-
-    def _written(self) -> ConfigRecord:
-        return ConfigRecord({JSON: self._write(self.value)})
-
-    def __getitem__(self, key: str) -> ConfigRecordValues:
-        return self._written()[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((JSON,))
-
-    def __len__(self) -> int:
-        return 1
-
-    def __contains__(self, key: object) -> bool:
-        return key == JSON
-
-    def __eq__(self, other: object) -> bool:
-        return self._written() == other
-
-    def keys(self) -> KeysView[str]:
-        return self._written().keys()
-
-    def values(self) -> ValuesView[ConfigRecordValues]:
-        return self._written().values()
-
-    def items(self) -> ItemsView[str, ConfigRecordValues]:
-        return self._written().items()
-
-    def copy(self) -> ConfigRecord:  # type: ignore[override]
-        return self._written()
-
-    def __reduce__(self) -> tuple[type[ConfigRecord], tuple[dict[str, str]]]:
-        return ConfigRecord, ({JSON: self._write(self.value)},)
+    def numpy(self) -> np.ndarray:
+        return torch.cat([tensor.detach().reshape(-1).float() for tensor in self.tensors.values()]).numpy()
 
 
 def instruction(task: Task, weights: State, *, node: int) -> Message:
     """Return the message that asks ``node`` to do ``task``."""
-    content = RecordDict({"task": JsonRecord(task, Task.to_json), "weights": _record(weights)})
+    content = records.instruction_content(JsonRecord(task, Task.to_json), PackedArray(weights))
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
@@ -116,10 +83,6 @@ def instruction(task: Task, weights: State, *, node: int) -> Message:
 def introduction_request(node: int) -> Message:
     """Return the message that asks a new node who it is."""
     return Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
-
-
-def introduction_reply(request: Message, introduction: Introduction) -> Message:
-    return Message(RecordDict({"result": JsonRecord(asdict(introduction))}), reply_to=request)
 
 
 def read_introduction(reply: Message) -> Introduction:
@@ -133,36 +96,35 @@ def read_introduction(reply: Message) -> Introduction:
 
 
 def read_task(request: Message) -> Task:
-    record = request.content["task"]
+    record = request.content.config_records[records.TASK]
     if isinstance(record, JsonRecord) and isinstance(record.value, Task):
         return record.value
-    return Task.from_json(str(record[JSON]))
+    return Task.from_json(records.task_text(request))
 
 
 def weights_into(request: Message, task: Task, vector: Tensor) -> None:
     """Write the instruction's weights end to end into ``vector``, which has exactly their length."""
-    record = request.content.array_records["weights"]
-    for name, view in views(vector, spans_of(layout_of(task.shape), task.plan.counts)).items():
-        view.copy_(_tensor(record[name]))
+    array = records.weights_of(request)
+    if isinstance(array, PackedArray):
+        for name, view in views(vector, spans_of(layout_of(task.shape), task.plan.counts)).items():
+            view.copy_(array.tensors[name])
+    else:
+        vector.copy_(_tensor(array))
 
 
-def result_reply(request: Message, task: Task, facts: Mapping[str, Any], vector: Tensor) -> Message:
-    """Return the reply to an instruction: a train result travels by parameter name, anything else as one vector.
+def result_reply(request: Message, facts: Mapping[str, Any], vector: Tensor) -> Message:
+    """Return the reply to an instruction: what the task found, and its weight change or scores.
 
-    An empty vector is the result of a task that nobody trained (a dry run's): it has no arrays.
+    An empty vector is the weight change of a task that nobody trained (a dry run's).
     """
-    arrays = {VECTOR: vector} if vector.numel() else {}
-    if task.kind == "train" and vector.numel():
-        arrays = views(vector, spans_of(layout_of(task.shape), task.plan.counts))
-    content = RecordDict({"result": JsonRecord(dict(facts)), "arrays": _record(arrays)})
-    return Message(content, reply_to=request)
+    return records.reply(request, facts, TensorArray(vector))
 
 
 def read_result(reply: Message) -> dict[str, Any]:
     """Return the facts of a reply; RefusedUpdate if it has none."""
     try:
-        record = reply.content["result"]
-        value = record.value if isinstance(record, JsonRecord) else json.loads(str(record[JSON]))
+        record = reply.content.config_records[records.RESULT]
+        value = record.value if isinstance(record, JsonRecord) else json.loads(str(record[records.JSON]))
     except (KeyError, ValueError) as error:
         raise RefusedUpdate("malformed", f"the reply has no readable result: {error!r}") from error
     if not isinstance(value, dict):
@@ -192,7 +154,7 @@ def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
             return str(loss["reason"]), str(loss["detail"]), {key: loss["figures"][key] + 0 for key in FIGURES}
         except (KeyError, TypeError, ValueError):  # not from a simulated board
             pass
-    return f"error-{error.code}", error.reason or "", {}
+    return REASONS.get(error.code, f"error-{error.code}"), error.reason or "", {}
 
 
 def error_budget(error: Error) -> Budget | None:
@@ -203,22 +165,23 @@ def error_budget(error: Error) -> Budget | None:
         return None
 
 
-def read_arrays(reply: Message) -> State:
-    """Return the tensors of a reply; RefusedUpdate if they cannot be read."""
+def read_vector(reply: Message) -> Tensor:
+    """Return the numbers of a reply end to end; RefusedUpdate if they cannot be read."""
     try:
-        record = reply.content["arrays"]
-        if not isinstance(record, ArrayRecord):
-            raise TypeError(f"arrays must be an ArrayRecord, got {type(record).__name__}")
-        return {name: _tensor(array) for name, array in record.items()}
+        return _tensor(reply.content.array_records[records.ARRAYS][records.VECTOR]).reshape(-1)
     except Exception as error:  # bytes from outside: numpy raises nearly anything over them
         raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
 
 
-def _record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    record = ArrayRecord()
-    for name, tensor in tensors.items():
-        record[name] = TensorArray(tensor)
-    return record
+def read_update(reply: Message, task: Task) -> State:
+    """Return the weight change of a train task by name; RefusedUpdate if it has another length."""
+    vector = read_vector(reply)
+    if not vector.numel():  # nobody trained it
+        return {}
+    try:
+        return views(vector, spans_of(layout_of(task.shape), task.plan.counts))
+    except ValueError as error:
+        raise RefusedUpdate("malformed", f"the weight change: {error}") from None
 
 
 def _tensor(array: Array) -> Tensor:

@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cosp.client.power import PowerMeter
 from cosp.client.task import EVALUATION_BATCH, ScoreSettings, Task
+from cosp.client.telemetry import Telemetry
 from cosp.client.training import Samples, evaluation_batches, train
 from cosp.seeds import numpy_stream, torch_stream
 from cosp.submodel.flat import FlatModel
@@ -41,24 +43,34 @@ Result = Tuple[Dict[str, Any], Tensor]
 class Trainer:
     """Keeps data and device warm between tasks."""
 
-    def __init__(self, clients: Mapping[int, ClientSamples], splits: Mapping[str, Samples]) -> None:
+    def __init__(
+        self,
+        clients: Mapping[int, ClientSamples],
+        splits: Mapping[str, Samples],
+        meter: Optional[PowerMeter] = None,
+    ) -> None:
         self.clients = clients
         self.splits = splits
+        self.meter = meter
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def run(self, task: Task, weights: Tensor) -> Result:
-        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to)."""
-        started = time.perf_counter()
+        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to).
+
+        The facts hold what it took, too: see :class:`~cosp.client.telemetry.Telemetry`.
+        """
         work = {"train": self._train, "score": self._score, "evaluate": self._evaluate}[task.kind]
-        model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
-        model.load(weights)
-        facts, vector = work(task, model, weights)
-        return {**facts, "wall_s": time.perf_counter() - started}, vector.cpu()
+        with Telemetry(self.meter) as telemetry:
+            model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
+            model.load(weights)
+            facts, vector = work(task, model, weights)
+        return {**facts, **telemetry.facts}, vector.cpu()
 
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         own = self.clients[task.client]
         log_prior = self._log_prior(task, own.train)
         before = _accuracy(model, own.test, task.judging_batch, log_prior)
+        started_s = time.perf_counter()
         loss = train(
             model,
             own.train,
@@ -68,8 +80,10 @@ class Trainer:
             rng=numpy_stream(task.seed, "batches", task.client, task.version),
             log_prior=log_prior,
         )
+        train_s = time.perf_counter() - started_s  # the loss is a number by now, so a GPU has finished
         facts = {
             "samples": len(own.train.y),
+            "wall_step_s": train_s / task.training.steps(len(own.train.y)),
             "loss": loss,
             "local_accuracy_received": before,
             "local_accuracy_trained": _accuracy(model, own.test, task.judging_batch, log_prior),

@@ -51,6 +51,22 @@ class Dataset:
         """Of one sample: (C, H, W) of an image, (T,) of a text."""
         return self.train.x.shape[1:]
 
+    def normalised(self, samples: Labelled) -> Split:
+        """Return other samples as this data set's would be; DataError if they have another shape or other words."""
+        words, shape = self.vocabulary, self.sample_shape
+        own = shape if words is not None else (*shape[1:], shape[0])
+        if samples.x.shape[1:] != own:
+            raise DataError(
+                f"{samples.origin}: samples are {samples.x.shape[1:]} (H, W, C or T), those of {self.name} {own}; "
+                "they must be alike"
+            )
+        if words is None:
+            x = _normalise(_channels_first(samples.x), np.array(self.mean), np.array(self.std))
+            return Split(x=x, y=samples.y)
+        if not samples.x.max() < words:
+            raise DataError(f"{samples.origin}: word {samples.x.max()} is none of {self.name}'s, 0..{words - 1}")
+        return Split(x=samples.x, y=samples.y)
+
 
 def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
     """Split, cut to size and normalise what a reader found; DataError if it cannot be trained and tested on."""

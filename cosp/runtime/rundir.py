@@ -67,6 +67,14 @@ class RunDirectory:
         (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
 
 
+def config_of(folder: Path) -> Path:
+    """Return the configuration of the run in ``folder``; UserError if there is none."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no run to go on with (no config.yaml); give the directory of a run")
+    return path
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
     libraries = {name: version(name) for name in LIBRARIES}

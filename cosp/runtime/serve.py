@@ -11,7 +11,6 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from cosp.errors import CospError
 from cosp.experiment import Experiment
 from cosp.runtime import checkpoint as checkpoints
 from cosp.runtime.checkpoint import Checkpoint
@@ -96,6 +95,7 @@ def _loop(
         on_row=record,
         on_round=after_round,
         ledger=checkpoints.restore(saved, coordinator) if saved else None,
+        began_s=saved.now_s if saved else 0.0,
     )
     directory.cut_rows(saved.rows_bytes if saved else 0)
     if saved:
@@ -107,9 +107,10 @@ def _loop(
 
 
 def _go_on(loop: Loop, saved: Checkpoint) -> None:
-    """Move a virtual grid to the checkpoint's time and put its tasks back in flight."""
+    """Move a virtual grid to the checkpoint's time and put its tasks back in flight; on any other they are lost."""
     grid = loop.grid
-    if not isinstance(grid, VirtualGrid):
-        raise CospError("only a run in virtual time can be resumed")
-    grid.restore(saved.now_s, saved.fleet)
-    loop.resend(saved.in_flight, grid.resend)
+    if isinstance(grid, VirtualGrid):
+        grid.restore(saved.now_s, saved.fleet)
+        loop.resend(saved.in_flight, grid.resend)
+    else:
+        loop.lose(saved.in_flight, "server-restarted")

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from cosp import wire
+from cosp import records, wire
 from cosp.client.task import Task
 from cosp.errors import FleetStalled
 from cosp.fleet.fleet import Fleet
@@ -192,7 +192,7 @@ class VirtualGrid(Grid):
         self._strangers.discard(node)
         self._nodes_on = None
         budget = budget_of(self._boards[node].at(self.clock()))
-        self._deliver(request, wire.introduction_reply(request, self._introductions[node].with_budget(budget)))
+        self._deliver(request, records.introduction_reply(request, self._introductions[node].with_budget(budget)))
 
     def _errand(self, request: Message, sent_s: float) -> tuple[Task, Errand]:
         """Return the message's task, and what it is to the fleet: the same whenever it is asked for."""
@@ -231,7 +231,7 @@ class VirtualGrid(Grid):
                 self._deliver(request, Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request))
             else:
                 found = {**facts, "cost": dict(vars(end.cost)), **self._budget(request)}
-                self._deliver(request, wire.result_reply(request, task, found, vector))
+                self._deliver(request, wire.result_reply(request, found, vector))
 
         return reply
 

@@ -63,7 +63,8 @@ class Dispatch(NamedTuple):
 class Loop:
     """Runs rounds until the model has ``rules.versions`` versions. ``on_row`` gets every row, ``on_round`` every close.
 
-    ``count`` None evaluates nothing (a dry run).
+    ``count`` None evaluates nothing (a dry run). ``began_s``: what the clock showed when the run broke off, for a grid
+    that has no clock of its own.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Loop:
         on_row: Callable[[Row], None],
         on_round: Callable[[Loop], None] = lambda loop: None,
         ledger: Ledger | None = None,
+        began_s: float = 0.0,
     ) -> None:
         self.grid = grid
         self.coordinator = coordinator
@@ -93,7 +95,7 @@ class Loop:
         self._asked: dict[str, int] = {}
         """Message id -> client that sits out and was asked what it can afford."""
         self._barren = 0
-        self._wall_started = time.monotonic()
+        self._wall_started = time.monotonic() - began_s
 
     def run(self) -> None:
         for client in self.coordinator.records.keys() - {dispatch.task.client for dispatch in self.in_flight.values()}:
@@ -117,6 +119,14 @@ class Loop:
             weights = self.coordinator.weights(dispatch.task)
             message = wire.instruction(dispatch.task, weights, node=dispatch.node)
             self.in_flight[send(dispatch.sent_s, message)] = dispatch
+
+    def lose(self, dispatches: Sequence[Dispatch], reason: str) -> None:
+        """Go on where a run broke off: count its tasks as failed, as their replies are lost with it, and ask again."""
+        self._on_row({"kind": "resume", "version": self.coordinator.version, "virtual_s": self.now_s()})
+        for dispatch in dispatches:
+            self._fail(dispatch, reason)
+            self._ask_again(dispatch.task.client)
+        self._wake()
 
     def _fill_round(self) -> None:
         opened_s = self.now_s()
@@ -176,12 +186,11 @@ class Loop:
         try:
             facts = wire.read_result(reply)
             budget = wire.read_budget(facts)
-            arrays = wire.read_arrays(reply)
             row |= reported(row, facts)
             if task.kind == "score":
-                self.coordinator.take_scores(task, arrays[wire.VECTOR])
+                self.coordinator.take_scores(task, wire.read_vector(reply))
             else:
-                row["weight"] = self.coordinator.take_update(task, arrays, row["samples"])
+                row["weight"] = self.coordinator.take_update(task, wire.read_update(reply, task), row["samples"])
             row["accepted"] = True
         except RefusedUpdate as refused:
             row["reason"], row["detail"] = refused.reason, str(refused)
@@ -247,15 +256,25 @@ class Loop:
                 self._fail(self.in_flight.pop(message_id), "timeout")
 
     def _revive(self) -> None:
-        """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever."""
+        """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever.
+
+        Real boards that are all cut off are waited for; a virtual grid knows by itself when nobody will come back.
+        """
+        if not hasattr(self.grid, "idle") and not set(self.nodes) & set(self.grid.get_node_ids()):
+            return
         self._barren += 1
         if self._barren > BARREN_ROUNDS:
             raise CospError(
                 f"no client brings an update to version {self.coordinator.version}: refused {self.ledger.refused}"
             )
-        for record in self.coordinator.records.values():
-            record.last_version = min(record.last_version, self.coordinator.version - 1)
+        for client in self.coordinator.records:
+            self._ask_again(client)
         self._wake()
+
+    def _ask_again(self, client: int) -> None:
+        """Let ``client`` work on this version, even if it was sent it before."""
+        record = self.coordinator.records[client]
+        record.last_version = min(record.last_version, self.coordinator.version - 1)
 
     def _wake(self) -> None:
         for client in self._roster.wake():

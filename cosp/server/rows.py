@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ def budget_row(record: ClientRecord, *, version: int, now_s: float) -> Row:
 def reported(row: Row, facts: Mapping[str, Any]) -> Row:
     """Return what a client's reply adds to its row; KeyError, TypeError or ValueError if it does not say it.
 
-    Spans come from the grid's cost model if it has one (``cost``), else from the client's own wall time.
+    Spans and energy come from the grid's cost model if it has one (``cost``), else from what the client measured.
     """
     found: Row = {"samples": int(facts["samples"])}
     if row["task"] == "train":
@@ -109,13 +110,28 @@ def reported(row: Row, facts: Mapping[str, Any]) -> Row:
             found[key] = None if facts[key] is None else float(facts[key])
     if "cost" in facts:
         return found | {key: float(facts["cost"][key]) for key in ("download_s", "compute_s", "upload_s", "energy_j")}
-    return found | _measured_spans(row["arrived_s"] - row["sent_s"], float(facts["wall_s"]))
+    return found | _measured(row["arrived_s"] - row["sent_s"], facts)
 
 
-def _measured_spans(elapsed_s: float, compute_s: float) -> Row:
-    """Return the spans of a task that no grid has priced: all that was not compute, queues too, counts as download."""
-    compute_s = max(0.0, min(compute_s, elapsed_s))
-    return {"download_s": elapsed_s - compute_s, "compute_s": compute_s}
+MEASURED = ("wall_step_s", "wall_peak_rss_bytes", "wall_peak_cuda_bytes")
+"""What an arrival's row holds where a real machine did the task, as far as that machine can tell."""
+
+
+def _measured(elapsed_s: float, facts: Mapping[str, Any]) -> Row:
+    """Return the spans, joules and measurements of a task that no grid has priced.
+
+    All that was not compute, queues too, counts as download. ValueError for what cannot have been measured.
+    """
+    compute_s = min(_quantity("wall_s", facts["wall_s"]), max(0.0, elapsed_s))
+    measured = {key: _quantity(key, facts[key]) for key in MEASURED if key in facts}
+    energy = {"energy_j": _quantity("wall_energy_j", facts["wall_energy_j"])} if "wall_energy_j" in facts else {}
+    return {"download_s": elapsed_s - compute_s, "compute_s": compute_s, **energy, **measured}
+
+
+def _quantity(key: str, value: Any) -> float:
+    if not 0 <= (number := float(value)) < math.inf:
+        raise ValueError(f"{key} must be finite and >= 0, got {value}")
+    return number
 
 
 def metrics(loop: Loop, *, wall_time_s: float) -> Row:

@@ -154,8 +154,8 @@ def test_a_poisoned_update_is_named_and_never_reaches_the_model(
         replies = list(honest(grid, ids))
         for reply in replies:
             arrays = reply.content.array_records.get("arrays", {})
-            if reply.metadata.src_node_id == 1003 and "class_token" in arrays:
-                arrays["class_token"] = TensorArray(torch.full((1, 1, 16), float("nan")))
+            if reply.metadata.src_node_id == 1003 and "loss" in reply.content.config_records["result"]["json"]:
+                arrays["vector"] = TensorArray(torch.full_like(arrays["vector"].tensor, float("nan")))
         return replies
 
     monkeypatch.setattr(VirtualGrid, "pull_messages", poison)
