@@ -7,8 +7,7 @@ import stat
 from collections.abc import Iterator
 
 import pytest
-from conftest import CONFIG
-from deployment import Deployment
+from deployment import CONFIG, Deployment
 
 from cosp.client.hand_over import describe
 
