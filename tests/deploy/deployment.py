@@ -27,6 +27,17 @@ START_S = 120.0
 
 Row = dict[str, Any]
 
+CONFIG: dict[str, Any] = {
+    "name": "boards",
+    "data": {"name": "digits", "partition": {"kind": "iid"}},
+    "fleet": "equal4",
+    "model": {"patch": 4, "dim": 64, "blocks": 4, "heads": 4, "hidden": 256, "exits": [1, 2, 3, 4]},
+    "method": {"name": "co-s2p"},
+    "training": {"epochs": 3, "batch_size": 16},
+    "server": {"versions": 5, "quorum": 1.0, "checkpoint_every": 1},
+}
+"""Four equal boards learn digits in synchronous rounds: what they learn hangs on nobody's speed."""
+
 
 class Deployment:
     """Processes of one deployment in ``folder``; use it as a context manager, nothing is left running."""

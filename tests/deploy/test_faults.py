@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from conftest import CONFIG
-from deployment import Deployment, Row, until
+from deployment import CONFIG, Deployment, Row, until
 
 from cosp.client.hand_over import describe
 from cosp.errors import CospError

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CONFIG
-from deployment import Deployment, until
+from deployment import CONFIG, Deployment, until
 
 from cosp.runtime.keys import make_server_keys
 

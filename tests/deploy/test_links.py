@@ -12,14 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import CONFIG
-from deployment import Deployment, Row, until
+from deployment import CONFIG, Deployment, Row, until
 from network import SERVER, Network, available
 
-pytestmark = [
-    pytest.mark.deploy,
-    pytest.mark.skipif(not available(), reason="network namespaces, bridges and tc need root and a kernel with them"),
-]
+pytestmark = pytest.mark.deploy
 RATES_MBIT_S = [100.0, 100.0, 8.0, 1.0]
 """Two boards on a good link, one on a fair one, one straggler."""
 VERSIONS = 5
@@ -30,7 +26,9 @@ SHAPED = {**CONFIG, "server": {"versions": VERSIONS, "quorum": 1.0, "checkpoint_
 
 @pytest.fixture(scope="module")
 def shaped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A finished run of five rounds; in the second, board 1 was cut off for 90 s."""
+    """A finished run of five rounds; in the last, board 1 was cut off for 90 s."""
+    if not available():
+        pytest.skip("network namespaces, bridges and token buckets need root and a kernel that has them")
     folder = tmp_path_factory.mktemp("network")
     boards = len(RATES_MBIT_S)
     with Network(RATES_MBIT_S) as network, Deployment(folder, SHAPED, address=SERVER) as deployment:
