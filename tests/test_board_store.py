@@ -62,5 +62,5 @@ def test_own_images_of_an_unknown_class_or_another_size_are_refused(experiment, 
     with pytest.raises(DataError, match="class 'cat' is none of digits's: 0, 1, 2"):
         write_own(experiment, read_source(strange, data_dir=None, image_size=None), tmp_path / "store")
     large = own(tmp_path, np.ones((4, 9, 9)), np.array([0, 1, 0, 1]), ["7", "3"])
-    with pytest.raises(DataError, match=r"images are \(9, 9, 1\) \(H, W, C\), those of digits \(8, 8, 1\)"):
+    with pytest.raises(DataError, match=r"samples are \(9, 9, 1\) \(H, W, C or T\), those of digits \(8, 8, 1\)"):
         write_own(experiment, read_source(large, data_dir=None, image_size=None), tmp_path / "store")
