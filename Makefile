@@ -10,7 +10,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup run test check bench
+.PHONY: setup run test check bench deploy-test
 
 setup: $(READY)
 
@@ -19,6 +19,10 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# A server, four boards and their trainers as real processes, over TLS; faults on purpose. Network namespaces need root.
+deploy-test: $(READY)
+	$(BIN)/python -m pytest -m deploy tests/deploy $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 import torch
 
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import layout_of
+from cosp.models.vit import ViTShape
 from cosp.server.aggregation import Merged, OpenRound
 from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.plan import SubmodelPlan
@@ -23,7 +24,7 @@ from cosp.submodel.selection import choose_plan, random
 from cosp.submodel.slicing import State, extract, scatter
 
 SHAPE = ViTShape(32, 4, 3, 10, 192, 6, 6, 768, (1, 3, 4, 6))
-LAYOUT = vit_layout(SHAPE)
+LAYOUT = layout_of(SHAPE)
 ARRIVALS = 16
 
 Update = tuple[SubmodelPlan, State, float]

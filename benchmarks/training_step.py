@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from cosp.client.training import Samples, TrainSettings, train
-from cosp.models.vit import VisionTransformer, ViTShape, initialise, vit_layout
+from cosp.models.transformer import Transformer, initialise, layout_of
+from cosp.models.vit import ViTShape
 from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.flat import FlatModel, flatten, spans_of
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
@@ -30,13 +31,13 @@ SAMPLES = 640
 
 def flat(plan: SubmodelPlan, weights: State, data: Samples) -> float:
     model = FlatModel(SHAPE, plan, torch.device("cpu"))
-    model.load(flatten(weights, spans_of(vit_layout(SHAPE), plan.counts)))
+    model.load(flatten(weights, spans_of(layout_of(SHAPE), plan.counts)))
     rng = np.random.default_rng(0)
     return train(model, data, settings=SETTINGS, transfer=TransferSettings(), version=0, rng=rng)
 
 
 def separate(plan: SubmodelPlan, weights: State, data: Samples) -> float:
-    model = VisionTransformer(SHAPE, plan)
+    model = Transformer(SHAPE, plan)
     model.load_state_dict(weights)
     optimizer = torch.optim.AdamW(model.parameters(), lr=SETTINGS.learning_rate, weight_decay=SETTINGS.weight_decay)
     order, losses = np.random.default_rng(0).permutation(SAMPLES), []
@@ -59,13 +60,13 @@ def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(1)
     data = Samples(rng.normal(size=(SAMPLES, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, SAMPLES))
-    whole = VisionTransformer(SHAPE)
+    whole = Transformer(SHAPE)
     initialise(whole, torch.Generator().manual_seed(0))
     state = {name: parameter.detach() for name, parameter in whole.named_parameters()}
     for keep in (0.25, 1.0):
         shape = shape_for_rate(SHAPE, keep)
         plan = prefix_plan(shape.counts, shape.depth)
-        weights = extract(state, vit_layout(SHAPE), plan)
+        weights = extract(state, layout_of(SHAPE), plan)
         losses = flat(plan, weights, data), separate(plan, weights, data)
         if abs(losses[0] - losses[1]) > 1e-3:
             raise SystemExit(f"the two loops disagree: loss {losses}")

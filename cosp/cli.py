@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cosp import cli_boards
 from cosp.errors import CospError, UserError
 
 if TYPE_CHECKING:
-    from cosp.fleet import DeviceProfile
+    from cosp.fleet import DeviceProfile, Fact
 
 app = typer.Typer(
     help="Train one transformer on many weak, unequal boards.",
@@ -65,7 +67,7 @@ def run(
     from cosp.console import RunProgress, summary_table
     from cosp.experiment import load_experiment
     from cosp.report import write_report
-    from cosp.runtime.rundir import RunDirectory
+    from cosp.runtime.rundir import RunDirectory, config_of
     from cosp.runtime.simulate import default_workers, simulate
 
     overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
@@ -74,8 +76,9 @@ def run(
     if resume is not None:
         if overrides or out_dir or dry:
             raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
-        chosen = load_config(_config_of(resume))
+        chosen = load_config(config_of(resume))
         directory = RunDirectory(resume)
+        dry = directory.is_dry()
     else:
         assert config is not None
         chosen = load_config(config, overrides)
@@ -102,24 +105,33 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     """Show what each board would hold and what one task would cost it; nothing is trained."""
     from cosp.config import load_config
     from cosp.experiment import load_experiment
-    from cosp.planning import COLUMNS, plan_cells, plan_rows
+    from cosp.plan_table import plan_table
+    from cosp.planning import plan_rows
 
     with err.status("reading data"):
-        rows = plan_rows(load_experiment(load_config(config, sets or []), data_dir=data_dir))
+        chosen = load_config(config, sets or [])
+        rows = plan_rows(load_experiment(chosen, data_dir=data_dir))
     if as_json:
         print(json.dumps(rows))
     else:
-        _print_table(f"Submodels of {config}", COLUMNS, plan_cells(rows), left=3)
+        out.print(plan_table(rows, f"Submodels of {config}, assigned by {chosen.assignment.rule}"))
         _print_calibrations((row["board"], row["calibration"]) for row in rows)
 
 
-@app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8`")
+@app.command(epilog="Examples: `cosp devices` · `cosp devices jetson-orin-nano-8` · `cosp devices probe`")
 def devices(
-    name: Annotated[str | None, typer.Argument(help="A board, or the path of your own YAML file")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A board, the path of your own YAML file, or `probe`: what is this machine?")
+    ] = None,
+    root: Annotated[
+        Path, typer.Option(envvar="COSP_ROOT", help="With probe: where the board's files begin; /host in our images")
+    ] = Path("/"),
     as_json: Json = False,
 ) -> None:
-    """List the boards that cosp knows, or show one with its modes, facts and sources."""
-    if name is None:
+    """List the boards that cosp knows, show one with its modes, facts and sources, or say what this machine is."""
+    if name == "probe":
+        _probe(root, as_json)
+    elif name is None:
         _list_boards(as_json)
     else:
         _show_board(name, as_json)
@@ -134,10 +146,12 @@ def table(
     ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Where runs and table go; default results/NAME")] = None,
     workers: Annotated[int | None, typer.Option(min=1)] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Tabulate costs, by dry runs: memory, time, utilisation")] = False,
     sets: Sets = None,
     data_dir: DataDir = None,
 ) -> None:
     """Run every variant of CONFIG with every seed that has no result yet, then write the table (csv, md) and figure."""
+    from cosp.cost_table import fill_cost_table
     from cosp.runtime.simulate import default_workers
     from cosp.table import fill_table
 
@@ -145,12 +159,12 @@ def table(
         numbers = [int(text) for text in seeds.split(",")]
     except ValueError:
         raise UserError(f"--seeds {seeds}: must be comma-separated whole numbers, e.g. 0,1,2") from None
-    written = fill_table(
+    fill = fill_cost_table if dry else partial(fill_table, workers=workers or default_workers())
+    written = fill(
         config,
         seeds=numbers,
         only=only.split(",") if only else None,
         folder=out_dir,
-        workers=workers or default_workers(),
         overrides=sets or [],
         data_dir=data_dir,
         console=err,
@@ -209,6 +223,9 @@ def report(
     print(path)
 
 
+cli_boards.add_to(app)
+
+
 def free_folder(parent: Path, name: str) -> Path:
     """Return ``parent/name``, or the first of ``parent/name-2``, ``-3`` ... that does not exist yet."""
     candidates = (parent / (name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
@@ -225,13 +242,6 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("cosp: interrupted; go on with: cosp run --resume DIR")
         sys.exit(130)
-
-
-def _config_of(folder: Path) -> Path:
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder}: holds no run to go on with (no config.yaml); give the directory of a run")
-    return path
 
 
 def _list_boards(as_json: bool) -> None:
@@ -257,11 +267,23 @@ def _show_board(name: str, as_json: bool) -> None:
     cells = [(p.mode + (" (default)" if p.mode == board.default_mode else ""), *_figures(p)) for p in board.modes]
     _print_table(f"{board.title} ({board.name}): {board.modes[0].calibration}", columns, cells, left=1)
     default = next(profile for profile in board.modes if profile.mode == board.default_mode)
-    facts = [(fact.key, f"{fact.value:g}", fact.source) for fact in default.facts]
-    _print_table(f"Facts in mode {default.mode}", ("fact", "value", "source"), facts, left=1)
+    facts = [(fact.key, f"{fact.value:g}", _range_text(fact), fact.source) for fact in default.facts]
+    _print_table(f"Facts in mode {default.mode}", ("fact", "value", "low - high", "source"), facts, left=1)
+    out.print(_expected(default), highlight=False)
     _print_table("Sources", ("tag", "source"), board.sources, left=2)
     for note in board.notes:
         out.print(f"- {note}", markup=False)
+
+
+def _probe(root: Path, as_json: bool) -> None:
+    from cosp.fleet.probe import advice, fact_cells, probe
+
+    found = probe(root)
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    _print_table("This machine", ("fact", "value"), fact_cells(found), left=2)
+    out.print(advice(found), markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_calibrations(boards: Iterable[tuple[str, str]]) -> None:
@@ -269,6 +291,27 @@ def _print_calibrations(boards: Iterable[tuple[str, str]]) -> None:
 
     for line in calibration_lines(boards):
         out.print(line, markup=False, highlight=False)
+
+
+def _range_text(fact: Fact) -> str:
+    if fact.low is None and fact.high is None:
+        return ""
+    low, high = (fact.value if end is None else end for end in (fact.low, fact.high))
+    return f"{low:g} - {high:g}"
+
+
+def _expected(profile: DeviceProfile) -> str:
+    """Say between what the profile's rates are expected to lie."""
+    spread = profile.spread
+    gflops, gb_s, launch_us = (
+        " to ".join(f"{value * factor:.3g}" for factor in factors)
+        for value, factors in (
+            (profile.flops_per_s / 1e9, spread.flops_per_s),
+            (profile.memory_bytes_per_s / 1e9, spread.memory_bytes_per_s),
+            (profile.launch_s * 1e6, spread.launch_s),
+        )
+    )
+    return f"Expected between: {gflops} GFLOP/s sustained, {gb_s} GB/s of DRAM, {launch_us} us a kernel launch.\n"
 
 
 def _figures(profile: DeviceProfile) -> tuple[str, ...]:

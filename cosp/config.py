@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
 from cosp.client.training import TrainSettings
 from cosp.data.partition import Kind
 from cosp.errors import ConfigError
-from cosp.forms import load_yaml, parse, unknown
+from cosp.forms import broken, load_yaml, parse, unknown
 from cosp.methods import MethodSettings
+from cosp.methods.assignment import Rule
 from cosp.methods.rules import Settings
 
 
@@ -27,10 +28,34 @@ class PartitionConfig(Settings):
     min_samples: int = Field(10, ge=1)
 
 
+class DeclaredData(Settings):
+    """Data that is not here, for plans and dry runs: so many samples a client on average.
+
+    ``shape`` is an image's (C, H, W), or (T,) of a text of T words below ``vocabulary``.
+    ``shares`` of the fleet's boards weigh the clients where ``partition.pseudo_clients`` is on; no other rule of the
+    partition applies.
+    """
+
+    shape: tuple[PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]
+    vocabulary: int | None = Field(None, ge=1)
+    classes: int = Field(ge=2)
+    samples_per_client: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _words_are_numbered(self) -> DeclaredData:
+        if (len(self.shape) == 1) != (self.vocabulary is not None):
+            raise broken(f"vocabulary goes with texts, a shape of one number; got shape {list(self.shape)}")
+        return self
+
+
 class DataConfig(Settings):
-    """``name`` is a data set or a path; sizes None take all; each client holds back ``local_test`` of its images."""
+    """``name`` is a data set or a path; sizes None take all; each client holds back ``local_test`` of its images.
+
+    Where ``declared`` says what the data are, none are read: ``name`` is then but a name.
+    """
 
     name: str = "digits"
+    declared: DeclaredData | None = None
     train: int | None = Field(None, ge=1)
     validation: int | None = Field(None, ge=1)
     test: int | None = Field(None, ge=1)
@@ -40,15 +65,34 @@ class DataConfig(Settings):
 
 
 class ModelConfig(Settings):
-    """The global vision transformer. ``exits`` None puts them after 1/4, 1/2, 3/4 and all of the blocks."""
+    """The global transformer. ``exits`` None puts them after 1/4, 1/2, 3/4 and all of the blocks.
 
-    patch: int = Field(ge=1)
+    ``patch`` is the side of the squares that images are cut into; texts have none.
+    """
+
+    patch: int | None = Field(None, ge=1)
     dim: int = Field(64, ge=1)
     blocks: int = Field(4, ge=1)
     heads: int = Field(4, ge=1)
     hidden: int = Field(256, ge=1)
     exits: tuple[int, ...] | None = None
     pooling: Literal["mean", "class"] = "mean"
+
+
+class AssignmentConfig(Settings):
+    """How big each board's submodel is; see ``cosp.methods.Assignment``. ``target_round_s`` goes with rule "time"."""
+
+    rule: Rule = "rate"
+    target_round_s: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _target_of_rule_time(self) -> AssignmentConfig:
+        if (self.rule == "time") != (self.target_round_s is not None):
+            raise broken(
+                f"target_round_s goes with rule time, and with no other: got rule {self.rule} and "
+                f"target_round_s {self.target_round_s}"
+            )
+        return self
 
 
 class ServerConfig(Settings):
@@ -75,6 +119,7 @@ class Config(Settings):
     jitter: float = Field(0.05, ge=0)
     model: ModelConfig
     method: MethodSettings
+    assignment: AssignmentConfig = AssignmentConfig()
     training: TrainSettings = TrainSettings()
     server: ServerConfig = ServerConfig()
     variant: str | None = None

@@ -131,6 +131,7 @@ def summary(metrics: Row) -> list[tuple[str, str]]:
         ("energy of the fleet", f"{metrics['energy_j']:.0f} J"),
         ("refused updates", _counts(metrics["refused"])),
         *([("boards with no energy left", str(len(empty)))] if (empty := metrics.get("empty_batteries")) else []),
+        *([("boards that sit out", str(len(out)))] if (out := metrics.get("sitting_out")) else []),
         *([("ended early", metrics["ended_early"])] if metrics.get("ended_early") else []),
     ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +13,24 @@ import torch
 from cosp.client.store import Rows
 from cosp.client.training import Samples
 from cosp.config import Config
-from cosp.data import Dataset, PartitionScheme, Sizes, hold_back, load_dataset, partition
+from cosp.data import (
+    Dataset,
+    PartitionScheme,
+    Sizes,
+    consecutive_rows,
+    declared_dataset,
+    hold_back,
+    load_dataset,
+    partition,
+)
 from cosp.errors import ConfigError
-from cosp.fleet.fleet import Board, Fleet, read_fleet
-from cosp.methods import Method, Setting
-from cosp.models.vit import VisionTransformer, ViTShape, initialise, quarter_exits
+from cosp.fleet.fleet import Board, Fleet, load_fleet
+from cosp.methods import Assignment, Method, Setting
+from cosp.models import TextShape, TransformerShape, ViTShape
+from cosp.models.transformer import Transformer, initialise, quarter_exits
+from cosp.runtime.pricing import declared_round_s
 from cosp.seeds import stream_seed, torch_stream
-from cosp.server.clients import Introduction
+from cosp.server.clients import Introduction, budget_of
 from cosp.server.loop import LoopRules
 from cosp.submodel.slicing import State
 
@@ -30,7 +43,7 @@ class Experiment:
     dataset: Dataset
     fleet: Fleet
     rows: tuple[Rows, ...]
-    shape: ViTShape
+    shape: TransformerShape
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -38,6 +51,12 @@ class Experiment:
 
     @property
     def splits(self) -> dict[str, Samples]:
+        """All samples by split; ConfigError if they are but declared."""
+        if self.dataset.declared:
+            raise ConfigError(
+                f"data.declared: {self.dataset.name} is declared, not here, so nothing can be trained on it: "
+                "add --dry, or remove data.declared and give the data"
+            )
         named = {"train": self.dataset.train, "validation": self.dataset.validation, "test": self.dataset.test}
         return {name: Samples(split.x, split.y) for name, split in named.items()}
 
@@ -53,21 +72,36 @@ class Experiment:
             client=client,
             board=board.profile.name,
             link=board.link.name,
-            keep=board.keep,
-            memory_bytes=int(board.profile.memory_bytes),
+            **vars(budget_of(board)),
             samples=len(train),
             test_samples=len(test),
             class_counts=tuple(int(count) for count in counts),
             idle_w=board.profile.idle_w,
         )
 
+    @property
+    def assignment(self) -> Assignment:
+        """What decides how big each client's submodel is."""
+        given = self.config.assignment
+        return Assignment(
+            rule=given.rule,
+            target_round_s=given.target_round_s or math.inf,
+            round_s=declared_round_s(self.shape, self.config.training),
+        )
+
     def method(self, clients: tuple[Introduction, ...]) -> Method:
         config = self.config
-        setting = Setting(model=self.shape, training=config.training, seed=config.seed, clients=clients)
+        setting = Setting(
+            model=self.shape,
+            training=config.training,
+            seed=config.seed,
+            clients=clients,
+            assignment=self.assignment,
+        )
         return config.method.build(setting)
 
     def initial_model(self) -> State:
-        model = VisionTransformer(self.shape)
+        model = Transformer(self.shape)
         initialise(model, torch_stream(self.config.seed, "initial model"))
         return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
@@ -87,13 +121,10 @@ class Experiment:
 def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experiment:
     """Read the data and the fleet of ``config`` and share the data out; ConfigError or DataError if they do not fit."""
     try:
-        fleet = read_fleet(config.fleet)
+        fleet = load_fleet(config.fleet)
     except ConfigError as error:
         raise ConfigError(f"fleet: {error}") from error
-    sizes = Sizes(train=config.data.train, validation=config.data.validation, test=config.data.test)
-    dataset = load_dataset(
-        config.data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=config.data.image_size
-    )
+    dataset = _dataset(config, data_dir, clients=len(fleet.boards))
     return Experiment(
         config=config,
         dataset=dataset,
@@ -103,11 +134,30 @@ def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experime
     )
 
 
+def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:
+    data = config.data
+    if data.declared is not None:
+        told = data.declared
+        return declared_dataset(
+            data.name,
+            shape=told.shape,
+            vocabulary=told.vocabulary,
+            classes=told.classes,
+            samples=told.samples_per_client * clients,
+        )
+    sizes = Sizes(train=data.train, validation=data.validation, test=data.test)
+    return load_dataset(data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=data.image_size)
+
+
 def share_out(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> tuple[Rows, ...]:
     """Return each client's rows of the train split: to train on, held back."""
     labels, seed = dataset.train.y, config.seed
     scheme = PartitionScheme(**config.data.partition.model_dump())
-    parts = partition(labels, scheme=scheme, shares=[board.shares for board in boards], seed=seed)
+    shares = [board.shares for board in boards]
+    if dataset.declared:
+        parts = consecutive_rows(len(labels), shares if scheme.pseudo_clients else [1] * len(boards))
+    else:
+        parts = partition(labels, scheme=scheme, shares=shares, seed=seed)
     share = config.data.local_test
     return tuple(
         hold_back(part, labels, share, stream_seed(seed, "local test", client), owner=f"client {client}")
@@ -115,30 +165,45 @@ def share_out(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> tu
     )
 
 
-def model_shape(config: Config, dataset: Dataset) -> ViTShape:
-    """Return the model's integers for the images of ``dataset``; ConfigError if they do not go together."""
-    channels, height, width = dataset.image_shape
+def model_shape(config: Config, dataset: Dataset) -> TransformerShape:
+    """Return the model's integers for the samples of ``dataset``; ConfigError if they do not go together."""
     model = config.model
+    encoder: dict[str, Any] = {
+        "classes": len(dataset.classes),
+        "dim": model.dim,
+        "blocks": model.blocks,
+        "heads": model.heads,
+        "hidden": model.hidden,
+        "exits": model.exits or quarter_exits(model.blocks),
+        "pooling": model.pooling,
+        "variant": config.method.model_variant,
+    }
+    try:
+        if dataset.vocabulary is None:
+            return ViTShape(**_image_input(model.patch, dataset), **encoder)
+        return TextShape(**_text_input(model.patch, dataset), **encoder)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def _image_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
+    if patch is None:
+        raise ConfigError(
+            f"model.patch: is missing: {dataset.name} has images, which are cut into patches of that side"
+        )
+    channels, height, width = dataset.sample_shape
     if height != width:
         raise ConfigError(
             f"data.name: {dataset.name} has images of {height} x {width}; they must be square (data.image_size)"
         )
-    try:
-        return ViTShape(
-            image=height,
-            patch=model.patch,
-            channels=channels,
-            classes=len(dataset.classes),
-            dim=model.dim,
-            blocks=model.blocks,
-            heads=model.heads,
-            hidden=model.hidden,
-            exits=model.exits or quarter_exits(model.blocks),
-            pooling=model.pooling,
-            variant=config.method.model_variant,
-        )
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
+    return {"image": height, "patch": patch, "channels": channels}
+
+
+def _text_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
+    if patch is not None:
+        raise ConfigError(f"model.patch: {dataset.name} has texts, which have no patches: remove the key")
+    assert dataset.vocabulary is not None
+    return {"vocabulary": dataset.vocabulary, "length": dataset.sample_shape[0]}
 
 
 def single_thread() -> None:

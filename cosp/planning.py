@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from cosp.client.task import Task
-from cosp.console import bytes_text, seconds
 from cosp.experiment import Experiment
 from cosp.fleet.cost import cost, cost_range
 from cosp.fleet.fleet import Board
 from cosp.methods import Method
 from cosp.runtime.pricing import work_of
 from cosp.server.clients import ClientRecord, Introduction, scoring_within_memory
+from cosp.submodel import capacity
 from cosp.submodel.footprint import footprint
+from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import random_scores
 
 Row = dict[str, Any]
@@ -41,10 +41,13 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
     counts = plan.counts[0]
     blocks = footprint(shape, (shape.sizes,) * size.depth)
     scoring = scoring_within_memory(client, method.scoring_of(client), blocks)
+    share = size.parameters / footprint(shape, (shape.sizes,) * shape.blocks).parameters
+    target_s = config.assignment.target_round_s
     return {
         "client": client.client,
         "board": client.board,
         "mode": board.profile.mode,
+        "link": client.link,
         "calibration": board.profile.calibration,
         "keep": client.keep,
         "samples": client.samples,
@@ -53,7 +56,13 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "hidden": counts.hidden,
         "rows": counts.attention_rows,
         "parameters": size.parameters,
-        "share": size.parameters / footprint(shape, (shape.sizes,) * shape.blocks).parameters,
+        "share": share,
+        "binding": _binding(experiment, method, client, plan),
+        "used": {  # of each limit
+            "keep": share / client.keep if client.keep and experiment.assignment.by_rate(client) else None,
+            "memory": task.peak_memory_bytes / client.memory_bytes,
+            "time": typical.total_s / target_s if target_s else None,
+        },
         "memory_bytes": task.peak_memory_bytes,
         "memory_limit_bytes": client.memory_bytes,
         "score_memory_bytes": scoring.peak_bytes(blocks, scoring.held_samples) if scoring else None,
@@ -62,6 +71,7 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "compute_s": typical.compute_s,
         "upload_s": typical.upload_s,
         "task_s": typical.total_s,
+        "target_round_s": target_s,
         "task_range_s": [fast.total_s, slow.total_s],
         "energy_j": typical.energy_j,
         "energy_range_j": [fast.energy_j, slow.energy_j],
@@ -70,29 +80,16 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
     }
 
 
-COLUMNS = ("client", "board", "mode", "keep", "blocks", "heads", "hidden", "parameters", "memory", "limit", "task",
-           "from - to", "compute", "energy", "down + up")  # fmt: skip
-
-
-def plan_cells(rows: Iterable[Row]) -> list[tuple[str, ...]]:
-    """Return the rows as text, in the order of ``COLUMNS``."""
-    return [
-        (
-            str(row["client"]),
-            row["board"],
-            row["mode"],
-            "memory" if row["keep"] is None else f"{row['keep']:g}",
-            str(row["depth"]),
-            str(row["heads"]),
-            str(row["hidden"]),
-            f"{row['parameters']:,} {row['share']:.0%}",
-            bytes_text(row["memory_bytes"]),
-            bytes_text(row["memory_limit_bytes"]),
-            seconds(row["task_s"]),
-            " - ".join(seconds(end_s) for end_s in row["task_range_s"]),
-            seconds(row["compute_s"]),
-            f"{row['energy_j']:.2f} J",
-            bytes_text(row["bytes_down"] + row["bytes_up"]),
-        )
-        for row in rows
-    ]
+def _binding(experiment: Experiment, method: Method, client: Introduction, plan: SubmodelPlan) -> list[str]:
+    """Return what keeps the client from a larger submodel: ``keep``, ``memory``, ``time``, or the ``method``, which
+    trains one smaller model everywhere; nothing if it holds the whole model.
+    """
+    if plan.counts == experiment.shape.full_plan().counts:
+        return []
+    if plan == method.evaluated:
+        return ["method"]
+    rule = experiment.assignment
+    if rule.rule != "time":
+        return ["keep" if rule.by_rate(client) else "memory"]
+    demand_of = rule.demand_of(client, experiment.shape, experiment.config.training)
+    return list(capacity.binding(experiment.shape, demand_of, rule.limits(client)))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def stream_seed(seed: int, *purpose: object) -> int:
@@ -19,4 +22,6 @@ def numpy_stream(seed: int, *purpose: object) -> np.random.Generator:
 
 
 def torch_stream(seed: int, *purpose: object) -> torch.Generator:
+    import torch  # not at the top: a board's SuperNode, which asks what fleet it is part of, has none
+
     return torch.Generator().manual_seed(stream_seed(seed, *purpose))

@@ -64,11 +64,7 @@ def fill_table(
     console: Console,
 ) -> Path:
     """Run every cell that has no result, write ``table.csv`` and ``table.md``, and return the latter."""
-    known = (BASE, *variant_names(path))
-    chosen = tuple(only or known)
-    for name in chosen:
-        if name not in known:
-            raise ConfigError(f"{path}: {unknown('variant', name, known)}")
+    chosen = chosen_variants(path, only)
     folder = folder or Path("results") / load_config(path, overrides).name
     cells = [(variant, seed) for seed in seeds for variant in dict.fromkeys((BASE, *chosen))]
     for i, (variant, seed) in enumerate(cells):
@@ -80,6 +76,15 @@ def fill_table(
             _run(config, where, workers=workers, data_dir=data_dir, console=console)
     found = {variant: [_cell(folder, variant, seed) for seed in seeds] for variant in dict.fromkeys((BASE, *chosen))}
     return _write(folder, found, seeds)
+
+
+def chosen_variants(path: Path, only: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the variants to run, "base" among them; ConfigError if one of ``only`` is unknown."""
+    known = (BASE, *variant_names(path))
+    for name in only or known:
+        if name not in known:
+            raise ConfigError(f"{path}: {unknown('variant', name, known)}")
+    return tuple(only or known)
 
 
 def _run(config: Config, where: Path, *, workers: int, data_dir: Path | None, console: Console) -> None:

@@ -1,35 +1,34 @@
-"""Tasks and results as Flower messages: the only place that knows how they lie in records.
+"""Tasks and results as Flower messages, with torch's tensors; how they lie in records is said in :mod:`cosp.records`.
 
-Instruction: ``task`` (ConfigRecord, one JSON text) and ``weights`` (ArrayRecord, one array a parameter).
-Reply: ``result`` (ConfigRecord, one JSON text) and ``arrays`` (ArrayRecord: weight changes by name, or ``vector``, or
-``mask``, one bit a weight).
 A task that a simulated board lost is an error whose reason is a JSON text: why, and what the task took until then.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.app import Array, Error, Message, MessageType, RecordDict
 from torch import Tensor
 
+from cosp import records
+from cosp.client.bits import from_bits, to_bits
 from cosp.client.task import Task
 from cosp.errors import RefusedUpdate
-from cosp.models.vit import vit_layout
-from cosp.server.clients import Introduction
+from cosp.models.transformer import layout_of
+from cosp.records import JsonRecord
+from cosp.server.introduction import Budget, Introduction
 from cosp.submodel.flat import spans_of, views
-from cosp.submodel.matrices import all_matrices, marked
 from cosp.submodel.slicing import State
 
-VECTOR = "vector"
-MASK = "mask"
 LOST = 1000  # an error code beyond Flower's own
+REASONS = {2: "client-raised", 3: "message-lost", 5: "node-unavailable", 8: "client-died"}
+"""Flower's error codes, named as rows name them."""
 FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
 SCORE_QUERY = f"{MessageType.QUERY}.score"
 
@@ -61,9 +60,24 @@ class TensorArray(Array):
         return self.tensor.detach().numpy()
 
 
+class PackedArray(TensorArray):
+    """Tensors end to end as one Array, put together only when somebody asks for the bytes."""
+
+    __qualname__ = Array.__qualname__
+
+    def __init__(self, tensors: State) -> None:
+        self.tensors = tensors
+        self.dtype = "float32"
+        self.shape = (sum(tensor.numel() for tensor in tensors.values()),)
+        self.stype = "numpy.ndarray"
+
+    def numpy(self) -> np.ndarray:
+        return torch.cat([tensor.detach().reshape(-1).float() for tensor in self.tensors.values()]).numpy()
+
+
 def instruction(task: Task, weights: State, *, node: int) -> Message:
     """Return the message that asks ``node`` to do ``task``."""
-    content = RecordDict({"task": ConfigRecord({"json": task.to_json()}), "weights": _record(weights)})
+    content = records.instruction_content(JsonRecord(task, Task.to_json), PackedArray(weights))
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
@@ -73,62 +87,48 @@ def introduction_request(node: int) -> Message:
     return Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
 
 
-def introduction_reply(request: Message, introduction: Introduction) -> Message:
-    text = json.dumps(asdict(introduction))
-    return Message(RecordDict({"result": ConfigRecord({"json": text})}), reply_to=request)
-
-
 def read_introduction(reply: Message) -> Introduction:
     """Return what a node says of itself; RefusedUpdate if it is not an introduction."""
     value = read_result(reply)
     try:
-        return Introduction(**{**value, "class_counts": tuple(value["class_counts"])})
-    except (KeyError, TypeError) as error:
+        budget = Budget.from_json({key: value[key] for key in ("keep", "memory_bytes", "speed")})
+        return Introduction(**{**value, "class_counts": tuple(value["class_counts"]), **vars(budget)})
+    except (KeyError, TypeError, ValueError) as error:
         raise RefusedUpdate("malformed", f"the reply is not an introduction: {error!r}") from error
 
 
 def read_task(request: Message) -> Task:
-    return Task.from_json(str(request.content.config_records["task"]["json"]))
+    record = request.content.config_records[records.TASK]
+    if isinstance(record, JsonRecord) and isinstance(record.value, Task):
+        return record.value
+    return Task.from_json(records.task_text(request))
 
 
 def weights_into(request: Message, task: Task, vector: Tensor) -> None:
     """Write the instruction's weights end to end into ``vector``, which has exactly their length."""
-    record = request.content.array_records["weights"]
-    for name, view in views(vector, spans_of(vit_layout(task.shape), task.plan.counts)).items():
-        view.copy_(_tensor(record[name]))
+    array = records.weights_of(request)
+    if isinstance(array, PackedArray):
+        for name, view in views(vector, spans_of(layout_of(task.shape), task.plan.counts)).items():
+            view.copy_(array.tensors[name])
+    else:
+        vector.copy_(_tensor(array))
 
 
-def result_reply(request: Message, task: Task, facts: Mapping[str, Any], vector: Tensor) -> Message:
-    """Return the reply to an instruction: a train result travels by parameter name, anything else as one vector."""
-    if task.kind == "train" and task.bits_sent:
-        return _mask_reply(request, task, facts, vector)
-    arrays = {VECTOR: vector}
-    if task.kind == "train":
-        arrays = views(vector, spans_of(vit_layout(task.shape), task.plan.counts))
-    content = RecordDict({"result": ConfigRecord({"json": json.dumps(facts)}), "arrays": _record(arrays)})
-    return Message(content, reply_to=request)
+def result_reply(request: Message, facts: Mapping[str, Any], vector: Tensor) -> Message:
+    """Return the reply to an instruction: what the task found, and its weight change, mask or scores.
 
-
-def _mask_reply(request: Message, task: Task, facts: Mapping[str, Any], vector: Tensor) -> Message:
-    """Return a reply that says of each weight that a mask is drawn for whether it is on, eight to a byte."""
-    on = vector[marked(task.shape, task.plan.counts, all_matrices)].numpy() > 0
-    arrays = ArrayRecord({MASK: Array(np.packbits(on))})
-    content = RecordDict({"result": ConfigRecord({"json": json.dumps(facts)}), "arrays": arrays})
-    return Message(content, reply_to=request)
-
-
-def _read_mask(array: Array, task: Task) -> State:
-    """Undo :func:`_mask_reply`: zeros and ones by parameter name."""
-    vector = torch.zeros(task.parameters)
-    bits = np.unpackbits(array.numpy(), count=task.bits_sent)
-    vector[marked(task.shape, task.plan.counts, all_matrices)] = torch.from_numpy(bits).float()
-    return views(vector, spans_of(vit_layout(task.shape), task.plan.counts))
+    An empty vector is the weight change of a task that nobody trained (a dry run's).
+    """
+    task = read_task(request)
+    bits = bool(task.bits_sent and vector.numel())
+    return records.reply(request, facts, Array(to_bits(task, vector)) if bits else TensorArray(vector))
 
 
 def read_result(reply: Message) -> dict[str, Any]:
     """Return the facts of a reply; RefusedUpdate if it has none."""
     try:
-        value = json.loads(str(reply.content.config_records["result"]["json"]))
+        record = reply.content.config_records[records.RESULT]
+        value = record.value if isinstance(record, JsonRecord) else json.loads(str(record[records.JSON]))
     except (KeyError, ValueError) as error:
         raise RefusedUpdate("malformed", f"the reply has no readable result: {error!r}") from error
     if not isinstance(value, dict):
@@ -136,9 +136,17 @@ def read_result(reply: Message) -> dict[str, Any]:
     return value
 
 
-def loss_reply(request: Message, reason: str, detail: str, figures: Mapping[str, float]) -> Message:
+def read_budget(facts: Mapping[str, Any]) -> Budget | None:
+    """Return what the facts of a reply say the client can afford now, None if they say nothing of it."""
+    try:
+        return None if facts.get("budget") is None else Budget.from_json(facts["budget"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RefusedUpdate("malformed", f"the reply's budget cannot be read: {error!r}") from error
+
+
+def loss_reply(request: Message, reason: str, detail: str, figures: Mapping[str, float], **facts: Any) -> Message:
     """Return the error that stands for a lost task; ``figures`` are its spans, joules and bytes until then."""
-    text = json.dumps({"reason": reason, "detail": detail, "figures": dict(figures)})
+    text = json.dumps({"reason": reason, "detail": detail, "figures": dict(figures), **facts})
     return Message(Error(code=LOST, reason=text), reply_to=request)
 
 
@@ -150,24 +158,48 @@ def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
             return str(loss["reason"]), str(loss["detail"]), {key: loss["figures"][key] + 0 for key in FIGURES}
         except (KeyError, TypeError, ValueError):  # not from a simulated board
             pass
-    return f"error-{error.code}", error.reason or "", {}
+    return REASONS.get(error.code, f"error-{error.code}"), error.reason or "", {}
 
 
-def read_arrays(reply: Message, task: Task | None = None) -> State:
-    """Return the tensors of the reply to ``task``, which says whether it is a mask; RefusedUpdate if unreadable."""
+def error_budget(error: Error) -> Budget | None:
+    """Return what the loser of a task says that it can afford now, None if it says nothing of it."""
     try:
-        if task and task.kind == "train" and task.bits_sent:
-            return _read_mask(reply.content.array_records["arrays"][MASK], task)
-        return {name: _tensor(array) for name, array in reply.content.array_records["arrays"].items()}
+        return read_budget(json.loads(error.reason or "")) if error.code == LOST else None
+    except (RefusedUpdate, ValueError):  # not from a simulated board
+        return None
+
+
+def read_vector(reply: Message) -> Tensor:
+    """Return the numbers of a reply end to end; RefusedUpdate if they cannot be read."""
+    try:
+        return _tensor(reply.content.array_records[records.ARRAYS][records.VECTOR]).reshape(-1)
     except Exception as error:  # bytes from outside: numpy raises nearly anything over them
         raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
 
 
-def _record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
-    record = ArrayRecord()
-    for name, tensor in tensors.items():
-        record[name] = TensorArray(tensor)
-    return record
+def read_update(reply: Message, task: Task) -> State:
+    """Return the weight change of a train task by name, or its mask; RefusedUpdate if it has another length."""
+    vector = _read_mask(reply, task) if task.bits_sent else read_vector(reply)
+    if not vector.numel():  # nobody trained it
+        return {}
+    try:
+        return views(vector, spans_of(layout_of(task.shape), task.plan.counts))
+    except ValueError as error:
+        raise RefusedUpdate("malformed", f"the weight change: {error}") from None
+
+
+def _read_mask(reply: Message, task: Task) -> Tensor:
+    """Return the mask of a reply as zeros and ones; empty if nobody trained it."""
+    try:
+        array = reply.content.array_records[records.ARRAYS][records.VECTOR]
+        if not math.prod(array.shape):
+            return torch.empty(0)
+        bits = array.numpy()
+        if bits.dtype != np.uint8:
+            raise TypeError(f"a mask must hold bits, got {bits.dtype}")
+        return from_bits(task, bits)
+    except Exception as error:  # bytes from outside: numpy raises nearly anything over them
+        raise RefusedUpdate("malformed", f"the reply's mask cannot be read: {error!r}") from error
 
 
 def _tensor(array: Array) -> Tensor:

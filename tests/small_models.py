@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cosp.models.vit import POOLINGS, VisionTransformer, ViTShape, vit_layout
+from cosp.models import TextShape, TransformerShape, ViTShape
+from cosp.models.transformer import POOLINGS, Transformer, layout_of
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
 from cosp.submodel.slicing import State, extract
 
@@ -15,28 +18,31 @@ TINY = ViTShape(image=2, patch=1, channels=1, classes=2, dim=4, blocks=2, heads=
 VIT_B = ViTShape(
     image=224, patch=16, channels=3, classes=300, dim=768, blocks=12, heads=12, hidden=3072, exits=(3, 6, 9, 12)
 )
+BERT = TextShape(
+    vocabulary=30_522, length=128, classes=20, dim=768, blocks=12, heads=12, hidden=3072, exits=(3, 6, 9, 12)
+)
 
 
 @st.composite
-def shapes(draw: st.DrawFn) -> ViTShape:
+def shapes(draw: st.DrawFn) -> TransformerShape:
     heads, head_dim, blocks = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
     exits = {*draw(st.sets(st.integers(1, blocks))), blocks}
-    return ViTShape(
-        image=4,
-        patch=draw(st.sampled_from([1, 2, 4])),
-        channels=draw(st.integers(1, 2)),
-        classes=draw(st.integers(2, 4)),
-        dim=heads * head_dim,
-        blocks=blocks,
-        heads=heads,
-        hidden=draw(st.integers(1, 9)),
-        exits=tuple(sorted(exits)),
-        pooling=draw(st.sampled_from(POOLINGS)),
-    )
+    encoder: dict[str, Any] = {
+        "classes": draw(st.integers(2, 4)),
+        "dim": heads * head_dim,
+        "blocks": blocks,
+        "heads": heads,
+        "hidden": draw(st.integers(1, 9)),
+        "exits": tuple(sorted(exits)),
+        "pooling": draw(st.sampled_from(POOLINGS)),
+    }
+    if draw(st.booleans()):
+        return TextShape(vocabulary=draw(st.integers(1, 5)), length=draw(st.integers(1, 6)), **encoder)
+    return ViTShape(image=4, patch=draw(st.sampled_from([1, 2, 4])), channels=draw(st.integers(1, 2)), **encoder)
 
 
 @st.composite
-def plans(draw: st.DrawFn, shape: ViTShape) -> SubmodelPlan:
+def plans(draw: st.DrawFn, shape: TransformerShape) -> SubmodelPlan:
     """Any plan whose deepest block has an exit."""
 
     def units(size: int) -> tuple[int, ...]:
@@ -49,7 +55,7 @@ def plans(draw: st.DrawFn, shape: ViTShape) -> SubmodelPlan:
 
 
 @st.composite
-def shapes_and_plans(draw: st.DrawFn) -> tuple[ViTShape, SubmodelPlan]:
+def shapes_and_plans(draw: st.DrawFn) -> tuple[TransformerShape, SubmodelPlan]:
     shape = draw(shapes())
     return shape, draw(plans(shape))
 
@@ -59,25 +65,30 @@ def same_units(depth: int = 1, **kept: tuple[int, ...]) -> SubmodelPlan:
     return SubmodelPlan((BlockPlan(**kept),) * depth)
 
 
-def random_state(shape: ViTShape, seed: int = 0, dtype: torch.dtype = torch.float32) -> State:
+def random_state(shape: TransformerShape, seed: int = 0, dtype: torch.dtype = torch.float32) -> State:
     """Random values for every parameter of the whole model, LayerNorms included."""
     generator = torch.Generator().manual_seed(seed)
-    layout = vit_layout(shape)
+    layout = layout_of(shape)
     return {name: torch.randn(entry.shape, generator=generator, dtype=dtype) / 2 for name, entry in layout.items()}
 
 
-def random_update(shape: ViTShape, plan: SubmodelPlan, seed: int) -> State:
-    return extract(random_state(shape, seed), vit_layout(shape), plan)
+def random_update(shape: TransformerShape, plan: SubmodelPlan, seed: int) -> State:
+    return extract(random_state(shape, seed), layout_of(shape), plan)
 
 
-def random_images(shape: ViTShape, count: int = 2, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+def random_samples(
+    shape: TransformerShape, count: int = 2, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Images of ``dtype``, or texts."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, shape.channels, shape.image, shape.image, generator=generator, dtype=dtype)
+    if isinstance(shape, TextShape):
+        return torch.randint(shape.vocabulary, (count, shape.length), generator=generator, dtype=torch.int32)
+    return torch.randn(count, *shape.sample_shape, generator=generator, dtype=dtype)
 
 
-def model_with(shape: ViTShape, state: State, plan: SubmodelPlan | None = None) -> VisionTransformer:
+def model_with(shape: TransformerShape, state: State, plan: SubmodelPlan | None = None) -> Transformer:
     """The submodel of ``plan``, cut out of the whole model's ``state``."""
     plan = plan or shape.full_plan()
-    model = VisionTransformer(shape, plan).to(next(iter(state.values())).dtype)
-    model.load_state_dict(extract(state, vit_layout(shape), plan))
+    model = Transformer(shape, plan).to(next(iter(state.values())).dtype)
+    model.load_state_dict(extract(state, layout_of(shape), plan))
     return model

@@ -21,9 +21,15 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "devices", "table", "report", "calibrate"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run", "plan", "devices", "table", "report", "calibrate", "client", "trainer", "store", "keys server",
+        "keys node", "server start", "server admit", "server nodes", "server run",
+    ],
+)  # fmt: skip
 def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
-    assert call(monkeypatch, command, "--help") == 0
+    assert call(monkeypatch, *command.split(), "--help") == 0
     assert f"cosp {command}" in " ".join(capsys.readouterr().out.split())
 
 
@@ -37,9 +43,24 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["run", QUICKSTART, "--set", "training.batch_size=many"], "training.batch_size"),
         (["run", QUICKSTART, "--set", "fleet=paper17"], "unknown fleet 'paper17'"),
         (["run", QUICKSTART, "--set", "data.name=fashion_mnist"], "--data-dir"),
+        (["devices", "probe", "--root", "/nowhere"], "--root /nowhere: is not a folder"),
         (["run", QUICKSTART, "--out", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
+        (["server", "start"], "give either --keys DIR (cosp keys server makes them) or --insecure"),
+        (["server", "start", "--keys", "keys", "--insecure"], "give either --keys DIR"),
+        (["server", "nodes", "--state", "nowhere"], "nowhere: no server's state; start one: cosp server start"),
+        (["server", "run"], "give either CONFIG [--out DIR]"),
+        (["client", "--server", "a:1", "--number", "0"], "give --ca ca.crt and --key NAME.key"),
+        (["client", "--server", "a:1", "--number", "0", "--insecure", "--ca", "x"], "or --insecure alone"),
+        (["client", "--server", "a:1", "--number", "0", "--ca", "nope.crt", "--key", "k"], "nope.crt: is no file"),
+        (["client", "--server", "a:1", "--number", "0", "--insecure", "--keep", "2"], "must lie in (0, 1]"),
+        (["trainer"], "--data STORE is missing"),
+        (["trainer", "--data", "/nowhere"], "/nowhere: holds no board's store"),
         (["run", "--resume", "/nowhere"], "/nowhere: holds no run to go on with"),
         (["plan", QUICKSTART, "--set", "model.patch=3"], "model: patch must divide image"),
+        (
+            ["plan", QUICKSTART, "--set", "assignment={rule: time, target_round_s: 0.03}"],
+            "client 2 (jetson-nano, wifi): time: no submodel makes a round of 0.03 s, the fastest takes",
+        ),
         (["devices", "jetson-nanoo"], "did you mean 'jetson-nano'"),
         (["table", QUICKSTART, "--seeds", "a,b"], "must be comma-separated whole numbers"),
         (["calibrate", "--like", "jetson-nanoo"], "did you mean 'jetson-nano'"),
@@ -79,6 +100,18 @@ def test_devices_lists_every_board_and_shows_one_with_its_sources(monkeypatch, c
     assert "jetson-nano" in {profile["name"] for profile in json.loads(capsys.readouterr().out)}
     assert call(monkeypatch, "devices", "jetson-nano", "--json") == 0
     assert dict(json.loads(capsys.readouterr().out)["sources"])["derived"]
+    assert call(monkeypatch, "devices", "jetson-nano") == 0
+    shown = capsys.readouterr().out
+    assert "0.45 - 0.55" in shown  # the range of eta0
+    assert "Expected between: 74.3 to 90.8 GFLOP/s" in shown
+
+
+def test_devices_probe_says_which_board_this_is(monkeypatch, capsys, board_root):
+    root = str(board_root("jetson-nano"))
+    assert call(monkeypatch, "devices", "probe", "--root", root) == 0
+    assert "board: jetson-nano, mode: MAXN\nmemory for training: 2,614 MiB" in capsys.readouterr().out
+    assert call(monkeypatch, "devices", "probe", "--root", root, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["machine"]["l4t"] == "32.7.1"
 
 
 def test_a_dry_run_leaves_rows_metrics_and_a_report(monkeypatch, capsys, tmp_path):

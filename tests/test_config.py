@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from cosp.client.training import TrainSettings
 from cosp.config import Config, dump_config, load_config, variant_names
 from cosp.errors import ConfigError
 from cosp.methods import CoS2P, CoS2PPaper, FedAvg
-from cosp.methods.rules import Hinge
+from cosp.methods.rules import Drift, Hinge, Merge, Polynomial
 
-EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.yaml"))
+EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").rglob("*.yaml"))
 
 BASE = """
 name: tiny
@@ -75,6 +76,22 @@ def test_overrides_make_sections_and_take_yaml_values(path):
     assert config.model.exits == (2, 4)
 
 
+def test_a_part_of_a_method_that_is_given_by_some_keys_keeps_the_others_of_the_methods_own_default(path):
+    assert load(path, "method.merge.normalise=all").method.merge == Merge(normalise="all", rate=0.7)
+    assert load(path, "method.merge.rate=1.0").method.merge == Merge(rate=1.0)
+    literal = ("method.name=co-s2p-paper", "method.merge.momentum=0.5", "method.scoring.gate_epochs=9")
+    paper = load(path, *literal, "method.transfer.temperature=1.0").method
+    assert paper.merge == Merge(normalise="all", momentum=0.5)
+    assert paper.scoring == replace(CoS2PPaper().scoring, gate_epochs=9)
+    assert paper.transfer == replace(CoS2PPaper().transfer, temperature=1.0)
+
+
+def test_a_weighting_keeps_keys_of_the_same_rule_only(path):
+    assert load(path, "method.weighting.exponent=2.0").method.weighting == Polynomial(exponent=2.0)
+    assert load(path, "method.weighting.rule=drift").method.weighting == Drift()  # which knows no exponent
+    assert "unknown key 'exponent'" in error_of(path, "method.weighting={rule: constant, exponent: 1}")
+
+
 def test_a_quorum_is_a_share_or_a_count(path):
     assert isinstance(load(path, "server.quorum=1.0").server.quorum, float)
     assert isinstance(load(path, "server.quorum=8").server.quorum, int)
@@ -101,7 +118,10 @@ def test_a_quorum_is_a_share_or_a_count(path):
         ("method.transfer.temperature=0", "method.transfer", "temperature must be > 0"),
         ("method.name=fedsgd", "method", ".*'fedsgd'"),
         ("fleet=3", "fleet", "must be a valid string, got 3"),
-        ("model={}", "model.patch", "is missing"),
+        ("assignment.rule=luck", "assignment.rule", "must be 'rate', 'memory' or 'time', got 'luck'"),
+        ("assignment.rule=time", "assignment", "target_round_s goes with rule time, .* got rule time and .* None"),
+        ("assignment.target_round_s=3", "assignment", "target_round_s goes with rule time, .* got rule rate and .* 3"),
+        ("assignment={rule: time, target_round_s: 0}", "assignment.target_round_s", "must be greater than 0, got 0"),
     ],
 )
 def test_a_wrong_value_is_named_with_file_key_and_rule(path, override, key, rule):

@@ -1,63 +1,40 @@
-"""Flower's ClientApp: unpack a message, let the trainer work, pack what it found.
+"""Flower's ClientApp: the same app on a board and in Flower's simulation.
 
-A client is the board ``partition-id`` of the experiment's fleet. Nothing is kept between messages but the experiment.
+On a board the node config names the socket of its trainer, and this process, which Flower starts anew for each task,
+hands the task over and imports no torch. Without one it trains here.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
-import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-
-from cosp import wire
-from cosp.client.trainer import ClientSamples, Trainer
-from cosp.client.training import Samples
-from cosp.errors import ConfigError, CospError
-from cosp.experiment import Experiment, single_thread
-from cosp.runtime.flower import experiment_from, source_of
 
 app = ClientApp()
 
 
 @app.query()
 def introduce(message: Message, context: Context) -> Message:
-    """Say who this client is. It measures no power, so it names none."""
-    experiment, client = _place(context)
-    return wire.introduction_reply(message, replace(experiment.introduction(client), idle_w=0.0))
+    """Say who this client is."""
+    answer: Message = _place(context).introduce(message, context)
+    return answer
 
 
 @app.train()
 @app.query("score")
 def work(message: Message, context: Context) -> Message:
     """Do the task of an instruction: train a submodel, or score the units of one."""
-    experiment, client = _place(context)
-    task = wire.read_task(message)
-    if task.client != client:
-        raise CospError(f"client {client} was sent the task of client {task.client}")
-    single_thread()
-    torch.set_flush_denormal(True)
-    weights = torch.empty(task.parameters)
-    wire.weights_into(message, task, weights)
-    facts, vector = Trainer({client: _samples(experiment, client)}, {}).run(task, weights)
-    return wire.result_reply(message, task, facts, vector)
+    answer: Message = _place(context).work(message, context)
+    return answer
 
 
-def _place(context: Context) -> tuple[Experiment, int]:
-    """Return the experiment and which of its clients this node is."""
-    experiment = experiment_from(source_of(context.run_config))
-    boards, node = len(experiment.boards), context.node_config
-    nodes = node.get("num-partitions", boards)
-    if nodes != boards:
-        raise ConfigError(f"{nodes} nodes take part, the fleet has {boards} boards; set num-supernodes={boards}")
-    client = node.get("partition-id")
-    if not isinstance(client, int) or not 0 <= client < boards:
-        raise ConfigError(f"node config: partition-id: must be in 0..{boards - 1}, the fleet's boards, got {client}")
-    return experiment, client
+def _place(context: Context) -> Any:
+    """Return the module that works where this node's trainer is."""
+    if "trainer-socket" in context.node_config:
+        from cosp.client import at_trainer
 
+        return at_trainer
+    from cosp.client import in_process
 
-def _samples(experiment: Experiment, client: int) -> ClientSamples:
-    split = experiment.dataset.train
-    train, test = (Samples(split.x[rows], split.y[rows]) for rows in experiment.rows[client])
-    return ClientSamples(train, test)
+    return in_process

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from cosp.client.training import Judge, Passes
-from cosp.models.vit import VisionTransformer, ViTShape, vit_layout
+from cosp.models.transformer import Transformer, TransformerShape, layout_of
 from cosp.submodel.flat import FlatModel
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
 from cosp.submodel.slicing import slice_of
@@ -57,7 +57,7 @@ def ordered_passes(
     return passes
 
 
-def inside(model: FlatModel, shape: ViTShape, plan: SubmodelPlan, inner: SubmodelPlan) -> Logits:
+def inside(model: FlatModel, shape: TransformerShape, plan: SubmodelPlan, inner: SubmodelPlan) -> Logits:
     """Return the forward pass of ``inner`` on the weights that ``model``, which holds ``plan``, has at that moment.
 
     ``ValueError`` if ``inner`` holds what ``plan`` does not.
@@ -65,11 +65,11 @@ def inside(model: FlatModel, shape: ViTShape, plan: SubmodelPlan, inner: Submode
     within = relative(plan, inner)
     layout = {
         name: replace(entry, shape=entry.sliced_shape(plan.counts))
-        for name, entry in vit_layout(shape).items()
+        for name, entry in layout_of(shape).items()
         if entry.held(inner.depth)
     }
     with torch.device("meta"):
-        module = VisionTransformer(shape, inner)
+        module = Transformer(shape, inner)
     device = model.weights.device
     buffers: Dict[str, Tensor] = {name: buffer.to(device) for name, buffer in module.named_buffers()}
     parameters = dict(model.module.named_parameters())

@@ -10,7 +10,7 @@ from cosp.client.task import Task
 from cosp.client.training import Judge, Passes
 from cosp.models.adaptive import Policy, usage_penalty
 from cosp.models.quantised import Quantisers, bits_penalty
-from cosp.models.vit import Block
+from cosp.models.transformer import Block
 from cosp.seeds import torch_stream
 from cosp.submodel.flat import FlatModel
 

@@ -2,17 +2,23 @@
 
 x_train.npy y_train.npy x_test.npy ...    the splits
 clients.npz                                rows of the train split: ``train_<client>``, ``test_<client>``
+
+A board's store holds its own data alone, as client 0, and ``classes.json``.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from cosp.client.trainer import ClientSamples
 from cosp.client.training import Samples
+from cosp.errors import DataError
+
+CLASSES = "classes.json"
 
 Rows = Tuple[np.ndarray, np.ndarray]
 """A client's rows of the train split: those it trains on, those it holds back."""
@@ -56,3 +62,31 @@ class ClientStore(Mapping[int, ClientSamples]):
 
     def __len__(self) -> int:
         return len(self._rows) // 2
+
+
+class BoardStore(NamedTuple):
+    """A board's own data, and the class names that its labels are indices into."""
+
+    samples: ClientSamples
+    classes: Tuple[str, ...]
+
+
+def write_board_store(folder: Path, board: BoardStore) -> None:
+    """Write one board's data into ``folder``, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    train, test = board.samples.train, board.samples.test
+    both = Samples(np.concatenate([train.x, test.x]), np.concatenate([train.y, test.y]))
+    rows = np.arange(len(both.y))
+    write_store(folder, {"train": both}, [(rows[: len(train.y)], rows[len(train.y) :])])
+    (folder / CLASSES).write_text(json.dumps(board.classes) + "\n", encoding="utf-8")
+
+
+def open_board_store(folder: Path) -> BoardStore:
+    """Return the data of :func:`write_board_store`, read into memory; DataError if they are not there."""
+    try:
+        classes = tuple(json.loads((folder / CLASSES).read_text(encoding="utf-8")))
+        return BoardStore(open_store(folder)[0][0], classes)
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{folder}: holds no board's store ({error!r}); make one: cosp store CONFIG --out DIR"
+        ) from None

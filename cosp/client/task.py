@@ -14,11 +14,11 @@ from typing import Any, Dict, Optional, Tuple
 from cosp.client.local import LocalSettings
 from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
-from cosp.models.vit import ViTShape
+from cosp.models import TransformerShape, shape_from_json
 from cosp.submodel.footprint import Footprint, Step, footprint
 from cosp.submodel.matrices import all_matrices, marked_count
 from cosp.submodel.passes import FLOAT_BYTES
-from cosp.submodel.plan import GROUPS, SubmodelPlan
+from cosp.submodel.plan import GROUPS, SubmodelPlan, wire_bytes
 from cosp.submodel.variants import variant_bytes, variant_step
 from cosp.transfer import TransferSettings
 
@@ -109,7 +109,7 @@ class Task:
     turn: int
     """How many tasks the client was given before."""
     seed: int
-    shape: ViTShape
+    shape: TransformerShape
     plan: SubmodelPlan
     keep: float = 1.0
     training: TrainSettings = field(default_factory=TrainSettings)
@@ -147,17 +147,17 @@ class Task:
         step = self.local.step(self.size, self.sizes_within, training.batch_size, training.optimizer)
         return step + variant_step(self.shape, self.size, training.batch_size)
 
-    @property
+    @cached_property
     def bits_sent(self) -> int:
-        """How many weights the reply tells by one bit each, and none otherwise; 0 where it holds a weight change."""
-        sends_mask = self.local.view == "fedpm"
+        """How many weights the reply tells by one bit each, and none otherwise; 0 where it holds floats."""
+        sends_mask = self.kind == "train" and self.local.view == "fedpm"
         return marked_count(self.shape, self.plan.counts, all_matrices) if sends_mask else 0
 
-    @property
+    @cached_property
     def download_bytes(self) -> int:
         """Payload of the instruction: float32 weights and the plans."""
         plans = (self.plan, *self.within)
-        return 4 * self.parameters + sum(len(plan.to_bytes(self.shape.sizes)) for plan in plans)
+        return 4 * self.parameters + sum(wire_bytes(self.shape.sizes, plan.depth) for plan in plans)
 
     @property
     def upload_bytes(self) -> int:
@@ -201,7 +201,7 @@ class Task:
     @staticmethod
     def from_json(text: str) -> Task:
         value: Dict[str, Any] = json.loads(text)
-        shape = ViTShape(**{**value["shape"], "exits": tuple(value["shape"]["exits"])})
+        shape = shape_from_json(value["shape"])
         scoring = value["scoring"]
         return Task(
             **{
@@ -217,5 +217,5 @@ class Task:
         )
 
 
-def _plan_of(text: str, shape: ViTShape) -> SubmodelPlan:
+def _plan_of(text: str, shape: TransformerShape) -> SubmodelPlan:
     return SubmodelPlan.from_bytes(base64.b64decode(text), shape.sizes)

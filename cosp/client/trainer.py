@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from cosp.client.ordered import inside, ordered_passes
 from cosp.client.penalised import penalised_passes
+from cosp.client.power import PowerMeter
 from cosp.client.task import EVALUATION_BATCH, ScoreSettings, Task
+from cosp.client.telemetry import Telemetry
 from cosp.client.training import PLAIN, Judge, Passes, Samples, Variation, evaluation_batches, train
 from cosp.client.views import view_of
 from cosp.seeds import numpy_stream, torch_stream
@@ -49,19 +52,28 @@ Result = Tuple[Dict[str, Any], Tensor]
 class Trainer:
     """Keeps data and device warm between tasks."""
 
-    def __init__(self, clients: Mapping[int, ClientSamples], splits: Mapping[str, Samples]) -> None:
+    def __init__(
+        self,
+        clients: Mapping[int, ClientSamples],
+        splits: Mapping[str, Samples],
+        meter: Optional[PowerMeter] = None,
+    ) -> None:
         self.clients = clients
         self.splits = splits
+        self.meter = meter
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def run(self, task: Task, weights: Tensor) -> Result:
-        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to)."""
-        started = time.perf_counter()
+        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to).
+
+        The facts hold what it took, too: see :class:`~cosp.client.telemetry.Telemetry`.
+        """
         work = {"train": self._train, "score": self._score, "evaluate": self._evaluate}[task.kind]
-        model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
-        model.load(weights)
-        facts, vector = work(task, model, weights)
-        return {**facts, "wall_s": time.perf_counter() - started}, vector.cpu()
+        with Telemetry(self.meter) as telemetry:
+            model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
+            model.load(weights)
+            facts, vector = work(task, model, weights)
+        return {**facts, **telemetry.facts}, vector.cpu()
 
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         own = self.clients[task.client]
@@ -70,6 +82,7 @@ class Trainer:
         if variation.view is not None:
             variation.view.show(model.weights)
         before = _accuracy(model, own.test, task.judging_batch, log_prior)
+        started_s = time.perf_counter()
         loss = train(
             model,
             own.train,
@@ -80,8 +93,10 @@ class Trainer:
             log_prior=log_prior,
             variation=variation,
         )
+        train_s = time.perf_counter() - started_s  # the loss is a number by now, so a GPU has finished
         facts = {
             "samples": len(own.train.y),
+            "wall_step_s": train_s / task.training.steps(len(own.train.y)),
             "loss": loss,
             "local_accuracy_received": before,
             "local_accuracy_trained": _accuracy(model, own.test, task.judging_batch, log_prior),
@@ -163,7 +178,8 @@ def scores_from_vector(vector: Tensor, task: Task) -> Scores:
     if vector.numel() != task.plan.depth * sum(sizes) or not bool(torch.isfinite(vector).all()):
         raise ValueError(f"scores must be {task.plan.depth * sum(sizes)} finite numbers, got {vector.numel()}")
     rows = vector.double().numpy().reshape(task.plan.depth, -1)
-    return tuple(dict(zip(GROUPS, np.split(row, np.cumsum(sizes)[:-1]))) for row in rows)
+    ends = list(accumulate(sizes))
+    return tuple({g: row[end - size : end] for g, size, end in zip(GROUPS, sizes, ends)} for row in rows)
 
 
 @torch.no_grad()

@@ -75,7 +75,7 @@ Judge = Callable[[Sequence[Tensor], Tensor], Tuple[Tensor, Tensor]]
 """(logits of every exit, labels) -> (loss, cross-entropy of the deepest exit)."""
 
 Passes = Callable[[Tensor, Tensor], Iterator[Tuple[Tensor, Tensor]]]
-"""(images, labels) -> one after the other, the losses of a step; with each the cross-entropy of the deepest exit."""
+"""(samples, labels) -> one after the other, the losses of a step; with each the cross-entropy of the deepest exit."""
 
 
 @dataclass(frozen=True)

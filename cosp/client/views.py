@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cosp.client.task import Task
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.seeds import torch_stream
 from cosp.submodel.flat import spans_of, views
 from cosp.submodel.matrices import all_matrices, block_matrices, marked, signed_weights
@@ -160,7 +160,7 @@ def _kept(task: Task, maskable: Tensor) -> int:
 
 def _scaled(task: Task, received: Tensor) -> View:
     factors = torch.ones(task.parameters)
-    layout = vit_layout(task.shape)
+    layout = layout_of(task.shape)
     spans = spans_of(layout, task.plan.counts)
     for name, view in views(factors, spans).items():
         axes = [axis for axis in layout[name].axes if axis is not None]
@@ -182,7 +182,7 @@ def _platon(task: Task, received: Tensor) -> View:
 def _fedpm(task: Task, received: Tensor) -> View:
     signed = torch.zeros(task.parameters)
     weights = signed_weights(task.shape, task.seed)
-    for name, view in views(signed, spans_of(vit_layout(task.shape), task.plan.counts)).items():
+    for name, view in views(signed, spans_of(layout_of(task.shape), task.plan.counts)).items():
         if name in weights:
             view.copy_(weights[name])
     device = received.device

@@ -1,8 +1,9 @@
-"""Image data sets (built in, standard, the user's own) and their partition over clients."""
+"""Data sets of images or texts (built in, standard, the user's own) and their partition over clients."""
 
 from __future__ import annotations
 
 from cosp.data.dataset import Dataset, Split
+from cosp.data.declared import consecutive_rows, declared_dataset
 from cosp.data.figure import partition_figure
 from cosp.data.partition import PartitionScheme, hold_back, partition
 from cosp.data.sources import load_dataset
@@ -13,6 +14,8 @@ __all__ = [
     "PartitionScheme",
     "Sizes",
     "Split",
+    "consecutive_rows",
+    "declared_dataset",
     "hold_back",
     "load_dataset",
     "partition",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.images import Images, checked_images
+from cosp.data.images import Labelled, checked_images
 from cosp.errors import DataError
 
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -20,7 +20,7 @@ TEST_BATCH = "test_batch"
 SIDE = 32
 
 
-def read_batches(folder: Path) -> tuple[Images, Images]:
+def read_batches(folder: Path) -> tuple[Labelled, Labelled]:
     """Training and test images of a ``cifar-10-batches-py`` folder, in the published order."""
     batches = [_read_batch(folder / name) for name in TRAIN_BATCHES]
     x, y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))

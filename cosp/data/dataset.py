@@ -1,14 +1,15 @@
-"""The data set that training sees: normalised images, three splits, class names."""
+"""The data set that training sees: normalised images or texts, three splits, class names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.images import Source
+from cosp.data.images import Labelled, Source
 from cosp.data.splits import Sizes, other_rows, rows_to_test, train_validation_rows
 from cosp.errors import DataError
 
@@ -17,9 +18,9 @@ CHUNK = 1024  # images whose deviations are held in float64 at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """``x`` float32 (N, C, H, W), normalised; ``y`` int64 (N,), indices into the data set's classes."""
+    """``x`` images (N, C, H, W), normalised, or texts (N, T); ``y`` int64 (N,), indices into the data set's classes."""
 
-    x: NDArray[np.float32]
+    x: NDArray[np.float32] | NDArray[np.int32]
     y: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -28,10 +29,11 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Images to train on, to choose the exit on (``validation``, kept by the server) and to test on.
+    """Samples to train on, to choose the exit on (``validation``, kept by the server) and to test on.
 
-    Every channel was shifted and scaled by the mean and standard deviation of the training images, kept in
-    ``mean`` and ``std`` (C values each, in units of the source's pixels) for use on new images.
+    Every channel of images was shifted and scaled by the mean and standard deviation of the training images, kept in
+    ``mean`` and ``std`` (C values each, in units of the source's pixels) for use on new images. Texts are
+    made of words 0 .. ``vocabulary`` - 1 instead. ``declared`` data are not there: their ``x`` is zeros.
     """
 
     name: str
@@ -41,12 +43,29 @@ class Dataset:
     test: Split
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    vocabulary: int | None = None
+    declared: bool = False
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        _, channels, height, width = self.train.x.shape
-        return channels, height, width
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one sample: (C, H, W) of an image, (T,) of a text."""
+        return self.train.x.shape[1:]
+
+    def normalised(self, samples: Labelled) -> Split:
+        """Return other samples as this data set's would be; DataError if they have another shape or other words."""
+        words, shape = self.vocabulary, self.sample_shape
+        own = shape if words is not None else (*shape[1:], shape[0])
+        if samples.x.shape[1:] != own:
+            raise DataError(
+                f"{samples.origin}: samples are {samples.x.shape[1:]} (H, W, C or T), those of {self.name} {own}; "
+                "they must be alike"
+            )
+        if words is None:
+            x = _normalise(_channels_first(samples.x), np.array(self.mean), np.array(self.std))
+            return Split(x=x, y=samples.y)
+        if not samples.x.max() < words:
+            raise DataError(f"{samples.origin}: word {samples.x.max()} is none of {self.name}'s, 0..{words - 1}")
+        return Split(x=samples.x, y=samples.y)
 
 
 def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
@@ -57,7 +76,7 @@ def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
         train, test = train.rows(other_rows(len(train), held_out)), train.rows(held_out)
     if train.x.shape[1:] != test.x.shape[1:]:
         raise DataError(
-            f"{test.origin}: test images are {test.x.shape[1:]} (H, W, C), training images {train.x.shape[1:]}; "
+            f"{test.origin}: test samples are {test.x.shape[1:]} (H, W, C or T), training samples {train.x.shape[1:]}; "
             "they must be alike"
         )
     train_rows, validation_rows = train_validation_rows(train.y, sizes=sizes, seed=seed, origin=train.origin)
@@ -70,14 +89,32 @@ def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
             f"{train.origin}: training takes at least 2 classes, its {len(train)} training images are all "
             f"'{source.classes[train.y[0]]}'; add classes, or shuffle the images if they are sorted by class"
         )
-    x = _channels_first(train.x)
-    mean, std = _mean_and_std(x)
+    parts = {"train": train, "validation": validation, "test": test}
+    return _texts(source, parts) if train.x.ndim == 2 else _images(source, parts)
+
+
+def _texts(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
+    """The vocabulary is that of the whole source, whatever the sizes."""
+    known = [samples for samples in (source.train, source.test) if samples is not None]
+    splits: dict[str, Any] = {name: Split(x=part.x, y=part.y) for name, part in parts.items()}
     return Dataset(
         name=source.name,
         classes=source.classes,
-        train=Split(x=_normalise(x, mean, std), y=train.y),
-        validation=Split(x=_normalise(_channels_first(validation.x), mean, std), y=validation.y),
-        test=Split(x=_normalise(_channels_first(test.x), mean, std), y=test.y),
+        **splits,
+        mean=(),
+        std=(),
+        vocabulary=1 + max(int(samples.x.max()) for samples in known),
+    )
+
+
+def _images(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
+    x = {name: _channels_first(part.x) for name, part in parts.items()}
+    mean, std = _mean_and_std(x["train"])
+    splits: dict[str, Any] = {name: Split(x=_normalise(x[name], mean, std), y=part.y) for name, part in parts.items()}
+    return Dataset(
+        name=source.name,
+        classes=source.classes,
+        **splits,
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cosp.data.images import Images, Source, checked_images, named_labels
+from cosp.data.images import Labelled, Source, checked_images, named_labels
 from cosp.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -87,7 +87,7 @@ def _size_and_mode(path: Path) -> tuple[tuple[int, int], str]:
     return size, mode
 
 
-def _read(files: Sequence[tuple[Path, int]], shape: tuple[int, int, int], *, origin: str) -> Images:
+def _read(files: Sequence[tuple[Path, int]], shape: tuple[int, int, int], *, origin: str) -> Labelled:
     order = np.random.default_rng(SHUFFLE_SEED).permutation(len(files))
     x = np.empty((len(files), *shape), np.uint8)
     for row, place in enumerate(order):

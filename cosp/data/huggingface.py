@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cosp.data.folder import DEEP, GREY, pixels
-from cosp.data.images import Images, Source, checked_images, named_labels
+from cosp.data.images import Labelled, Source, checked_images, named_labels
 from cosp.errors import DataError
 
 SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")  # what `save_to_disk` leaves in its folder
@@ -103,7 +103,7 @@ def _common_shape(splits: dict[str, Any], column: str, *, origin: str, image_siz
     return height, width, 1 if modes <= GREY else 3
 
 
-def _read(part: Any, image_column: str, label_column: str, shape: tuple[int, int, int], *, origin: str) -> Images:
+def _read(part: Any, image_column: str, label_column: str, shape: tuple[int, int, int], *, origin: str) -> Labelled:
     """Images and labels of one split, shuffled once and for all."""
     x = np.empty((len(part), *shape), np.uint8)
     for row, image in enumerate(part[image_column]):

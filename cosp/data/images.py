@@ -1,4 +1,4 @@
-"""Images as a source gives them, checked once: the form that every reader of this package returns."""
+"""Samples with labels as a source gives them, checked once: the form that every reader of this package returns."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ MOST_CHANNELS_FIRST = 4  # up to this many channels, (N, C, H, W) can be told fr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
-    """``x`` (N, H, W, C) of any real dtype, ``y`` (N,) int64 labels as the source has them, ``origin`` for messages."""
+class Labelled:
+    """``x`` images (N, H, W, C) of any real dtype or texts (N, T) of word numbers, ``y`` (N,) int64 labels as the
+    source has them, ``origin`` for messages.
+    """
 
     x: NDArray[Any]
     y: NDArray[np.int64]
@@ -25,9 +27,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.y)
 
-    def rows(self, rows: NDArray[np.int64]) -> Images:
-        """The images at ``rows``, in that order."""
-        return Images(x=self.x[rows], y=self.y[rows], origin=self.origin)
+    def rows(self, rows: NDArray[np.int64]) -> Labelled:
+        """The samples at ``rows``, in that order."""
+        return Labelled(x=self.x[rows], y=self.y[rows], origin=self.origin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +38,13 @@ class Source:
 
     name: str
     classes: tuple[str, ...]
-    train: Images
-    test: Images | None
+    train: Labelled
+    test: Labelled | None
 
 
-def checked_images(x: NDArray[Any], y: NDArray[Any], *, origin: str) -> Images:
+def checked_images(x: NDArray[Any], y: NDArray[Any], *, origin: str) -> Labelled:
     """Images and labels of ``origin``; DataError unless they are (N, H, W[, C]) finite numbers and N integers."""
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise DataError(f"{origin}: labels must be integers of shape (N,), got {y.dtype} of shape {y.shape}")
+    check_labels(y, origin=origin)
     if x.ndim not in (3, 4) or x.dtype.kind not in "buif":
         raise DataError(f"{origin}: images must be numbers of shape (N, H, W[, C]), got {x.dtype} of shape {x.shape}")
     if len(x) != len(y):
@@ -56,10 +57,16 @@ def checked_images(x: NDArray[Any], y: NDArray[Any], *, origin: str) -> Images:
         raise DataError(f"{origin}: images look channels first, shape {x.shape}; transpose them to (N, H, W, C)")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise DataError(f"{origin}: pixels must be finite, got NaN or infinity")
-    return Images(x=x, y=y.astype(np.int64), origin=origin)
+    return Labelled(x=x, y=y.astype(np.int64), origin=origin)
 
 
-def named_labels(name: str, classes: Sequence[str], train: Images, test: Images | None) -> Source:
+def check_labels(y: NDArray[Any], *, origin: str) -> None:
+    """DataError unless ``y`` is a vector of integers."""
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise DataError(f"{origin}: labels must be integers of shape (N,), got {y.dtype} of shape {y.shape}")
+
+
+def named_labels(name: str, classes: Sequence[str], train: Labelled, test: Labelled | None) -> Source:
     """A source whose labels are indices into ``classes``; DataError if one is not."""
     for images in (train, test):
         if images is not None and not (images.y.min() >= 0 and images.y.max() < len(classes)):
@@ -68,15 +75,15 @@ def named_labels(name: str, classes: Sequence[str], train: Images, test: Images 
     return Source(name=name, classes=tuple(classes), train=train, test=test)
 
 
-def numbered_labels(name: str, train: Images, test: Images | None) -> Source:
+def numbered_labels(name: str, train: Labelled, test: Labelled | None) -> Source:
     """A source whose classes are the labels that occur in ``train``, in rising order and named by their numbers."""
     values = np.unique(train.y)
 
-    def index(images: Images) -> Images:
+    def index(images: Labelled) -> Labelled:
         unknown = np.setdiff1d(images.y, values)
         if len(unknown):
             raise DataError(f"{images.origin}: label {unknown[0]} does not occur in the training data {train.origin}")
-        return Images(x=images.x, y=np.searchsorted(values, images.y).astype(np.int64), origin=images.origin)
+        return Labelled(x=images.x, y=np.searchsorted(values, images.y).astype(np.int64), origin=images.origin)
 
     classes = tuple(str(value) for value in values)
     return Source(name=name, classes=classes, train=index(train), test=None if test is None else index(test))

@@ -1,4 +1,7 @@
-"""The user's own images as ``.npz``: ``x`` (N, H, W[, C]) and ``y`` (N,), with or without ``x_test`` and ``y_test``."""
+"""The user's own data as ``.npz``: ``x`` and ``y`` (N,), with or without ``x_test`` and ``y_test``.
+
+``x`` is images (N, H, W[, C]), or texts (N, T): integers, the numbers of their words.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.images import Images, Source, checked_images, named_labels, numbered_labels
+from cosp.data.images import Labelled, Source, checked_images, named_labels, numbered_labels
+from cosp.data.texts import checked_texts
 from cosp.errors import DataError
 
 
@@ -29,7 +33,7 @@ def read_npz_pair(folder: Path, *, name: str) -> Source:
     return _source(name, _images(arrays, folder / "train.npz"), read_images(folder / "test.npz"), arrays.get("classes"))
 
 
-def read_images(path: Path) -> Images:
+def read_images(path: Path) -> Labelled:
     """``x`` and ``y`` of one file, labels as they stand there."""
     return _images(read_arrays(path), path)
 
@@ -46,16 +50,18 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _images(arrays: Mapping[str, NDArray[Any]], path: Path, suffix: str = "") -> Images:
+def _images(arrays: Mapping[str, NDArray[Any]], path: Path, suffix: str = "") -> Labelled:
     for key in (f"x{suffix}", f"y{suffix}"):
         if key not in arrays:
             raise DataError(
-                f"{path}: array '{key}' is missing, found {sorted(arrays)}; it needs x (N, H, W[, C]) and y (N,)"
+                f"{path}: array '{key}' is missing, found {sorted(arrays)}; it needs images x (N, H, W[, C]) or texts "
+                "x (N, T), and labels y (N,)"
             )
-    return checked_images(arrays[f"x{suffix}"], arrays[f"y{suffix}"], origin=str(path))
+    x, y = arrays[f"x{suffix}"], arrays[f"y{suffix}"]
+    return checked_texts(x, y, origin=str(path)) if x.ndim == 2 else checked_images(x, y, origin=str(path))
 
 
-def _source(name: str, train: Images, test: Images | None, classes: NDArray[Any] | None) -> Source:
+def _source(name: str, train: Labelled, test: Labelled | None, classes: NDArray[Any] | None) -> Source:
     if classes is None:
         return numbered_labels(name, train, test)
     if classes.ndim != 1 or classes.dtype.kind != "U":

@@ -41,11 +41,12 @@ def load_dataset(
         data_dir = Path(os.environ["COSP_DATA_DIR"])
     if data_dir is not None and not data_dir.is_dir():
         raise DataError(f"{data_dir}: the data folder must exist; give another with --data-dir DIR or COSP_DATA_DIR")
-    source = _read(name_or_path, data_dir=data_dir, image_size=image_size)
+    source = read_source(name_or_path, data_dir=data_dir, image_size=image_size)
     return prepare(source, sizes=sizes or Sizes(), seed=seed)
 
 
-def _read(name: str, *, data_dir: Path | None, image_size: int | None) -> Source:
+def read_source(name: str, *, data_dir: Path | None, image_size: int | None) -> Source:
+    """Read what ``load_dataset`` would, as it is."""
     standard = name.lower().replace("-", "_")
     if standard in CLASSES:
         return read_standard(standard, data_dir=data_dir)

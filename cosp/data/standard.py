@@ -8,7 +8,7 @@ import numpy as np
 
 from cosp.data.cifar import TRAIN_BATCHES, read_batches
 from cosp.data.idx import read_idx
-from cosp.data.images import Images, Source, checked_images, named_labels
+from cosp.data.images import Labelled, Source, checked_images, named_labels
 from cosp.data.npz import read_images
 from cosp.errors import DataError
 
@@ -60,7 +60,7 @@ def _folders(name: str, data_dir: Path | None) -> list[Path]:
     return [data_dir / folder for folder in FOLDERS[name]] + [data_dir]
 
 
-def _read_idx_set(name: str, folders: list[Path]) -> tuple[Images, Images] | None:
+def _read_idx_set(name: str, folders: list[Path]) -> tuple[Labelled, Labelled] | None:
     for folder in folders:
         if not _idx_file(folder, IDX_FILES[0]).is_file():
             continue
@@ -82,7 +82,7 @@ def _idx_file(folder: Path, name: str) -> Path:
     return plain if plain.is_file() else folder / f"{name}.gz"
 
 
-def _read_cifar(folders: list[Path]) -> tuple[Images, Images] | None:
+def _read_cifar(folders: list[Path]) -> tuple[Labelled, Labelled] | None:
     for folder in folders:
         if (folder / "train.npz").is_file() and (folder / "test.npz").is_file():
             return read_images(folder / "train.npz"), read_images(folder / "test.npz")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from cosp.fleet.availability import Availability, Diurnal, Trace
-from cosp.fleet.cost import Cost, Work, cost, cost_range, idle_j, jitter, step_s, task_j
-from cosp.fleet.fleet import Board, Fleet, fleet_names, load_fleet, read_fleet
+from cosp.fleet.cost import Cost, Work, cost, cost_range, idle_j, jitter, step_s, task_j, task_s
+from cosp.fleet.fleet import Board, Change, Fleet, fleet_names, load_fleet
 from cosp.fleet.links import Link
 from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.network import ServerLink, SharedLink, fair_rates
 from cosp.fleet.profiles import Description, DeviceProfile, Fact, describe, load_profile, profile_names
+from cosp.fleet.speed import Speed, speed_of
 from cosp.fleet.thermal import Throttle
 from cosp.fleet.timeline import Timeline
 
 __all__ = [
     "Availability",
     "Board",
+    "Change",
     "Cost",
     "Description",
     "DeviceProfile",
@@ -27,6 +29,7 @@ __all__ = [
     "LiveFleet",
     "ServerLink",
     "SharedLink",
+    "Speed",
     "Throttle",
     "Timeline",
     "Trace",
@@ -41,7 +44,8 @@ __all__ = [
     "load_fleet",
     "load_profile",
     "profile_names",
-    "read_fleet",
+    "speed_of",
     "step_s",
     "task_j",
+    "task_s",
 ]

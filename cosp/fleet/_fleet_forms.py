@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from pydantic import Field, model_validator
 
 from cosp import forms
@@ -40,6 +42,21 @@ class ThrottleForm(Form):
     recover_s: float = Field(gt=0)
 
 
+class ChangeForm(Form):
+    """What is another from ``at_s`` on; what it does not name stays."""
+
+    at_s: float = Field(gt=0)
+    mode: str | None = None
+    memory_mib: float | None = Field(None, gt=0)  # left for training
+    keep: float | None = Field(None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _something(self) -> ChangeForm:
+        if self.mode is None and self.memory_mib is None and self.keep is None:
+            raise forms.broken("must name at least one of mode, memory_mib and keep")
+        return self
+
+
 class KindForm(Form):
     """One kind of client."""
 
@@ -54,6 +71,14 @@ class KindForm(Form):
     availability: AvailabilityForm | None = None
     throttle: ThrottleForm | None = None
     battery_j: float | None = Field(None, gt=0)
+    changes: list[ChangeForm] = Field(default_factory=list)  # of its budget, in the order of time
+
+    @model_validator(mode="after")
+    def _in_order(self) -> KindForm:
+        times_s = [change.at_s for change in self.changes]
+        if any(later <= earlier for earlier, later in itertools.pairwise(times_s)):
+            raise forms.broken(f"changes: at_s must grow from one to the next, got {times_s}")
+        return self
 
 
 class BoardForm(KindForm):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from cosp.fleet.fleet import Board
 from cosp.fleet.profiles import DeviceProfile
+from cosp.fleet.speed import Speed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,8 +67,7 @@ def cost(board: Board, work: Work, jitter: float = 1.0) -> Cost:
     if not 0 < jitter < math.inf:
         raise ValueError(f"jitter must be finite and > 0, got {jitter}")
     profile, link = board.profile, board.link
-    extra_s = _seconds(profile, work.batch, work.extra_flops, work.extra_bytes, work.extra_kernels)
-    compute_s = (work.steps * step_s(profile, work) + extra_s) * board.slowdown * jitter
+    compute_s = _compute_s(profile, work) * board.slowdown * jitter
     download_s, upload_s = link.download_s(work.download_bytes), link.upload_s(work.upload_bytes)
     return Cost(
         download_s=download_s,
@@ -75,6 +75,12 @@ def cost(board: Board, work: Work, jitter: float = 1.0) -> Cost:
         upload_s=upload_s,
         energy_j=task_j(board, compute_s=compute_s, transfer_s=download_s + upload_s),
     )
+
+
+def task_s(speed: Speed, work: Work) -> float:
+    """Seconds of a whole task on a board that declares ``speed``: ``cost(board, work).total_s`` without the board."""
+    compute_s = _compute_s(speed, work) * speed.slowdown
+    return speed.link.download_s(work.download_bytes) + compute_s + speed.link.upload_s(work.upload_bytes)
 
 
 def task_j(board: Board, *, compute_s: float, transfer_s: float) -> float:
@@ -88,7 +94,7 @@ def cost_range(board: Board, work: Work) -> tuple[Cost, Cost]:
     return cost(fast, work), cost(slow, work)
 
 
-def step_s(profile: DeviceProfile, work: Work) -> float:
+def step_s(profile: DeviceProfile | Speed, work: Work) -> float:
     """Seconds of one step: data loading, then the slowest of arithmetic, memory and launches where they overlap.
 
     Loading is not overlapped: the trainer has no loader process. A CPU does one thing after the other, so its parts
@@ -98,7 +104,13 @@ def step_s(profile: DeviceProfile, work: Work) -> float:
     return loading_s + _seconds(profile, work.batch, work.step_flops, work.step_bytes, work.step_kernels)
 
 
-def _seconds(profile: DeviceProfile, batch: int, flops: float, moved_bytes: float, kernels: int) -> float:
+def _compute_s(profile: DeviceProfile | Speed, work: Work) -> float:
+    """Seconds of a task's computing, undisturbed: its steps, and what comes beside them."""
+    extra_s = _seconds(profile, work.batch, work.extra_flops, work.extra_bytes, work.extra_kernels)
+    return work.steps * step_s(profile, work) + extra_s
+
+
+def _seconds(profile: DeviceProfile | Speed, batch: int, flops: float, moved_bytes: float, kernels: int) -> float:
     parts = (
         flops / _flops_per_s(profile, batch),
         moved_bytes / profile.memory_bytes_per_s,
@@ -130,6 +142,6 @@ def jitter(rng: np.random.Generator, sigma: float) -> float:
     return math.exp(sigma * float(rng.standard_normal()))
 
 
-def _flops_per_s(profile: DeviceProfile, batch: int) -> float:
+def _flops_per_s(profile: DeviceProfile | Speed, batch: int) -> float:
     """Sustained rate at that batch: small batches leave a GPU partly idle, by b / (b + b0)."""
     return profile.flops_per_s * batch / (batch + profile.half_batch)

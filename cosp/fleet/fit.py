@@ -8,12 +8,12 @@ to the time, so that a step of a millisecond counts as much as one of a second.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls  # type: ignore[import-untyped]
 
 from cosp.fleet.cost import Work
 
@@ -63,19 +63,14 @@ def _row(step: Work) -> tuple[float, ...]:
 
 
 def _least_squares(relative: np.ndarray) -> tuple[float, ...]:
-    """Return c >= 0 that brings relative @ c nearest to ones: the best of all choices of which are not zero."""
-    columns = relative.shape[1]
+    """Return c >= 0 that brings relative @ c nearest to ones; ``nnls`` wants columns of like size."""
     scale = relative.max(axis=0)
-    best, least = np.zeros(columns), math.inf
-    for chosen in itertools.product((False, True), repeat=columns):
-        if not any(chosen) or (chosen[1] and not chosen[0]):  # b0 means nothing without a rate
-            continue
-        found = np.zeros(columns)
-        found[list(chosen)] = np.linalg.lstsq((relative / scale)[:, chosen], np.ones(len(relative)), rcond=None)[0]
-        error = float(np.square((relative / scale) @ found - 1).sum())
-        if (found >= 0).all() and error < least:
-            best, least = found / scale, error
-    return tuple(float(value) for value in best)
+    columns, ones = relative / scale, np.ones(len(relative))
+    found, _ = nnls(columns, ones)
+    if found[1] and not found[0]:  # b0 means nothing without a rate
+        columns[:, 1] = 0.0
+        found, _ = nnls(columns, ones)
+    return tuple(float(value) for value in found / scale)
 
 
 def _inverse(value: float) -> float:

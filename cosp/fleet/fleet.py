@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,15 @@ from cosp.seeds import numpy_stream
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a board is, and is asked to keep, from ``at_s`` on."""
+
+    at_s: float
+    profile: DeviceProfile
+    keep: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """One client of a fleet: a board, its link, and how it takes part."""
 
@@ -36,6 +45,7 @@ class Board:
     availability: Availability | None = None  # when it is on; None: always
     throttle: Throttle | None = None  # how it slows down when hot; None: it is cooled
     battery_j: float | None = None  # energy after which it is off for good; None: mains
+    changes: tuple[Change, ...] = ()  # of mode, memory or keep ratio, in the order of time
 
     def __post_init__(self) -> None:
         rules = {
@@ -49,6 +59,11 @@ class Board:
         for name, (rule, kept) in rules.items():
             if not kept:
                 raise ValueError(f"board {self.client}: {name} {rule}, got {getattr(self, name)}")
+
+    def at(self, time_s: float) -> Board:
+        """Return the board as it is at ``time_s``."""
+        due = [change for change in self.changes if change.at_s <= time_s]
+        return replace(self, profile=due[-1].profile, keep=due[-1].keep) if due else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +79,7 @@ def fleet_names() -> tuple[str, ...]:
     return tuple(name for name in _files.names_in(_files.devices_folder() / "fleets") if name != "links")
 
 
-def load_fleet(source: str | Path | Mapping[str, object]) -> tuple[Board, ...]:
-    """Return the boards of ``read_fleet``."""
-    return read_fleet(source).boards
-
-
-def read_fleet(source: str | Path | Mapping[str, object]) -> Fleet:
+def load_fleet(source: str | Path | Mapping[str, object]) -> Fleet:
     """Return a fleet: clients 0, 1, ... in the order of its list, then those it generates.
 
     ``source`` is a shipped fleet's name, a path to a YAML file, or a mapping of the same form. Paths to device and
@@ -99,9 +109,9 @@ class _Files:
         self._profile = functools.cache(load_profile)
         self._trace = functools.cache(read_trace)
 
-    def profile(self, entry: KindForm) -> DeviceProfile:
+    def profile(self, entry: KindForm, mode: str | None) -> DeviceProfile:
         device = self._folder / entry.device if _files.is_path(entry.device) else entry.device
-        return self._profile(device, entry.mode, desktop=entry.desktop)
+        return self._profile(device, mode, desktop=entry.desktop)
 
     def trace(self, form: TraceForm) -> dict[int, tuple[Window, ...]]:
         return self._trace(self._folder / form.path)
@@ -112,7 +122,8 @@ def _maker(entry: KindForm, where: str, *, links: LinkKinds, files: _Files, seed
     if entry.link not in links.names:
         raise ConfigError(f"{where}.link: {forms.unknown('link', entry.link, links.names)}")
     try:
-        profile = files.profile(entry)
+        profile = files.profile(entry, entry.mode)
+        changes = _changes(entry, profile, files)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     available = _availability(entry.availability, f"{where}.availability", files=files, seed=seed)
@@ -130,9 +141,23 @@ def _maker(entry: KindForm, where: str, *, links: LinkKinds, files: _Files, seed
             availability=available(client),
             throttle=throttle,
             battery_j=entry.battery_j,
+            changes=changes,
         )
 
     return make
+
+
+def _changes(entry: KindForm, profile: DeviceProfile, files: _Files) -> tuple[Change, ...]:
+    """Return the entry's changes, each with all that holds from then on; ConfigError if a mode is unknown."""
+    found, keep, memory_bytes = [], entry.keep, profile.memory_bytes
+    for change in entry.changes:
+        if change.mode is not None:
+            profile = files.profile(entry, change.mode)
+        if change.memory_mib is not None:
+            memory_bytes = int(change.memory_mib * 2**20)
+        keep = keep if change.keep is None else change.keep
+        found.append(Change(at_s=change.at_s, profile=replace(profile, memory_bytes=memory_bytes), keep=keep))
+    return tuple(found)
 
 
 def _availability(

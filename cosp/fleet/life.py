@@ -13,7 +13,7 @@ from cosp.fleet.timeline import Timeline
 ALWAYS: Window = (0.0, math.inf)
 
 SAVED = ("off_since_s", "past_off_s", "heat_s", "heat_as_of_s", "spent_j", "power_w", "power_as_of_s", "empty",
-         "computing_since_s")  # fmt: skip
+         "computing_since_s", "load_w")  # fmt: skip
 """What ``state`` holds; the present window follows from the time alone."""
 
 
@@ -36,6 +36,7 @@ class Life:
         self.heat_s, self.heat_as_of_s = 0.0, 0.0
         self.spent_j, self.power_w, self.power_as_of_s = 0.0, 0.0, 0.0
         self.computing_since_s: float | None = None
+        self.load_w = board.profile.load_w  # of the mode that the present work was begun in
 
     def begin(self) -> None:
         """Start now, cold and charged."""
@@ -56,10 +57,10 @@ class Life:
         """Return for how long the board has been off, all in all."""
         return self.past_off_s + (0.0 if self.off_since_s is None else self._timeline.now_s - self.off_since_s)
 
-    def compute(self, cold_s: float) -> float:
-        """Begin work that takes a cold board ``cold_s``; return how long it will take this one, as hot as it is."""
+    def compute(self, cold_s: float, load_w: float) -> float:
+        """Begin work that takes a cold board ``cold_s`` at ``load_w``; return how long that is, as hot as it is."""
         now_s, throttle = self._timeline.now_s, self.board.throttle
-        self.computing_since_s = now_s
+        self.computing_since_s, self.load_w = now_s, load_w
         self._account()
         if throttle is None:
             return cold_s
@@ -132,7 +133,7 @@ class Life:
         now_s, profile = self._timeline.now_s, self.board.profile
         self.spent_j += self.power_w * (now_s - self.power_as_of_s)
         self.power_as_of_s = now_s
-        self.power_w = 0.0 if not self.on else profile.idle_w if self.computing_since_s is None else profile.load_w
+        self.power_w = 0.0 if not self.on else profile.idle_w if self.computing_since_s is None else self.load_w
         self._foresee()
 
     def _foresee(self) -> None:

@@ -26,18 +26,21 @@ DOWNLOAD, COMPUTE, UPLOAD = range(3)
 
 @dataclass(frozen=True, kw_only=True)
 class Errand:
-    """A task as the fleet sees it. ``drops_s``: the board drops out so long after the start."""
+    """A task as the fleet sees it. ``drops_s``: the board drops out so long after the start. ``fits`` False: its memory
+    no longer holds the task, as shows when that has arrived.
+    """
 
     client: int
     cost: Cost  # on a cold board, with the network to itself
     bytes_down: int
     bytes_up: int
     drops_s: float | None = None
+    fits: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """How an errand ended: what it took, and why it was lost (``dropout``, ``off``, ``battery``), if it was."""
+    """How an errand ended: what it took, and why it was lost (``dropout``, ``off``, ``battery``, ``memory``) if so."""
 
     cost: Cost
     bytes_down: int
@@ -141,7 +144,7 @@ class LiveFleet:
         errand, life = trip.errand, self._lives[trip.errand.client]
         trip.began_s = self._timeline.now_s
         if trip.phase == COMPUTE:
-            span_s = life.compute(errand.cost.compute_s)
+            span_s = life.compute(errand.cost.compute_s, life.board.at(trip.sent_s).profile.load_w)
         elif trip.phase in self._shared:
             span_s = life.board.link.latency_s
         else:
@@ -180,7 +183,10 @@ class LiveFleet:
             life.rest()
         if trip.phase < UPLOAD:
             trip.phase += 1
-            self._enter(trip)
+            if trip.phase == COMPUTE and not trip.errand.fits:
+                self._lose(trip.errand.client, "memory")
+            else:
+                self._enter(trip)
         else:
             self._forget(trip)
             self._tell(trip, trip.errand.bytes_down, trip.errand.bytes_up, lost=None)
@@ -227,6 +233,7 @@ class LiveFleet:
     def _tell(self, trip: _Trip, bytes_down: int, bytes_up: int, *, lost: str | None) -> None:
         client = trip.errand.client
         download_s, compute_s, upload_s = [*trip.spans_s, 0.0, 0.0][:3]
-        energy_j = task_j(self._lives[client].board, compute_s=compute_s, transfer_s=download_s + upload_s)
+        board = self._lives[client].board.at(trip.sent_s)  # a task runs in the mode that it found
+        energy_j = task_j(board, compute_s=compute_s, transfer_s=download_s + upload_s)
         cost = Cost(download_s=download_s, compute_s=compute_s, upload_s=upload_s, energy_j=energy_j)
         self._on_end.pop(client)(End(cost=cost, bytes_down=bytes_down, bytes_up=bytes_up, lost=lost))

@@ -11,6 +11,7 @@ from cosp import forms
 from cosp.errors import ConfigError
 from cosp.fleet import _files
 from cosp.fleet._files import FactForm, NotNegative, Positive, Ratio
+from cosp.fleet.matching import Identity
 from cosp.forms import Form
 
 VIT_KAPPA = 0.7
@@ -39,11 +40,16 @@ _MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One number of a device file, kept for display; ``source`` is a tag that the file's ``sources`` explain."""
+    """One number of a device file, kept for display; ``source`` is a tag that the file's ``sources`` explain.
+
+    ``low`` and ``high``: between what the truth is expected to lie, where the file says so.
+    """
 
     key: str
     value: float
     source: str
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +114,16 @@ class _ModeForm(Form):
     load_share: Ratio | None = None
 
 
+class _IdentityForm(Form):
+    modules: list[str] = Field(default_factory=list)  # NVIDIA's numbers: p3767-0005
+    model: str = ""  # words of the device tree's model
+
+
 class _DeviceForm(Form):
     title: str
     notes: list[str] = Field(default_factory=list)
     default_mode: str
+    identity: _IdentityForm = Field(default_factory=_IdentityForm)  # by what `cosp devices probe` knows the board
     visible_mib: Positive  # what the operating system sees
     reserved_os_mib: NotNegative  # headless
     reserved_desktop_mib: NotNegative | None = None  # what a graphical desktop takes on top
@@ -160,6 +172,21 @@ def describe(name: str | Path) -> Description:
         modes=tuple(_profile(stem, form, mode) for mode in form.modes),
         sources=tuple(form.sources.items()),
         notes=tuple(form.notes),
+    )
+
+
+def identities() -> tuple[Identity, ...]:
+    """Return by what each shipped board is known."""
+    return tuple(_identity(*_read(name)) for name in profile_names())
+
+
+def _identity(name: str, form: _DeviceForm) -> Identity:
+    return Identity(
+        board=name,
+        modules=frozenset(form.identity.modules),
+        model=form.identity.model,
+        memory_bytes=int(form.visible_mib.value * _MIB),
+        modes=tuple(form.modes),
     )
 
 
@@ -242,4 +269,4 @@ def _load_w(idle_w: float, mode: _ModeForm) -> float:
 
 
 def _display(key: str, fact: FactForm) -> Fact:
-    return Fact(key=key, value=fact.value, source=fact.source)
+    return Fact(key=key, value=fact.value, source=fact.source, low=fact.low, high=fact.high)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cosp.methods.adavit import AdaViT
+from cosp.methods.assignment import Assignment
 from cosp.methods.base import Method, Setting
 from cosp.methods.co_s2p import CoS2P
 from cosp.methods.co_s2p_paper import CoS2PPaper
@@ -53,6 +54,7 @@ MethodSettings = Annotated[
 __all__ = [
     "FIARSE",
     "AdaViT",
+    "Assignment",
     "CoS2P",
     "CoS2PPaper",
     "DepthFL",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 from cosp.client.local import LocalSettings
 from cosp.client.task import ScoreSettings
 from cosp.client.training import TrainSettings
-from cosp.models.vit import ViTShape
+from cosp.methods.assignment import Assignment
+from cosp.models.transformer import TransformerShape
 from cosp.server.aggregation import Merged
 from cosp.server.clients import ClientRecord, Introduction
 from cosp.server.staleness import WeightRule
@@ -23,12 +24,14 @@ from cosp.transfer import TransferSettings
 class Setting:
     """What a method may know of the run: the global model, local training, the seed and who takes part."""
 
-    model: ViTShape
+    model: TransformerShape
     training: TrainSettings
     seed: int
     clients: tuple[Introduction, ...]
+    assignment: Assignment = field(default_factory=Assignment)
 
 
+Found = TypeVar("Found")
 PlanRule = Callable[[ClientRecord], SubmodelPlan]
 
 
@@ -103,13 +106,30 @@ class Method:
 def affordable(
     setting: Setting, client: Introduction, *, depth_share: float, measure: budget.Measure
 ) -> budget.SubmodelShape:
-    """Return the submodel shape that the client's keep ratio allows, or without one its memory."""
-    if client.keep is not None:
-        return budget.shape_for_rate(setting.model, client.keep, depth_share=depth_share, measure=measure)
-    return budget.shape_for_memory(
-        setting.model,
-        client.memory_bytes,
-        batch=setting.training.batch_size,
-        optimizer=setting.training.optimizer,
-        depth_share=depth_share,
-    )
+    """Return the submodel shape that the run's assignment rule gives the client."""
+    return setting.assignment.shape(client, setting.model, setting.training, depth_share=depth_share, measure=measure)
+
+
+def shapes_of(
+    setting: Setting, *, depth_share: float, measure: budget.Measure
+) -> Callable[[Introduction], budget.SubmodelShape]:
+    """Return what finds each client's ``affordable`` shape, anew only when its introduction is another.
+
+    All are found now: a client that can hold no submodel is named before the run begins.
+    """
+    return for_clients(setting, lambda client: affordable(setting, client, depth_share=depth_share, measure=measure))
+
+
+def for_clients(setting: Setting, find: Callable[[Introduction], Found]) -> Callable[[Introduction], Found]:
+    """Return ``find`` that is asked now of every client, and of each again only when its introduction is another."""
+    known: dict[int, tuple[Introduction, Found]] = {}
+
+    def found(client: Introduction) -> Found:
+        latest = known.get(client.client)
+        if latest is None or latest[0] is not client:
+            latest = known[client.client] = (client, find(client))
+        return latest[1]
+
+    for client in setting.clients:
+        found(client)
+    return found

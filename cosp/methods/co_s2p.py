@@ -6,15 +6,16 @@ sample counts, coverage-normalised merge.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
 
 from cosp.client.task import ScoreSettings
-from cosp.methods.base import Method, PlanRule, Setting, affordable
+from cosp.methods.base import Method, PlanRule, Setting, shapes_of
 from cosp.methods.rules import Merge, Polynomial, Settings, Weighting
 from cosp.server.aggregation import ServerStep
-from cosp.server.clients import ClientRecord
+from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan
@@ -29,15 +30,15 @@ BUDGETS = {"parameters": budget.parameters, "flops": budget.flops}
 
 class CoS2P(Settings):
     """``core_share`` is the part of a submodel that stays on the client's best units; ``depth_share`` splits pruning
-    between depth (1) and width (0); ``stagger`` spreads the clients' rolling windows; ``balanced`` is explained at
-    ``cosp.transfer.log_class_shares``.
+    between depth (1) and width (0), unless a target round time decides; ``stagger`` spreads the clients' rolling
+    windows; ``balanced`` is explained at ``cosp.transfer.log_class_shares``.
     """
 
     name: Literal["co-s2p"] = "co-s2p"
     units: Units = "core_rolling"
     core_share: float = Field(0.5, ge=0, le=1)
     stagger: bool = True
-    depth_share: float = Field(0.5, ge=0, le=1)
+    depth_share: float = Field(0.75, ge=0, le=1)
     budget: Literal["parameters", "flops"] = "parameters"
     scoring: ScoreSettings = ScoreSettings()
     transfer: TransferSettings = TransferSettings()
@@ -47,17 +48,13 @@ class CoS2P(Settings):
 
     def build(self, setting: Setting) -> Method:
         """Return the method for the clients of ``setting``; ConfigError if a client can hold no submodel."""
-        measure = BUDGETS[self.budget]
-        shapes = {
-            client.client: affordable(setting, client, depth_share=self.depth_share, measure=measure)
-            for client in setting.clients
-        }
+        shape_of = shapes_of(setting, depth_share=self.depth_share, measure=BUDGETS[self.budget])
         return Method(
             name=self.name,
-            plan=self._plan_rule(setting, shapes),
-            depth=lambda client: shapes[client.client].depth,
+            plan=self._plan_rule(setting, shape_of),
+            depth=lambda client: shape_of(client).depth,
             scoring=None if self.units in DATA_FREE else self.scoring,
-            chooses=lambda client: shapes[client.client].counts != setting.model.sizes,
+            chooses=lambda client: shape_of(client).counts != setting.model.sizes,
             transfer=self.transfer,
             balanced=self.balanced,
             weigh=self.weighting.build(),
@@ -66,7 +63,7 @@ class CoS2P(Settings):
             evaluated=setting.model.full_plan(),
         )
 
-    def _plan_rule(self, setting: Setting, shapes: dict[int, SubmodelShape]) -> PlanRule:
+    def _plan_rule(self, setting: Setting, shape_of: Callable[[Introduction], SubmodelShape]) -> PlanRule:
         rules = {"core_rolling": selection.core_rolling(self.core_share)}
         rule = rules.get(self.units) or getattr(selection, self.units)
         fixed = self.units == "bernoulli"  # one draw for ever
@@ -74,7 +71,7 @@ class CoS2P(Settings):
         def plan(client: ClientRecord) -> SubmodelPlan:
             return selection.choose_plan(
                 setting.model,
-                shapes[client.client],
+                shape_of(client.introduction),
                 rule,
                 scores=client.scores,
                 seed=setting.seed,

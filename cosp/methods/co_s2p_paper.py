@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cosp.client.task import ScoreSettings
+from cosp.errors import ConfigError
 from cosp.methods.base import Method, Setting
 from cosp.methods.rules import Drift, Merge, Settings, Weighting
 from cosp.server.aggregation import ServerStep
@@ -28,6 +29,10 @@ class CoS2PPaper(Settings):
     merge: Merge = Merge(normalise="all")
 
     def build(self, setting: Setting) -> Method:
+        """Return the method for the clients of ``setting``; ConfigError under another assignment rule."""
+        if setting.assignment.rule != "rate":
+            raise ConfigError(f"assignment.rule: {self.name} assigns by rate alone, got {setting.assignment.rule!r}")
+
         def plan(client: ClientRecord) -> SubmodelPlan:
             shape = _shape(setting, client.introduction)
             rule = selection.bernoulli

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cosp.methods.base import Method, PlanRule, Setting, affordable
+from cosp.methods.base import Method, PlanRule, Setting, shapes_of
 from cosp.methods.rules import Shared
-from cosp.server.clients import ClientRecord
+from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan
@@ -37,27 +37,26 @@ def extracting(
     turn: Turn = by_dispatch,
 ) -> Method:
     """Return the method whose clients hold, at each turn, the units that ``rule`` chooses within their budget."""
-    shapes = {
-        client.client: affordable(setting, client, depth_share=depth_share, measure=budget.parameters)
-        for client in setting.clients
-    }
+    shape_of = shapes_of(setting, depth_share=depth_share, measure=budget.parameters)
     return Method(
         name=name,
-        plan=plan_rule(setting, shapes, rule, turn),
-        depth=lambda client: shapes[client.client].depth,
+        plan=plan_rule(setting, shape_of, rule, turn),
+        depth=lambda client: shape_of(client).depth,
         scoring=None,
         evaluated=setting.model.full_plan(),
         **shared.shared(),
     )
 
 
-def plan_rule(setting: Setting, shapes: dict[int, SubmodelShape], rule: selection.Rule, turn: Turn) -> PlanRule:
+def plan_rule(
+    setting: Setting, shape_of: Callable[[Introduction], SubmodelShape], rule: selection.Rule, turn: Turn
+) -> PlanRule:
     """Return who holds which units; a rule's window may start elsewhere for each client."""
 
     def plan(client: ClientRecord) -> SubmodelPlan:
         return selection.choose_plan(
             setting.model,
-            shapes[client.client],
+            shape_of(client.introduction),
             rule,
             scores=None,
             seed=setting.seed,

@@ -10,7 +10,7 @@ from typing import Literal
 
 from cosp.client.local import LocalSettings
 from cosp.methods.base import Method, Setting
-from cosp.methods.masking import kept_share, masking
+from cosp.methods.masking import masking
 from cosp.methods.rules import Shared
 from cosp.server.clients import ClientRecord
 
@@ -19,7 +19,7 @@ class FIARSE(Shared):
     name: Literal["fiarse"] = "fiarse"
 
     def build(self, setting: Setting) -> Method:
-        def local(client: ClientRecord) -> LocalSettings:
-            return LocalSettings(view="fiarse", kept=kept_share(setting, client.introduction))
+        def local(client: ClientRecord, share: float) -> LocalSettings:
+            return LocalSettings(view="fiarse", kept=share)
 
         return masking(self, setting, name=self.name, local=local)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from cosp.client.local import LocalSettings
 from cosp.errors import ConfigError
-from cosp.methods.base import Method, Setting, affordable
+from cosp.methods.base import Method, Setting, shapes_of
 from cosp.methods.extraction import WIDTH, extracting
 from cosp.methods.rules import Shared
 from cosp.server.clients import ClientRecord
@@ -33,9 +33,10 @@ class FjORD(Shared):
     def build(self, setting: Setting) -> Method:
         levels = [shape for rate in sorted(self.rates) if (shape := _shape(setting, rate)) is not None]
         local = LocalSettings(distillation=self.distillation)
+        shape_of = shapes_of(setting, depth_share=WIDTH, measure=budget.parameters)
 
         def within(client: ClientRecord) -> tuple[SubmodelPlan, ...]:
-            own = affordable(setting, client.introduction, depth_share=WIDTH, measure=budget.parameters)
+            own = shape_of(client.introduction)
             return tuple(prefix_plan(level.counts, level.depth) for level in levels if _inside(level, own))
 
         method = extracting(self, setting, name=self.name, rule=selection.prefix)

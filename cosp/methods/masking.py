@@ -5,35 +5,49 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cosp.client.local import LocalSettings
-from cosp.methods.base import Method, Setting, affordable
+from cosp.methods.base import Method, Setting, affordable, for_clients
 from cosp.methods.rules import Shared
 from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel import budget
 from cosp.submodel.footprint import footprint
 
+Share = Callable[[Introduction], float]
 
-def masking(shared: Shared, setting: Setting, *, name: str, local: Callable[[ClientRecord], LocalSettings]) -> Method:
+
+def masking(
+    shared: Shared, setting: Setting, *, name: str, local: Callable[[ClientRecord, float], LocalSettings]
+) -> Method:
     """Return the method whose clients all train the whole model through the view that ``local`` names.
 
-    An update counts at the weights that it changed alone.
+    ``local`` is told the share of the weights that the client's budget allows to be on. An update counts at the weights
+    that it changed alone.
     """
-    plan = setting.model.full_plan()
+    plan, share_of = setting.model.full_plan(), kept_shares(setting)
+
+    def depth(client: Introduction) -> int:
+        share_of(client)  # who can afford nothing is told so before a task is made for it
+        return plan.depth
+
     return Method(
         name=name,
         plan=lambda client: plan,
-        depth=lambda client: plan.depth,
+        depth=depth,
         scoring=None,
-        local=local,
+        local=lambda client: local(client, share_of(client.introduction)),
         over_moved=True,
         evaluated=plan,
         **shared.shared(),
     )
 
 
-def kept_share(setting: Setting, client: Introduction) -> float:
-    """Return the share of all weights that the client's budget allows to be on."""
-    if client.keep is not None:
-        return client.keep
-    shape = affordable(setting, client, depth_share=0.0, measure=budget.parameters)
-    held = footprint(setting.model, (shape.counts,) * shape.depth).parameters
-    return held / footprint(setting.model, setting.model.full_plan().counts).parameters
+def kept_shares(setting: Setting) -> Share:
+    """Return what tells the share of all weights that a client's budget allows to be on or held."""
+
+    def share(client: Introduction) -> float:
+        if client.keep is not None and setting.assignment.by_rate(client):
+            return client.keep
+        shape = affordable(setting, client, depth_share=0.0, measure=budget.parameters)
+        held = footprint(setting.model, (shape.counts,) * shape.depth).parameters
+        return held / footprint(setting.model, setting.model.full_plan().counts).parameters
+
+    return for_clients(setting, share)

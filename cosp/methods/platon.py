@@ -13,7 +13,7 @@ from pydantic import Field
 
 from cosp.client.local import LocalSettings
 from cosp.methods.base import Method, Setting
-from cosp.methods.masking import kept_share, masking
+from cosp.methods.masking import masking
 from cosp.methods.rules import Shared
 from cosp.server.clients import ClientRecord
 
@@ -26,8 +26,7 @@ class Platon(Shared):
     last_version: int = Field(20, ge=1)
 
     def build(self, setting: Setting) -> Method:
-        def local(client: ClientRecord) -> LocalSettings:
-            share = kept_share(setting, client.introduction)
+        def local(client: ClientRecord, share: float) -> LocalSettings:
             return LocalSettings(view="platon", kept=self.kept(client.version, share))
 
         return masking(self, setting, name=self.name, local=local)

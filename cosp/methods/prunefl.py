@@ -16,9 +16,9 @@ from pydantic import Field
 
 from cosp.client.task import ScoreSettings
 from cosp.methods.base import Method, Setting
-from cosp.methods.masking import kept_share
+from cosp.methods.masking import kept_shares
 from cosp.methods.rules import Shared
-from cosp.server.clients import ClientRecord
+from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.ranking import check_budget, unit_order, within_budget, worth_their_time
 
@@ -30,21 +30,26 @@ class PruneFL(Shared):
 
     def build(self, setting: Setting) -> Method:
         """Return the method for the clients of ``setting``; ConfigError if a client can hold no submodel."""
-        model = setting.model
+        model, share_of = setting.model, kept_shares(setting)
+
+        def depth(client: Introduction) -> int:
+            check_budget(model, share_of(client))
+            return model.blocks
+
         for known in setting.clients:
-            check_budget(model, kept_share(setting, known))
+            depth(known)
 
         def plan(client: ClientRecord) -> SubmodelPlan:
             if client.scores is None:
                 raise ValueError("PruneFL plans by scores")
             order = unit_order(model, client.scores)
             worth = order[: worth_their_time(model, order, client.scores)]
-            return within_budget(model, worth, client.scores, kept_share(setting, client.introduction))
+            return within_budget(model, worth, client.scores, share_of(client.introduction))
 
         return Method(
             name=self.name,
             plan=plan,
-            depth=lambda client: model.blocks,
+            depth=depth,
             scoring=ScoreSettings(how="squared_gradient", refresh_dispatches=self.reconfigure, samples=self.samples),
             pools_scores=True,
             evaluated=model.full_plan(),

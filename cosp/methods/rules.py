@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cosp.forms import Form
 from cosp.server import staleness
@@ -13,12 +15,24 @@ from cosp.transfer import TransferSettings
 
 
 class Settings(Form):
-    """A part of a run's configuration: lists may stand for tuples, mappings for dataclasses."""
+    """A part of a run's configuration: lists may stand for tuples, mappings for dataclasses.
+
+    A section keeps what the default of its key says, but for what is given: ``merge: {momentum: 0.5}`` leaves the rate
+    of a method whose default is ``merge: {rate: 0.7}``.
+    """
 
     model_config = ConfigDict(strict=False)
 
     model_variant: ClassVar[str] = "plain"
-    """Of the model that a method trains; see ``cosp.models.vit.ViTShape``."""
+    """Of the model that a method trains; see ``cosp.models.transformer.TransformerShape``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sections_keep_their_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        defaults = {key: field.default for key, field in cls.model_fields.items()}
+        return {key: _merged(defaults.get(key), given) for key, given in data.items()}
 
 
 class Constant(Settings):
@@ -80,3 +94,16 @@ class Shared(Settings):
             "step": ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),
             "over_all": self.merge.normalise == "all",
         }
+
+
+def _merged(default: object, given: Any) -> Any:
+    """Return the section ``given`` over its default; as given, if it is none or asks for another rule."""
+    if isinstance(default, BaseModel):
+        known = default.model_dump()
+    elif is_dataclass(default) and not isinstance(default, type):
+        known = asdict(default)
+    else:
+        return given
+    if not isinstance(given, Mapping) or given.get("rule", known.get("rule")) != known.get("rule"):
+        return given
+    return {**known, **given}

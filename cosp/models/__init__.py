@@ -1,0 +1,20 @@
+"""Transformers whose blocks can be narrow: one encoder, two kinds of input."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Mapping
+
+from cosp.models.text import TextShape
+from cosp.models.transformer import TransformerShape
+from cosp.models.vit import ViTShape
+
+__all__ = ["TextShape", "TransformerShape", "ViTShape", "shape_from_json"]
+
+
+def shape_from_json(values: Mapping[str, Any]) -> TransformerShape:
+    """Undo ``dataclasses.asdict`` of a shape that has been through JSON; ``ValueError`` if it is of no known kind."""
+    for kind in (ViTShape, TextShape):
+        if {field.name for field in fields(kind)} == set(values):
+            return kind(**{**values, "exits": tuple(values["exits"])})
+    raise ValueError(f"no kind of transformer has the fields {sorted(values)}")

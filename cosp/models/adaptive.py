@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from cosp.models.vit import Block
+    from cosp.models.transformer import Block
 
 TEMPERATURE = 5.0
 OPEN = 3.0

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from cosp.models.vit import Block
+    from cosp.models.transformer import Block
 
 BITS, LEAST, MOST = 4.0, 2.0, 8.0
 PRODUCTS = 4  # queries, keys and values; attention's output; up; down

@@ -8,7 +8,7 @@ process killed while writing leaves the previous checkpoint whole.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from cosp.client.task import Task
 from cosp.errors import UserError
 from cosp.runtime.virtual_grid import VirtualGrid
+from cosp.server.clients import Budget
 from cosp.server.coordinator import Coordinator
 from cosp.server.ledger import Ledger
 from cosp.server.loop import Dispatch, Loop
@@ -65,12 +66,16 @@ def save(folder: Path, loop: Loop, *, rows_bytes: int) -> None:
     stem = f"state-{coordinator.version:06d}"
     facts = {
         "version": coordinator.version,
+        "snapshots": list(coordinator.snapshots),
         "now_s": loop.now_s(),
         "rows_bytes": rows_bytes,
         "fleet": loop.grid.state() if isinstance(loop.grid, VirtualGrid) else {},
         "ledger": loop.ledger.as_json(),
         "records": {
-            str(client): {name: getattr(record, name) for name in COUNTERS}
+            str(client): {
+                **{name: getattr(record, name) for name in COUNTERS},
+                "budget": asdict(record.introduction.budget),
+            }
             for client, record in coordinator.records.items()
         },
         "in_flight": [{"task": d.task.to_json(), "node": d.node, "sent_s": d.sent_s} for d in loop.in_flight.values()],
@@ -99,7 +104,8 @@ def load(folder: Path) -> Checkpoint | None:
 def restore(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
     """Put ``coordinator`` where the checkpoint left it and return the ledger."""
     facts, tensors = checkpoint.facts, checkpoint.tensors
-    snapshots: dict[int, dict[str, Tensor]] = {}
+    snapshots: dict[int, dict[str, Tensor]] = {version: {} for version in facts["snapshots"]}
+    scores: dict[int, dict[int, dict[str, np.ndarray]]] = {}
     velocity: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         part, _, rest = key.partition("/")
@@ -107,13 +113,18 @@ def restore(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
             velocity[rest] = tensor
         elif part == "version":
             number, _, name = rest.partition("/")
-            snapshots.setdefault(int(number), {})[name] = tensor
+            snapshots[int(number)][name] = tensor
+        else:
+            owner, block, group = rest.split("/")
+            scores.setdefault(int(owner), {}).setdefault(int(block), {})[group] = tensor.numpy()
     coordinator.restore(int(facts["version"]), snapshots, velocity)
     for client, record in coordinator.records.items():
         known = facts["records"][str(client)]
         for name in COUNTERS:
             setattr(record, name, known[name])
-        record.scores = _scores(tensors, client)
+        coordinator.learn(client, Budget.from_json(known["budget"]))
+        blocks = scores.get(client, {})
+        record.scores = tuple(blocks[b] for b in sorted(blocks)) or None
     return Ledger(**facts["ledger"])
 
 
@@ -125,12 +136,3 @@ def _tensors(coordinator: Coordinator) -> dict[str, Tensor]:
         for b, block in enumerate(record.scores or ()):
             tensors |= {f"scores/{client}/{b}/{group}": torch.from_numpy(values) for group, values in block.items()}
     return {key: tensor.clone().contiguous() for key, tensor in tensors.items()}  # safetensors refuses shared memory
-
-
-def _scores(tensors: dict[str, Tensor], client: int) -> tuple[dict[str, np.ndarray], ...] | None:
-    blocks: dict[int, dict[str, np.ndarray]] = {}
-    for key, tensor in tensors.items():
-        part, *rest = key.split("/")
-        if part == "scores" and int(rest[0]) == client:
-            blocks.setdefault(int(rest[1]), {})[rest[2]] = tensor.numpy()
-    return tuple(blocks[b] for b in sorted(blocks)) or None

@@ -1,7 +1,7 @@
 """Stands in for the worker pool when only the timeline matters (``--dry``): no data is read, nothing is trained.
 
-Updates are zeros and scores are drawn at random, so times, bytes, memory and energy are those of a real run with
-other units; accuracy and loss are not reported at all.
+The model of a dry run has no parameters, so updates are empty and nothing is merged. Scores are drawn at random: times,
+bytes, memory and energy are those of a real run with other units; accuracy and loss are not reported at all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DryPool:
             rng = numpy_stream(job.seed, "dry scores", job.client, job.version)
             return {"samples": samples}, scores_to_vector(random_scores(job.shape, job.plan.depth, rng))
         nothing = {"loss": None, "local_accuracy_received": None, "local_accuracy_trained": None}
-        return {"samples": samples, **nothing}, torch.zeros(job.parameters)
+        return {"samples": samples, **nothing}, torch.empty(0)
 
     def cancel(self, job: Task) -> None:
         pass

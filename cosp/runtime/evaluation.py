@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cosp.client.task import Task
 from cosp.client.trainer import Result, Trainer
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import TransformerShape, layout_of
 from cosp.runtime.pool import Pool
 from cosp.server.evaluation import CountPredictions, Counts
 from cosp.submodel.flat import flatten, spans_of
@@ -41,9 +41,9 @@ def in_process(trainer: Trainer) -> Start:
     return lambda task, vector: partial(trainer.run, task, vector)
 
 
-def counter(start: Start, shape: ViTShape, plan: SubmodelPlan, sizes: dict[str, int]) -> CountPredictions:
+def counter(start: Start, shape: TransformerShape, plan: SubmodelPlan, sizes: dict[str, int]) -> CountPredictions:
     """Return a function that counts the predictions of the submodel ``plan`` on a split of ``sizes[split]`` samples."""
-    layout = vit_layout(shape)
+    layout = layout_of(shape)
     spans = spans_of(layout, plan.counts)
 
     def count(model: State, split: str) -> Counts:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from cosp.client.task import Task
-from cosp.fleet.cost import Cost, Work, cost, jitter
+from cosp.client.training import TrainSettings
+from cosp.errors import ConfigError
+from cosp.fleet.cost import Cost, Work, cost, jitter, task_s
 from cosp.fleet.fleet import Board
+from cosp.methods.assignment import RoundTime
+from cosp.models.transformer import TransformerShape
 from cosp.seeds import numpy_stream
+from cosp.server.clients import Introduction
+from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import Footprint
+from cosp.submodel.plan import prefix_plan
 
 
 def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
@@ -62,8 +70,29 @@ def price(task: Task, board: Board, *, samples: int, test_samples: int, sigma: f
     return cost(board, work_of(task, samples=samples, test_samples=test_samples), jitter(rng, sigma))
 
 
+def declared_round_s(model: TransformerShape, training: TrainSettings) -> RoundTime:
+    """Return what prices a training task before its units are known, by what the client declares.
+
+    The plan is taken to be as long on the wire as one can be; jitter, heat and a shared link are left out.
+    """
+
+    @lru_cache(maxsize=4096)
+    def task_of(shape: SubmodelShape) -> Task:
+        return Task("train", 0, 0, 0, 0, model, prefix_plan(shape.counts, shape.depth), training=training)
+
+    def round_s(client: Introduction, shape: SubmodelShape) -> float:
+        if client.speed is None:
+            raise ConfigError("it declares no speed, which rule time needs: take rule memory or rate")
+        work = work_of(task_of(shape), samples=client.samples, test_samples=client.test_samples)
+        return task_s(client.speed, work)
+
+    return round_s
+
+
 def drops(task: Task, board: Board) -> float | None:
     """Return after which share of its time the task is lost, or None if it is not."""
+    if not board.dropout:
+        return None
     rng = numpy_stream(task.seed, "dropout", task.client, task.version, task.turn, task.kind)
     lost, share = rng.random(2)
     return float(share) if lost < board.dropout else None

@@ -15,6 +15,8 @@ from cosp.errors import UserError
 
 Row = dict[str, Any]
 
+_ROW = json.JSONEncoder(sort_keys=True)  # json.dumps would make one a row
+
 LIBRARIES = ("torch", "flwr", "numpy")
 
 
@@ -40,6 +42,13 @@ class RunDirectory:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
         return RunDirectory(folder)
 
+    def is_dry(self) -> bool:
+        """Return whether the run that was begun here is a dry one."""
+        if not self._rows_path.exists():
+            return False
+        with self._rows_path.open(encoding="utf-8") as file:
+            return '"dry": true' in file.readline()
+
     def rows_bytes(self) -> int:
         """Return how long the rows are by now: what a checkpoint remembers."""
         return self._rows_path.stat().st_size if self._rows_path.exists() else 0
@@ -50,12 +59,20 @@ class RunDirectory:
             os.truncate(self._rows_path, length_bytes)
 
     def write_row(self, row: Row) -> None:
-        with self._rows_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, sort_keys=True) + "\n")
+        with self._rows_path.open("ab", buffering=0) as file:  # quicker to open than a text file, by half
+            file.write(f"{_ROW.encode(row)}\n".encode())
 
     def write_metrics(self, metrics: Row) -> None:
         text = json.dumps(metrics, indent=2, sort_keys=True)
         (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def config_of(folder: Path) -> Path:
+    """Return the configuration of the run in ``folder``; UserError if there is none."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no run to go on with (no config.yaml); give the directory of a run")
+    return path
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,6 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from cosp.errors import CospError
 from cosp.experiment import Experiment
 from cosp.methods import Method
 from cosp.runtime import checkpoint as checkpoints
@@ -38,14 +37,15 @@ def serve(
     on_row: Callable[[Row], None] = lambda row: None,
     saved: Checkpoint | None = None,
     wall_started: float | None = None,
+    dry: bool = False,
 ) -> Row:
     """Run to the end and return the metrics, which are also written.
 
-    ``evaluate_with`` None evaluates nothing. ``saved`` is where to go on from, on a grid in virtual time. Wall time
-    counts from ``wall_started``, a ``time.monotonic()``, or from now.
+    ``evaluate_with`` None evaluates nothing. A ``dry`` run has a model without parameters. ``saved`` is where to go on
+    from, on a grid in virtual time. Wall time counts from ``wall_started``, a ``time.monotonic()``, or from now.
     """
     started = time.monotonic() if wall_started is None else wall_started
-    loop = _loop(grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, saved=saved)
+    loop = _loop(grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, saved=saved, dry=dry)
     loop.run()
     result = metrics(loop, wall_time_s=time.monotonic() - started)
     directory.write_metrics(result)
@@ -60,6 +60,7 @@ def _loop(
     evaluate_with: Start | None,
     on_row: Callable[[Row], None],
     saved: Checkpoint | None,
+    dry: bool,
 ) -> Loop:
     """Return the server loop, ready to start or to go on from ``saved``."""
     config, shape = experiment.config, experiment.shape
@@ -70,7 +71,7 @@ def _loop(
         shape=shape,
         method=method,
         training=config.training,
-        model=method.initial(experiment.initial_model()),
+        model=method.initial({} if dry else experiment.initial_model()),
         clients=clients,
         seed=config.seed,
         max_staleness=config.server.max_staleness,
@@ -97,12 +98,13 @@ def _loop(
         on_row=record,
         on_round=after_round,
         ledger=checkpoints.restore(saved, coordinator) if saved else None,
+        began_s=saved.now_s if saved else 0.0,
     )
     directory.cut_rows(saved.rows_bytes if saved else 0)
     if saved:
         _go_on(loop, saved)
     else:
-        for row in opening_rows(config, shape, experiment.dataset.classes, method, clients):
+        for row in opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry):
             record(row)
     return loop
 
@@ -113,9 +115,10 @@ def served_by(method: Method, count: CountPredictions) -> CountPredictions:
 
 
 def _go_on(loop: Loop, saved: Checkpoint) -> None:
-    """Move a virtual grid to the checkpoint's time and put its tasks back in flight."""
+    """Move a virtual grid to the checkpoint's time and put its tasks back in flight; on any other they are lost."""
     grid = loop.grid
-    if not isinstance(grid, VirtualGrid):
-        raise CospError("only a run in virtual time can be resumed")
-    grid.restore(saved.now_s, saved.fleet)
-    loop.resend(saved.in_flight, grid.resend)
+    if isinstance(grid, VirtualGrid):
+        grid.restore(saved.now_s, saved.fleet)
+        loop.resend(saved.in_flight, grid.resend)
+    else:
+        loop.lose(saved.in_flight, "server-restarted")

@@ -12,7 +12,7 @@ from typing import Any
 
 from cosp.client.store import write_store
 from cosp.experiment import Experiment, single_thread
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.runtime import checkpoint as checkpoints
 from cosp.runtime.dry import DryPool
 from cosp.runtime.evaluation import on_pool
@@ -59,6 +59,7 @@ def simulate(
             experiment,
             directory,
             evaluate_with=None if dry else on_pool(pool),
+            dry=dry,
             on_row=on_row,
             saved=saved,
             wall_started=started,
@@ -80,5 +81,5 @@ def _pool(experiment: Experiment, workers: int, *, dry: bool) -> Iterator[Pool]:
 def _slot_floats(experiment: Experiment) -> int:
     """Return the longest vector that goes to a worker or comes back: a whole model, or the confusion counts."""
     shape = experiment.shape
-    whole = parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks)
+    whole = parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks)
     return max(whole, (len(shape.exits) + 1) * shape.classes**2)

@@ -9,7 +9,7 @@ id, which has no public setter (Flower's own grids set it the same way).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from cosp import wire
+from cosp import records, wire
 from cosp.client.task import Task
 from cosp.errors import FleetStalled
 from cosp.fleet.fleet import Fleet
@@ -26,7 +26,7 @@ from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.timeline import Timeline
 from cosp.runtime.pool import Pool, TaskFailed
 from cosp.runtime.pricing import drops, price
-from cosp.server.clients import Introduction
+from cosp.server.clients import Introduction, budget_of
 
 RUN_ID = 1
 SERVER_NODE = 1
@@ -35,6 +35,7 @@ LOSSES = {
     "dropout": "the board dropped out",
     "off": "the board went off",
     "battery": "the board has used up its energy",
+    "memory": "the board's memory no longer holds the task",
 }
 CLIENT_RAISED = 2  # flwr.common.constant.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
@@ -65,7 +66,7 @@ class VirtualGrid(Grid):
             self._live.begin()
         self._ready: list[tuple[float, int, Message]] = []
         self._awake = False
-        self._nodes_on: list[int] | None = None
+        self._nodes_on: frozenset[int] | None = None
         self._sent = 0
         self._run = Run.create_empty(RUN_ID)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
@@ -119,7 +120,7 @@ class VirtualGrid(Grid):
     def resend(self, sent_s: float, message: Message) -> str:
         """Send a message again whose task has been under way since ``sent_s``; return its new id."""
         message_id = self._number(message)
-        task, errand = self._errand(message)
+        task, errand = self._errand(message, sent_s)
         self._live.attach(errand.client, self._work(message, task, errand, due_s=sent_s + errand.cost.total_s))
         return message_id
 
@@ -127,14 +128,15 @@ class VirtualGrid(Grid):
         """Return the boards that are on. Strangers count: all introduce themselves before the run."""
         if self._nodes_on is None:
             on = self._live.is_on
-            self._nodes_on = [n for n, board in self._boards.items() if n in self._strangers or on(board.client)]
+            boards = self._boards.items()
+            self._nodes_on = frozenset(n for n, board in boards if n in self._strangers or on(board.client))
         return self._nodes_on
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         return [self._push(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        wanted = set(message_ids)
+        wanted = message_ids if isinstance(message_ids, Set) else set(message_ids)
         ready = sorted(self._ready, key=lambda entry: entry[:2])  # by time, then as they were sent
         self._ready = [entry for entry in ready if entry[2].metadata.reply_to_message_id not in wanted]
         return [reply for _, _, reply in ready if reply.metadata.reply_to_message_id in wanted]
@@ -162,11 +164,11 @@ class VirtualGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def _push(self, message: Message) -> str:
-        message_id, node = self._number(message), message.metadata.dst_node_id
+        message_id = self._number(message)
         if message.metadata.message_type == MessageType.QUERY:
-            self._timeline.after(2 * self._boards[node].link.latency_s, lambda: self._introduce(message))
+            self._hear(message)
         else:
-            task, errand = self._errand(message)
+            task, errand = self._errand(message, self.clock())
             due_s = self.clock() + errand.cost.total_s
             self._live.start(errand, self._work(message, task, errand, due_s=due_s))
         return message_id
@@ -177,16 +179,28 @@ class VirtualGrid(Grid):
         message.metadata.__dict__["_message_id"] = message_id
         return message_id
 
+    def _hear(self, request: Message) -> None:
+        """A board is asked who it is: at first that takes its time; later on, when it sits out, none to speak of."""
+        node = request.metadata.dst_node_id
+        if node in self._strangers:
+            self._timeline.after(2 * self._boards[node].link.latency_s, lambda: self._introduce(request))
+        else:
+            self._introduce(request)
+
     def _introduce(self, request: Message) -> None:
         node = request.metadata.dst_node_id
         self._strangers.discard(node)
         self._nodes_on = None
-        self._deliver(request, wire.introduction_reply(request, self._introductions[node]))
+        budget = budget_of(self._boards[node].at(self.clock()))
+        self._deliver(request, records.introduction_reply(request, self._introductions[node].with_budget(budget)))
 
-    def _errand(self, request: Message) -> tuple[Task, Errand]:
+    def _errand(self, request: Message, sent_s: float) -> tuple[Task, Errand]:
         """Return the message's task, and what it is to the fleet: the same whenever it is asked for."""
         task, node = wire.read_task(request), request.metadata.dst_node_id
-        board, known = self._boards[node], self._introductions[node]
+        begun, known = self._boards[node], self._introductions[node]
+        board = begun.at(sent_s)
+        # a board given more than it ever held goes on as it began: only what it could hold before can cease to fit
+        held = board is begun or not board.profile.memory_bytes < task.peak_memory_bytes <= begun.profile.memory_bytes
         cost = price(task, board, samples=known.samples, test_samples=known.test_samples, sigma=self._sigma)
         lost = drops(task, board)
         return task, Errand(
@@ -195,12 +209,13 @@ class VirtualGrid(Grid):
             bytes_down=task.download_bytes,
             bytes_up=task.upload_bytes,
             drops_s=None if lost is None else lost * cost.total_s,
+            fits=held,
         )
 
     def _work(self, request: Message, task: Task, errand: Errand, *, due_s: float) -> Callable[[End], None]:
         """Put the task into the pool, to be done by ``due_s``; return what replies when the board is through."""
-        if errand.drops_s is not None:  # nobody will ask for the result
-            return lambda end: self._deliver(request, _lost(request, end))
+        if errand.drops_s is not None or not errand.fits:  # nobody will ask for the result
+            return lambda end: self._deliver(request, self._lost(request, end))
         job = self._pool.submit(
             task, task.parameters, lambda vector: wire.weights_into(request, task, vector), priority=due_s
         )
@@ -208,16 +223,28 @@ class VirtualGrid(Grid):
         def reply(end: End) -> None:
             if end.lost:
                 self._pool.cancel(job)
-                self._deliver(request, _lost(request, end))
+                self._deliver(request, self._lost(request, end))
                 return
             try:
                 facts, vector = self._pool.result(job)
             except TaskFailed as error:
                 self._deliver(request, Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request))
             else:
-                self._deliver(request, wire.result_reply(request, task, {**facts, "cost": asdict(end.cost)}, vector))
+                found = {**facts, "cost": dict(vars(end.cost)), **self._budget(request)}
+                self._deliver(request, wire.result_reply(request, found, vector))
 
         return reply
+
+    def _budget(self, request: Message) -> dict[str, Any]:
+        """Return what a reply says of the board's budget, if that ever changes."""
+        board = self._boards[request.metadata.dst_node_id]
+        return {"budget": asdict(budget_of(board.at(self.clock())))} if board.changes else {}
+
+    def _lost(self, request: Message, end: End) -> Message:
+        """Return the reply for a task that was lost; a board that refuses it says what it can hold instead."""
+        figures = {**vars(end.cost), "bytes_down": end.bytes_down, "bytes_up": end.bytes_up}
+        facts = self._budget(request) if end.lost == "memory" else {}
+        return wire.loss_reply(request, end.lost or "", LOSSES[end.lost or ""], figures, **facts)
 
     def _deliver(self, request: Message, reply: Message) -> None:
         number = int(request.metadata.message_id.removeprefix("message-"))
@@ -228,8 +255,3 @@ class VirtualGrid(Grid):
         """A board has come on, which the server must hear of, or gone off."""
         self._nodes_on = None
         self._awake |= on
-
-
-def _lost(request: Message, end: End) -> Message:
-    figures = {**asdict(end.cost), "bytes_down": end.bytes_down, "bytes_up": end.bytes_up}
-    return wire.loss_reply(request, end.lost or "", LOSSES[end.lost or ""], figures)

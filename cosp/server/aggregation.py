@@ -53,24 +53,32 @@ class OpenRound:
     _moved: State = field(default_factory=dict)
     _plans: list[SubmodelPlan] = field(default_factory=list)
     _masses: list[float] = field(default_factory=list)
+    _kept: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
+    """(block, group) -> (holders, units), as far as somebody asked since the last arrival."""
 
     @property
     def arrivals(self) -> int:
         return len(self._plans)
 
     def fold(self, plan: SubmodelPlan, delta: State, weight: float, mass: float | None = None) -> None:
-        """Add one update, tensors in submodel shape; ``delta`` is not kept. ``mass`` None is ``weight``."""
+        """Add one update, tensors in submodel shape; ``delta`` is not kept. A dry run's has no tensors.
+
+        ``mass`` None is ``weight``.
+        """
         mass = weight if mass is None else mass
-        for name, entry in self.layout.items():
-            if entry.held(plan.depth):
-                where = grid(kept_indices(entry, plan), entry.shape)
-                total = self._numerator.setdefault(name, torch.zeros(entry.shape))
-                total[where] += weight * delta[name]
-                if self.over_moved:
-                    moved = self._moved.setdefault(name, torch.zeros(entry.shape, dtype=torch.float64))
-                    moved[where] += mass * (delta[name] != 0)
+        for name, change in delta.items():
+            entry = self.layout[name]
+            where = grid(kept_indices(entry, plan), entry.shape)
+            if name not in self._numerator:
+                self._numerator[name] = torch.zeros(entry.shape)
+            self._numerator[name][where] += weight * change
+            if self.over_moved:
+                if name not in self._moved:
+                    self._moved[name] = torch.zeros(entry.shape, dtype=torch.float64)
+                self._moved[name][where] += mass * (change != 0)
         self._plans.append(plan)
         self._masses.append(mass)
+        self._kept.clear()
 
     def close(self) -> Merged:
         """Return the merge of what has arrived."""
@@ -85,20 +93,27 @@ class OpenRound:
 
     def coverage(self, block: int) -> float:
         """Return the share of the block's entries that at least one arrival covers."""
-        entries = {name: entry for name, entry in self.layout.items() if entry.block == block}
-        total = sum(math.prod(entry.shape) for entry in entries.values())
-        covered = 0
-        for name, entry in entries.items():
-            if name in self._numerator:
-                covered += int((self._mass_of(entry) > 0).expand(entry.shape).sum())
-        return covered / total
+        entries = [entry for entry in self.layout.values() if entry.block == block]
+        return sum(self._covered(entry) for entry in entries) / sum(math.prod(entry.shape) for entry in entries)
+
+    def _covered(self, entry: ParameterLayout) -> int:
+        """Return how many of a block's entries somebody covers: units counted, times the entries of each."""
+        assert entry.block is not None
+        heard = np.array(self._masses)[self._holders(entry)] > 0
+        if not heard.any():
+            return 0
+        axes = [axis for axis in entry.axes if axis is not None]
+        kept = [self._kept_by_holders(entry.block, axis.group)[heard] for axis in axes]
+        together = np.ones(1) if not kept else kept[0].sum(0) if len(kept) == 1 else kept[0].T @ kept[1]
+        units = math.prod(self.sizes.of(axis.group) for axis in axes)
+        return int(np.count_nonzero(together)) * (math.prod(entry.shape) // units)
 
     def _mass_of(self, entry: ParameterLayout) -> Tensor:
         """Return the mass of the arrivals that cover each entry, shaped to broadcast to the parameter."""
-        holders = [i for i, plan in enumerate(self._plans) if entry.held(plan.depth)]
+        holders = self._holders(entry)
         masses = np.asarray([self._masses[i] for i in holders])
         sliced = [d for d, axis in enumerate(entry.axes) if axis is not None]
-        masks = [self._masks(entry, axis, holders) for axis in entry.axes if axis is not None]
+        masks = [self._masks(entry, axis) for axis in entry.axes if axis is not None]
         if not masks:
             total = np.asarray(masses.sum())
         elif len(masks) == 1:
@@ -108,12 +123,21 @@ class OpenRound:
         shape = [entry.shape[d] if d in sliced else 1 for d in range(len(entry.shape))]
         return torch.from_numpy(np.ascontiguousarray(total)).view(shape)
 
-    def _masks(self, entry: ParameterLayout, axis: Axis, holders: list[int]) -> np.ndarray:
+    def _holders(self, entry: ParameterLayout) -> list[int]:
+        return [i for i, plan in enumerate(self._plans) if entry.held(plan.depth)]
+
+    def _masks(self, entry: ParameterLayout, axis: Axis) -> np.ndarray:
         """Return (holders, entries along the axis) with 1 where the plan keeps the entry."""
         assert entry.block is not None  # a layout with axes belongs to a block
-        size = self.sizes.of(axis.group)
-        rows = [mask(self._plans[i].blocks[entry.block].of(axis.group), size) for i in holders]
-        return np.repeat(np.stack(rows), axis.entries, axis=1).astype(np.float64)
+        return np.repeat(self._kept_by_holders(entry.block, axis.group), axis.entries, axis=1)
+
+    def _kept_by_holders(self, block: int, group: str) -> np.ndarray:
+        """Return (holders of the block, units) with 1 where the plan keeps the unit."""
+        if (block, group) not in self._kept:
+            size = self.sizes.of(group)
+            rows = [mask(plan.blocks[block].of(group), size) for plan in self._plans if plan.depth > block]
+            self._kept[block, group] = np.array(rows, dtype=np.float64).reshape(len(rows), size)
+        return self._kept[block, group]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from cosp.client.trainer import Trainer
 from cosp.experiment import single_thread
+from cosp.runtime import checkpoint as checkpoints
 from cosp.runtime.evaluation import in_process
 from cosp.runtime.flower import experiment_from, out_folder, source_of
 from cosp.runtime.rundir import RunDirectory
@@ -19,12 +20,15 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Train the experiment that the run config names and leave a run directory."""
+    """Train the experiment that the run config names and leave a run directory, or go on in the one that is there."""
     folder = out_folder(context.run_config)
     experiment = experiment_from(source_of(context.run_config))
-    directory = RunDirectory.create(folder, experiment.config)
+    resume = bool(context.run_config.get("resume")) and (folder / "config.yaml").is_file()
+    directory = RunDirectory(folder) if resume else RunDirectory.create(folder, experiment.config)
+    saved = checkpoints.load(directory.checkpoints) if resume else None
     single_thread()
-    serve(grid, experiment, directory, evaluate_with=in_process(Trainer({}, experiment.splits)), on_row=_print_row)
+    evaluate_with = in_process(Trainer({}, experiment.splits))
+    serve(grid, experiment, directory, evaluate_with=evaluate_with, on_row=_print_row, saved=saved)
     print(f"run directory: {folder}", flush=True)
 
 

@@ -6,23 +6,18 @@ from dataclasses import dataclass
 
 from cosp.client.task import ScoreSettings
 from cosp.errors import ConfigError
+from cosp.fleet.fleet import Board
+from cosp.fleet.speed import speed_of
+from cosp.server.introduction import Budget, Introduction
 from cosp.submodel.footprint import Footprint
 from cosp.submodel.selection import Scores
 
+__all__ = ["Budget", "ClientRecord", "Introduction", "budget_of", "scoring_within_memory"]
 
-@dataclass(frozen=True, kw_only=True)
-class Introduction:
-    """What a client says of itself when it joins. ``keep`` None asks for as much as ``memory_bytes`` holds."""
 
-    client: int
-    board: str
-    link: str
-    keep: float | None
-    memory_bytes: int
-    samples: int
-    test_samples: int
-    class_counts: tuple[int, ...]
-    idle_w: float = 0.0
+def budget_of(board: Board) -> Budget:
+    """Return what a simulated board can afford."""
+    return Budget(keep=board.keep, memory_bytes=int(board.profile.memory_bytes), speed=speed_of(board))
 
 
 @dataclass
@@ -40,6 +35,8 @@ class ClientRecord:
     scores: Scores | None = None
     scored_at: int = 0
     """Value of ``dispatches`` when the scores were made."""
+    sits_out: str | None = None
+    """Why it is given no tasks: what it can afford now holds no submodel."""
 
     @property
     def client(self) -> int:

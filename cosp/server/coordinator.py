@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cosp.client.task import Task
+from cosp.client.task import ScoreSettings, Task
 from cosp.client.trainer import scores_from_vector
 from cosp.client.training import TrainSettings
-from cosp.errors import RefusedUpdate
+from cosp.errors import ConfigError, RefusedUpdate
 from cosp.methods.base import Method
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import TransformerShape, layout_of
 from cosp.server.aggregation import OpenRound
-from cosp.server.clients import ClientRecord, Introduction, scoring_within_memory
+from cosp.server.clients import Budget, ClientRecord, Introduction, scoring_within_memory
 from cosp.server.staleness import Arrival
 from cosp.submodel.flat import spans_of
-from cosp.submodel.footprint import Footprint, footprint
+from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.selection import summed
 from cosp.submodel.slicing import State, extract
@@ -39,7 +39,7 @@ class Coordinator:
     def __init__(
         self,
         *,
-        shape: ViTShape,
+        shape: TransformerShape,
         method: Method,
         training: TrainSettings,
         model: State,
@@ -48,7 +48,8 @@ class Coordinator:
         max_staleness: int | None = None,
     ) -> None:
         self.shape = shape
-        self.layout = vit_layout(shape)
+        self.layout = {name: entry for name, entry in layout_of(shape).items() if name in model}
+        """Of the parameters that the model has: none in a dry run."""
         self.method = method
         self.training = training
         self.seed = seed
@@ -58,13 +59,8 @@ class Coordinator:
         self.snapshots: dict[int, State] = {0: model}
         """Every version that a client in flight started from, and the current one."""
         self.records = {client.client: ClientRecord(introduction=client) for client in clients}
-        self._scoring = {
-            client: scoring_within_memory(
-                record.introduction, method.scoring_of(record.introduction), self._full_width(record.introduction)
-            )
-            for client, record in self.records.items()
-        }
-        self._parameters = parameter_count(self.layout, (shape.sizes,) * shape.blocks)
+        self._scoring = {client: self._scoring_of(record.introduction) for client, record in self.records.items()}
+        self._parameters = parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks)
         self._open_round()
 
     @property
@@ -80,6 +76,23 @@ class Coordinator:
         """Go on from ``version``: what a checkpoint kept of the model."""
         self.version, self.snapshots, self.velocity = version, snapshots, velocity
         self._open_round()
+
+    def learn(self, client: int, budget: Budget) -> bool:
+        """Take note of what ``client`` can afford now; True if that is news. Who can hold no submodel sits out."""
+        record = self.records[client]
+        if budget == record.introduction.budget:
+            return False
+        record.introduction, record.sits_out = record.introduction.with_budget(budget), None
+        try:
+            self._scoring[client] = self._scoring_of(record.introduction)
+        except ConfigError as error:
+            record.sits_out = str(error)
+        return True
+
+    @property
+    def sitting_out(self) -> tuple[int, ...]:
+        """Clients that are given no tasks, in their order."""
+        return tuple(client for client, record in self.records.items() if record.sits_out)
 
     def next_task(self, client: int) -> Task:
         """Return what ``client`` should do now: score its units when its scores are missing or old, else train."""
@@ -150,16 +163,19 @@ class Coordinator:
 
     def _open_round(self) -> None:
         method = self.method
-        self._round = OpenRound(self.layout, self.shape.sizes, over_all=method.over_all, over_moved=method.over_moved)
+        self._round = OpenRound(
+            layout_of(self.shape), self.shape.sizes, over_all=method.over_all, over_moved=method.over_moved
+        )
 
     def _since_now(self, task: Task, delta: Mapping[str, Tensor]) -> State:
         """Return what leads from the model as it is now to the client's trained weights."""
         now, then = (extract(model, self.layout, task.plan) for model in (self.model, self.snapshots[task.version]))
         return {name: change + then[name] - now[name] for name, change in delta.items()}
 
-    def _full_width(self, client: Introduction) -> Footprint:
-        """Return what the blocks cost of which ``client`` scores the units."""
-        return footprint(self.shape, (self.shape.sizes,) * self.method.depth(client))
+    def _scoring_of(self, client: Introduction) -> ScoreSettings | None:
+        """Return how ``client`` scores the units of its blocks; ConfigError if it can hold or score none."""
+        full_width = footprint(self.shape, (self.shape.sizes,) * self.method.depth(client))
+        return scoring_within_memory(client, self.method.scoring_of(client), full_width)
 
     def _informed(self, record: ClientRecord) -> ClientRecord:
         """Return the record that the method plans by: with everybody's scores where it pools them."""
@@ -171,7 +187,9 @@ class Coordinator:
         scoring = self._scoring[record.client]
         if scoring is None:
             return False
-        return record.scores is None or record.dispatches - record.scored_at >= scoring.refresh_dispatches
+        if record.scores is None or len(record.scores) < self.method.depth(record.introduction):
+            return True
+        return record.dispatches - record.scored_at >= scoring.refresh_dispatches
 
     def _check(self, task: Task, delta: Mapping[str, Tensor], samples: int) -> None:
         """Refuse what is malformed, not finite or claims more samples than the client has."""

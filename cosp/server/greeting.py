@@ -27,7 +27,8 @@ def greet(grid: Grid, expected: int, *, timeout_s: float = 300.0) -> dict[int, I
     failures = Counter[int]()
     while len(found) < expected:
         nodes = sorted(grid.get_node_ids())
-        new = [node for node in nodes if node not in found and node not in waiting.values()]
+        asked = found.keys() | set(waiting.values())
+        new = [node for node in nodes if node not in asked]
         ids = grid.push_messages([wire.introduction_request(node) for node in new]) if new else []
         waiting |= {message_id: node for message_id, node in zip(ids, new, strict=False) if message_id}
         for reply in grid.pull_messages(list(waiting)):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from typing import Any, NamedTuple
 
 from flwr.app import Message
@@ -20,10 +21,12 @@ from flwr.serverapp import Grid
 from cosp import wire
 from cosp.client.task import Task
 from cosp.errors import CospError, FleetStalled, RefusedUpdate
+from cosp.server.clients import Budget
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions, evaluate
 from cosp.server.ledger import NO_FIGURES, Ledger
-from cosp.server.rows import arrival_row, reported
+from cosp.server.roster import Roster
+from cosp.server.rows import arrival_row, budget_row, reported
 
 Row = dict[str, Any]
 
@@ -60,7 +63,8 @@ class Dispatch(NamedTuple):
 class Loop:
     """Runs rounds until the model has ``rules.versions`` versions. ``on_row`` gets every row, ``on_round`` every close.
 
-    ``count`` None evaluates nothing (a dry run).
+    ``count`` None evaluates nothing (a dry run). ``began_s``: what the clock showed when the run broke off, for a grid
+    that has no clock of its own.
     """
 
     def __init__(
@@ -74,11 +78,11 @@ class Loop:
         on_row: Callable[[Row], None],
         on_round: Callable[[Loop], None] = lambda loop: None,
         ledger: Ledger | None = None,
+        began_s: float = 0.0,
     ) -> None:
         self.grid = grid
         self.coordinator = coordinator
         self.nodes = nodes
-        self._by_client = sorted(nodes.items(), key=lambda item: item[1])
         self.rules = rules
         self.ledger = ledger or Ledger()
         self.in_flight: dict[str, Dispatch] = {}
@@ -87,12 +91,15 @@ class Loop:
         self._count = count
         self._on_row = on_row
         self._on_round = on_round
-        self._resting: set[int] = set()
-        """Clients that failed at this version: asked again at the next."""
+        self._roster = Roster(nodes)
+        self._asked: dict[str, int] = {}
+        """Message id -> client that sits out and was asked what it can afford."""
         self._barren = 0
-        self._wall_started = time.monotonic()
+        self._wall_started = time.monotonic() - began_s
 
     def run(self) -> None:
+        for client in set(self.nodes.values()) - {dispatch.task.client for dispatch in self.in_flight.values()}:
+            self._wait(client)
         if self.coordinator.version == 0:
             self._report_round("start", arrivals=0, coverage=(0.0,) * self.coordinator.shape.blocks)
         try:
@@ -101,7 +108,8 @@ class Loop:
         except FleetStalled as stalled:
             if not self.coordinator.version:
                 raise
-            self.ended_early = str(stalled)
+            idle = len(self.coordinator.sitting_out)
+            self.ended_early = f"{stalled}; {idle} of {len(self.nodes)} boards sit out" if idle else str(stalled)
             self._on_row({"kind": "end", "version": self.coordinator.version, "virtual_s": self.now_s(),
                           "reason": self.ended_early})  # fmt: skip
 
@@ -112,8 +120,17 @@ class Loop:
             message = wire.instruction(dispatch.task, weights, node=dispatch.node)
             self.in_flight[send(dispatch.sent_s, message)] = dispatch
 
+    def lose(self, dispatches: Sequence[Dispatch], reason: str) -> None:
+        """Go on where a run broke off: count its tasks as failed, as their replies are lost with it, and ask again."""
+        self._on_row({"kind": "resume", "version": self.coordinator.version, "virtual_s": self.now_s()})
+        for dispatch in dispatches:
+            self._fail(dispatch, reason)
+            self._ask_again(dispatch.task.client)
+        self._wake()
+
     def _fill_round(self) -> None:
         opened_s = self.now_s()
+        self._ask()
         self._dispatch()
         wanted = self.rules.arrivals_wanted(len(self.in_flight))
         while True:
@@ -124,6 +141,7 @@ class Loop:
                 return self._close("deadline")
             self._idle(self._left_s(opened_s) if arrived else math.inf)
             self._receive()
+            self._hear()
             self._forget_overdue()
             self._dispatch()
             if not self.in_flight and not self.coordinator.arrivals:
@@ -132,24 +150,20 @@ class Loop:
 
     def _close(self, closed_by: str) -> None:
         closed = self.coordinator.close_round([dispatch.task for dispatch in self.in_flight.values()])
-        self._resting.clear()
+        self._wake()
         self._barren = 0
         self._report_round(closed_by, arrivals=closed.arrivals, coverage=closed.coverage)
         self._on_round(self)
 
     def _dispatch(self) -> None:
         """Send a task to every idle client that has not yet worked on this version, as far as concurrency allows."""
-        busy = {dispatch.task.client for dispatch in self.in_flight.values()}
-        room = math.inf if self.rules.concurrency is None else self.rules.concurrency - len(busy)
-        known = set(self.grid.get_node_ids())
+        room = math.inf if self.rules.concurrency is None else self.rules.concurrency - len(self.in_flight)
         messages: list[Message] = []
         dispatches: list[Dispatch] = []
-        for node, client in self._by_client:
-            fresh = self.coordinator.records[client].last_version < self.coordinator.version
-            if node in known and client not in busy and client not in self._resting and fresh and len(messages) < room:
-                task = self.coordinator.next_task(client)
-                messages.append(wire.instruction(task, self.coordinator.weights(task), node=node))
-                dispatches.append(Dispatch(task, node, self.now_s()))
+        for node, client in self._roster.take(self.grid.get_node_ids(), room):
+            task = self.coordinator.next_task(client)
+            messages.append(wire.instruction(task, self.coordinator.weights(task), node=node))
+            dispatches.append(Dispatch(task, node, self.now_s()))
         sent = list(self.grid.push_messages(messages)) if messages else []
         for dispatch, message_id in zip_longest(dispatches, sent):  # a grid that cannot send may return no ids at all
             if message_id:
@@ -158,33 +172,63 @@ class Loop:
                 self._fail(dispatch, "not-sent")
 
     def _receive(self) -> None:
-        for reply in self.grid.pull_messages(list(self.in_flight)):
+        for reply in list(self.grid.pull_messages(self.in_flight.keys())):
             dispatch = self.in_flight.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
                 self._fail(dispatch, *wire.read_error(reply.error))
+                self._learn(dispatch.task.client, wire.error_budget(reply.error))
             else:
                 self._take(dispatch, reply)
 
     def _take(self, dispatch: Dispatch, reply: Message) -> None:
-        task = dispatch.task
+        task, budget = dispatch.task, None
         row = self._arrival_row(dispatch)
         try:
             facts = wire.read_result(reply)
-            arrays = wire.read_arrays(reply, task)
+            budget = wire.read_budget(facts)
             row |= reported(row, facts)
             if task.kind == "score":
-                self.coordinator.take_scores(task, arrays[wire.VECTOR])
+                self.coordinator.take_scores(task, wire.read_vector(reply))
             else:
-                row["weight"] = self.coordinator.take_update(task, arrays, row["samples"])
+                row["weight"] = self.coordinator.take_update(task, wire.read_update(reply, task), row["samples"])
             row["accepted"] = True
         except RefusedUpdate as refused:
             row["reason"], row["detail"] = refused.reason, str(refused)
         except (KeyError, TypeError, ValueError) as error:
             row["reason"], row["detail"] = "malformed", repr(error)
-        if not row["accepted"] and row["reason"] != "stale":
-            self._resting.add(task.client)
         self.ledger.count_task(row)
         self._on_row(row)
+        self._learn(task.client, budget)
+        failed = not row["accepted"] and row["reason"] != "stale"
+        if failed or self.coordinator.records[task.client].last_version == self.coordinator.version:
+            self._roster.rest(task.client)
+        else:
+            self._wait(task.client)
+
+    def _learn(self, client: int, budget: Budget | None) -> None:
+        """Take note of what a client can afford now: its next plan follows it, or it sits out."""
+        if budget is not None and self.coordinator.learn(client, budget):
+            record = self.coordinator.records[client]
+            self._on_row(budget_row(record, version=self.coordinator.version, now_s=self.now_s()))
+
+    def _ask(self) -> None:
+        """Ask those who sit out what they can afford by now, once a version: who is sent no task sends no reply."""
+        idle = set(self.coordinator.sitting_out)
+        if not idle:
+            return
+        known = set(self.grid.get_node_ids())
+        by_client = sorted(self.nodes.items(), key=lambda item: item[1])
+        asked = [(node, client) for node, client in by_client if client in idle and node in known]
+        sent = self.grid.push_messages([wire.introduction_request(node) for node, _ in asked])
+        self._asked = {number: client for number, (_, client) in zip(sent, asked, strict=False) if number}
+        self._hear()
+
+    def _hear(self) -> None:
+        for reply in self.grid.pull_messages(list(self._asked)) if self._asked else ():
+            client = self._asked.pop(reply.metadata.reply_to_message_id)
+            with suppress(RefusedUpdate):  # it is asked again at the next version
+                self._learn(client, None if reply.has_error() else wire.read_introduction(reply).budget)
+            self._wait(client)
 
     def _arrival_row(self, dispatch: Dispatch) -> Row:
         board = self.coordinator.records[dispatch.task.client].introduction.board
@@ -198,7 +242,7 @@ class Loop:
 
         ``figures``: what the grid knows of the spans, joules and bytes that it cost all the same.
         """
-        self._resting.add(dispatch.task.client)
+        self._roster.rest(dispatch.task.client)
         self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s, figures)
         self._on_row({**self._arrival_row(dispatch), **figures, "reason": reason, "detail": detail[-400:]})
 
@@ -206,20 +250,40 @@ class Loop:
         """Give up tasks that are out for longer than ``task_timeout_s``; a late reply is never asked for."""
         limit = self.rules.task_timeout_s
         if limit is not None:
-            for message_id, dispatch in list(self.in_flight.items()):
-                if self.now_s() - dispatch.sent_s > limit:
-                    self._fail(self.in_flight.pop(message_id), "timeout")
+            now_s = self.now_s()
+            overdue = takewhile(lambda item: now_s - item[1].sent_s > limit, self.in_flight.items())  # the oldest first
+            for message_id, _ in list(overdue):
+                self._fail(self.in_flight.pop(message_id), "timeout")
 
     def _revive(self) -> None:
-        """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever."""
+        """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever.
+
+        Real boards that are all cut off are waited for; a virtual grid knows by itself when nobody will come back.
+        """
+        if not hasattr(self.grid, "idle") and not set(self.nodes) & set(self.grid.get_node_ids()):
+            return
         self._barren += 1
         if self._barren > BARREN_ROUNDS:
             raise CospError(
                 f"no client brings an update to version {self.coordinator.version}: refused {self.ledger.refused}"
             )
-        self._resting.clear()
-        for record in self.coordinator.records.values():
-            record.last_version = min(record.last_version, self.coordinator.version - 1)
+        for client in self.coordinator.records:
+            self._ask_again(client)
+        self._wake()
+
+    def _ask_again(self, client: int) -> None:
+        """Let ``client`` work on this version, even if it was sent it before."""
+        record = self.coordinator.records[client]
+        record.last_version = min(record.last_version, self.coordinator.version - 1)
+
+    def _wake(self) -> None:
+        for client in self._roster.wake():
+            self._wait(client)
+
+    def _wait(self, client: int) -> None:
+        record = self.coordinator.records[client]
+        if record.sits_out is None:
+            self._roster.wait(client, dispatches=record.dispatches)
 
     def _report_round(self, closed_by: str, *, arrivals: int, coverage: tuple[float, ...]) -> None:
         version, now_s = self.coordinator.version, self.now_s()

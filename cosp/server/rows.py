@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cosp.client.task import Task
 from cosp.config import Config
 from cosp.methods import Method
-from cosp.models.vit import ViTShape, vit_layout
-from cosp.server.clients import Introduction
+from cosp.models.transformer import TransformerShape, layout_of
+from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel.layout import parameter_count
 
 if TYPE_CHECKING:
@@ -20,7 +20,13 @@ Row = dict[str, Any]
 
 
 def opening_rows(
-    config: Config, shape: ViTShape, classes: tuple[str, ...], method: Method, clients: tuple[Introduction, ...]
+    config: Config,
+    shape: TransformerShape,
+    classes: tuple[str, ...],
+    method: Method,
+    clients: tuple[Introduction, ...],
+    *,
+    dry: bool = False,
 ) -> list[Row]:
     """Return the row of the run (``exits``: those that the method's result has) and one row a client."""
     run = {
@@ -33,11 +39,17 @@ def opening_rows(
         "blocks": shape.blocks,
         "exits": list(shape.exits_within(method.evaluated.depth)),
         "classes": list(classes),
-        "parameters": parameter_count(vit_layout(shape), (shape.sizes,) * shape.blocks),
+        "parameters": parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks),
         "quorum": method.quorum or config.server.quorum,
         "versions": config.server.versions,
-    }
-    return [run, *({"kind": "client", **asdict(client)} for client in clients)]
+    } | ({"dry": True} if dry else {})
+    return [run, *map(_client_row, clients)]
+
+
+def _client_row(client: Introduction) -> Row:
+    row = {"kind": "client", **vars(client)}
+    del row["speed"]  # the board's own file says it better
+    return row
 
 
 def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_s: float) -> Row:
@@ -72,10 +84,25 @@ def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_
     }
 
 
+def budget_row(record: ClientRecord, *, version: int, now_s: float) -> Row:
+    """Return the row of a client that can afford something else than before; ``sits_out``: why it holds nothing."""
+    client = record.introduction
+    return {
+        "kind": "budget",
+        "client": client.client,
+        "board": client.board,
+        "version": version,
+        "virtual_s": now_s,
+        "keep": client.keep,
+        "memory_bytes": client.memory_bytes,
+        "sits_out": record.sits_out,
+    }
+
+
 def reported(row: Row, facts: Mapping[str, Any]) -> Row:
     """Return what a client's reply adds to its row; KeyError, TypeError or ValueError if it does not say it.
 
-    Spans come from the grid's cost model if it has one (``cost``), else from the client's own wall time.
+    Spans and energy come from the grid's cost model if it has one (``cost``), else from what the client measured.
     """
     found: Row = {"samples": int(facts["samples"])}
     if row["task"] == "train":
@@ -83,13 +110,28 @@ def reported(row: Row, facts: Mapping[str, Any]) -> Row:
             found[key] = None if facts[key] is None else float(facts[key])
     if "cost" in facts:
         return found | {key: float(facts["cost"][key]) for key in ("download_s", "compute_s", "upload_s", "energy_j")}
-    return found | _measured_spans(row["arrived_s"] - row["sent_s"], float(facts["wall_s"]))
+    return found | _measured(row["arrived_s"] - row["sent_s"], facts)
 
 
-def _measured_spans(elapsed_s: float, compute_s: float) -> Row:
-    """Return the spans of a task that no grid has priced: all that was not compute, queues too, counts as download."""
-    compute_s = max(0.0, min(compute_s, elapsed_s))
-    return {"download_s": elapsed_s - compute_s, "compute_s": compute_s}
+MEASURED = ("wall_step_s", "wall_peak_rss_bytes", "wall_peak_cuda_bytes")
+"""What an arrival's row holds where a real machine did the task, as far as that machine can tell."""
+
+
+def _measured(elapsed_s: float, facts: Mapping[str, Any]) -> Row:
+    """Return the spans, joules and measurements of a task that no grid has priced.
+
+    All that was not compute, queues too, counts as download. ValueError for what cannot have been measured.
+    """
+    compute_s = min(_quantity("wall_s", facts["wall_s"]), max(0.0, elapsed_s))
+    measured = {key: _quantity(key, facts[key]) for key in MEASURED if key in facts}
+    energy = {"energy_j": _quantity("wall_energy_j", facts["wall_energy_j"])} if "wall_energy_j" in facts else {}
+    return {"download_s": elapsed_s - compute_s, "compute_s": compute_s, **energy, **measured}
+
+
+def _quantity(key: str, value: Any) -> float:
+    if not 0 <= (number := float(value)) < math.inf:
+        raise ValueError(f"{key} must be finite and >= 0, got {value}")
+    return number
 
 
 def metrics(loop: Loop, *, wall_time_s: float) -> Row:
@@ -109,5 +151,6 @@ def metrics(loop: Loop, *, wall_time_s: float) -> Row:
         "staleness": ledger.staleness,
         "refused": ledger.refused,
         "empty_batteries": getattr(loop.grid, "empty_batteries", list)(),
+        "sitting_out": list(loop.coordinator.sitting_out),
         "ended_early": loop.ended_early,
     }

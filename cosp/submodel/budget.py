@@ -7,10 +7,11 @@ then fills what is left of the budget. ``depth_share`` 0 prunes width only, 1 de
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Callable
 
 from cosp.errors import ConfigError
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.plan import GroupSizes
 
@@ -43,8 +44,9 @@ def training_memory(batch: int, optimizer: str) -> Measure:
     return lambda cost: cost.training_bytes(batch, optimizer)
 
 
+@lru_cache(maxsize=1024)  # a fleet of thousands knows few keep ratios
 def shape_for_rate(
-    model: ViTShape, rate: float, *, depth_share: float = 0.5, measure: Measure = parameters
+    model: TransformerShape, rate: float, *, depth_share: float = 0.5, measure: Measure = parameters
 ) -> SubmodelShape:
     """Return the widest submodel whose cost is at most ``rate`` of the whole model's; rate 1 keeps everything."""
     if not 0 < rate <= 1:
@@ -54,7 +56,7 @@ def shape_for_rate(
 
 
 def shape_for_memory(
-    model: ViTShape, limit_bytes: int, *, batch: int, optimizer: str, depth_share: float = 0.5
+    model: TransformerShape, limit_bytes: int, *, batch: int, optimizer: str, depth_share: float = 0.5
 ) -> SubmodelShape:
     """Return the largest submodel that trains within ``limit_bytes``; ``ConfigError`` if none does."""
     measure = training_memory(batch, optimizer)
@@ -72,13 +74,13 @@ def shape_for_memory(
     )
 
 
-def depth_for_rate(model: ViTShape, rate: float, depth_share: float) -> int:
+def depth_for_rate(model: TransformerShape, rate: float, depth_share: float) -> int:
     """Return the exit position nearest to ``blocks * rate ** depth_share``, the deeper one at a tie."""
     wanted = model.blocks * rate**depth_share
     return min(model.exits, key=lambda position: (abs(position - wanted), -position))
 
 
-def _widest(model: ViTShape, depth: int, budget: float, measure: Measure) -> SubmodelShape:
+def _widest(model: TransformerShape, depth: int, budget: float, measure: Measure) -> SubmodelShape:
     """Return the widest submodel of ``depth`` blocks within ``budget``: all groups shrink by the same share.
 
     Heads are few, so their number steps coarsely; what that leaves of the budget goes to the other groups.

@@ -12,7 +12,7 @@ from typing import Dict, Mapping, NamedTuple, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from cosp.models.vit import VisionTransformer, ViTShape, vit_layout
+from cosp.models.transformer import Transformer, TransformerShape, layout_of
 from cosp.submodel.layout import Layout
 from cosp.submodel.plan import GroupSizes, SubmodelPlan
 from cosp.submodel.slicing import State
@@ -63,12 +63,12 @@ class FlatModel:
     Without ``trains`` it has room for no gradients: ``gradients`` is empty.
     """
 
-    def __init__(self, shape: ViTShape, plan: SubmodelPlan, device: torch.device, trains: bool = True) -> None:
-        spans = spans_of(vit_layout(shape), plan.counts)
+    def __init__(self, shape: TransformerShape, plan: SubmodelPlan, device: torch.device, trains: bool = True) -> None:
+        spans = spans_of(layout_of(shape), plan.counts)
         self.weights = torch.empty(length(spans), device=device)
         self.gradients = torch.zeros(length(spans) if trains else 0, device=device)
         with torch.device("meta"):  # shapes only: no time spent on values that are replaced at once
-            self.module = VisionTransformer(shape, plan)
+            self.module = Transformer(shape, plan)
         gradients = views(self.gradients, spans) if trains else {}
         for name, view in views(self.weights, spans).items():
             parameter = nn.Parameter(view, requires_grad=trains)

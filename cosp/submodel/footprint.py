@@ -6,11 +6,12 @@ alone) and *evaluation* (forward, no graph). What a pass costs a sample stands i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Tuple
 
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import TransformerShape, layout_of
 from cosp.submodel import passes
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.passes import FLOAT_BYTES, Pass
@@ -57,7 +58,9 @@ class Footprint:
     scoring: Pass
     """Of the full-width blocks alone: a narrow submodel is not scored."""
     evaluation: Pass
-    image_bytes: int
+    sample_bytes: int
+    table: int
+    """Parameters of a table of words, which are looked up and not multiplied."""
     activation_bytes: int
     """Bytes kept for the backward pass of one sample's training."""
 
@@ -86,7 +89,7 @@ class Footprint:
 
     def loading_bytes(self, batch: int) -> int:
         """Return what is copied to bring a batch to the model: out of the client's data, and to the device."""
-        return 3 * batch * self.image_bytes
+        return 3 * batch * self.sample_bytes
 
     def training_bytes(self, batch: int, optimizer: str) -> int:
         """Return peak memory of local training at steady state.
@@ -109,22 +112,24 @@ class Footprint:
         return 2 * FLOAT_BYTES * self.parameters + activations
 
     def _step(self, phase: Pass, batch: int) -> Step:
+        visits = phase.weight_visits * (self.parameters - self.table) + phase.table_visits * self.table
         return Step(
             flops=phase.flops * batch,
-            bytes_moved=phase.traffic_bytes * batch + FLOAT_BYTES * phase.weight_visits * self.parameters,
+            bytes_moved=phase.traffic_bytes * batch + FLOAT_BYTES * visits,
             kernels=phase.kernels,
         )
 
 
 @lru_cache(maxsize=4096)
-def footprint(shape: ViTShape, counts: Tuple[GroupSizes, ...], precision: str = "float32") -> Footprint:
+def footprint(shape: TransformerShape, counts: Tuple[GroupSizes, ...], precision: str = "float32") -> Footprint:
     """Return the costs of the submodel that keeps ``counts[b]`` units in block b; see ``passes.training``."""
     return Footprint(
         depth=len(counts),
-        parameters=parameter_count(vit_layout(shape), counts),
+        parameters=parameter_count(layout_of(shape), counts),
         training=passes.training(shape, counts, precision),
         scoring=passes.scoring(shape, counts),
         evaluation=passes.evaluation(shape, counts),
-        image_bytes=FLOAT_BYTES * shape.channels * shape.image**2,
+        sample_bytes=FLOAT_BYTES * math.prod(shape.sample_shape),
+        table=shape.table,
         activation_bytes=passes.saved_bytes(shape, counts, precision),
     )

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cosp.models.vit import Block, BlockGates, VisionTransformer, ViTShape, vit_layout
+from cosp.models.transformer import Block, BlockGates, Transformer, TransformerShape, layout_of
 from cosp.submodel.plan import GROUPS, SubmodelPlan, mask
 from cosp.submodel.selection import Scores
 
@@ -32,7 +32,7 @@ class GateSettings:
     penalty: float = 1.0
 
 
-def taylor_scores(model: VisionTransformer, batches: Batches, micro_batch: Optional[int] = None) -> Scores:
+def taylor_scores(model: Transformer, batches: Batches, micro_batch: Optional[int] = None) -> Scores:
     """Return |dL/dg| of every unit summed over ``batches``, with L the cross-entropy of the deepest exit."""
     freeze(model)
     gates = open_gates(model.shape, len(model.blocks), model.class_token.device)
@@ -45,7 +45,7 @@ def taylor_scores(model: VisionTransformer, batches: Batches, micro_batch: Optio
 
 
 def learned_scores(
-    model: VisionTransformer,
+    model: Transformer,
     batches: Sequence[Tuple[Tensor, Tensor]],
     settings: GateSettings,
     generator: torch.Generator,
@@ -77,7 +77,7 @@ def learned_scores(
 
 
 def gate_gradients(
-    model: VisionTransformer, x: Tensor, y: Tensor, gates: Sequence[BlockGates], micro_batch: Optional[int] = None
+    model: Transformer, x: Tensor, y: Tensor, gates: Sequence[BlockGates], micro_batch: Optional[int] = None
 ) -> List[Tensor]:
     """Return dL/dg of every gate, L the mean cross-entropy of the deepest exit, in the order of the blocks and GROUPS.
 
@@ -94,7 +94,7 @@ def gate_gradients(
     return total
 
 
-def magnitude_scores(model: VisionTransformer) -> Scores:
+def magnitude_scores(model: Transformer) -> Scores:
     """Return the Euclidean norm of the weights that write each unit; no data is read."""
     scores = []
     for block in (cast(Block, module) for module in model.blocks):
@@ -109,7 +109,7 @@ def magnitude_scores(model: VisionTransformer) -> Scores:
     return tuple(scores)
 
 
-def squared_gradient_scores(model: VisionTransformer, batches: Batches, micro_batch: Optional[int] = None) -> Scores:
+def squared_gradient_scores(model: Transformer, batches: Batches, micro_batch: Optional[int] = None) -> Scores:
     """Return the sum of (dL/dw)^2 over the weights that each unit owns, summed over ``batches`` (PruneFL).
 
     L is the mean cross-entropy of a batch at the deepest exit. Unlike the other scores it takes the gradient of all
@@ -117,7 +117,7 @@ def squared_gradient_scores(model: VisionTransformer, batches: Batches, micro_ba
     """
     named = {name: p.requires_grad_() for name, p in model.named_parameters() if name.startswith("blocks.")}
     totals = [{group: np.zeros(model.shape.sizes.of(group)) for group in GROUPS} for _ in model.blocks]
-    layout = vit_layout(model.shape)
+    layout = layout_of(model.shape)
     for x, y in batches:
         for name, gradient in zip(named, weight_gradients(model, x, y, list(named.values()), micro_batch)):
             squares, block = gradient.double().square().cpu().numpy(), layout[name].block
@@ -129,7 +129,7 @@ def squared_gradient_scores(model: VisionTransformer, batches: Batches, micro_ba
 
 
 def weight_gradients(
-    model: VisionTransformer, x: Tensor, y: Tensor, weights: Sequence[Tensor], micro_batch: Optional[int] = None
+    model: Transformer, x: Tensor, y: Tensor, weights: Sequence[Tensor], micro_batch: Optional[int] = None
 ) -> List[Tensor]:
     """Return dL/dw of ``weights``, reading ``micro_batch`` samples at a time; see :func:`gate_gradients`."""
     device, size = model.class_token.device, micro_batch or len(y)
@@ -142,19 +142,19 @@ def weight_gradients(
     return total
 
 
-def open_gates(shape: ViTShape, depth: int, device: Optional[torch.device] = None) -> List[BlockGates]:
+def open_gates(shape: TransformerShape, depth: int, device: Optional[torch.device] = None) -> List[BlockGates]:
     """Return gates of one for every unit of the first ``depth`` blocks."""
     return [{group: torch.ones(shape.sizes.of(group), device=device) for group in GROUPS} for _ in range(depth)]
 
 
-def plan_gates(shape: ViTShape, plan: SubmodelPlan) -> List[BlockGates]:
+def plan_gates(shape: TransformerShape, plan: SubmodelPlan) -> List[BlockGates]:
     """Return 0/1 gates with which the full-width model of ``plan.depth`` blocks computes what the submodel does."""
     return [
         {g: torch.from_numpy(mask(block.of(g), shape.sizes.of(g))).float() for g in GROUPS} for block in plan.blocks
     ]
 
 
-def freeze(model: VisionTransformer) -> None:
+def freeze(model: Transformer) -> None:
     """Ask for no weight gradients: scoring keeps activations, but neither gradients nor optimizer state."""
     model.requires_grad_(False)
 
@@ -164,7 +164,7 @@ def _draw(probability: Tensor, generator: torch.Generator) -> Tensor:
     return torch.bernoulli(probability.cpu(), generator=generator).to(probability.device)
 
 
-def _unit_costs(shape: ViTShape) -> List[int]:
+def _unit_costs(shape: TransformerShape) -> List[int]:
     """Weights owned by one unit of each group, in the order of ``GROUPS``."""
     owned: Dict[str, int] = {
         "heads": 4 * shape.head_dim * shape.dim,

@@ -8,7 +8,7 @@ from typing import Callable, Dict, Sequence
 import torch
 from torch import Tensor
 
-from cosp.models.vit import ViTShape, vit_layout
+from cosp.models.transformer import TransformerShape, layout_of
 from cosp.seeds import torch_stream
 from cosp.submodel.flat import spans_of
 from cosp.submodel.layout import ParameterLayout
@@ -27,26 +27,26 @@ def all_matrices(name: str, entry: ParameterLayout) -> bool:
     return len(entry.shape) > 1 and name.endswith("weight")  # torch's own word for what an input is multiplied by
 
 
-def marked(shape: ViTShape, counts: Sequence[GroupSizes], which: Which) -> Tensor:
+def marked(shape: TransformerShape, counts: Sequence[GroupSizes], which: Which) -> Tensor:
     """Return a boolean vector over a submodel's weights, end to end, true in the tensors that ``which`` tells."""
-    layout = vit_layout(shape)
+    layout = layout_of(shape)
     spans = spans_of(layout, counts)
     return torch.cat([torch.full((math.prod(span.shape),), which(name, layout[name])) for name, span in spans.items()])
 
 
-def marked_count(shape: ViTShape, counts: Sequence[GroupSizes], which: Which) -> int:
+def marked_count(shape: TransformerShape, counts: Sequence[GroupSizes], which: Which) -> int:
     """Return how many weights :func:`marked` marks."""
-    layout = vit_layout(shape)
+    layout = layout_of(shape)
     return sum(math.prod(s.shape) for name, s in spans_of(layout, counts).items() if which(name, layout[name]))
 
 
-def signed_weights(shape: ViTShape, seed: int) -> Dict[str, Tensor]:
+def signed_weights(shape: TransformerShape, seed: int) -> Dict[str, Tensor]:
     """Return FedPM's frozen weights: +-1 / sqrt(inputs), the same to whoever knows the seed.
 
     The original draws +-e / sqrt(inputs) for networks without norms.
     """
     found = {}
-    for name, entry in vit_layout(shape).items():
+    for name, entry in layout_of(shape).items():
         if all_matrices(name, entry):
             coins = torch.rand(entry.shape, generator=torch_stream(seed, "signed weights", name))
             found[name] = torch.where(coins < 0.5, -1.0, 1.0) * entry.shape[-1] ** -0.5

@@ -1,6 +1,6 @@
 """What one pass over a submodel costs: FLOPs, memory traffic, kernels and the memory held at its widest moment.
 
-Followed kernel by kernel through ``models/vit.py`` as torch runs it eagerly; ``docs/cost.md`` compares each figure with
+Followed kernel by kernel through ``cosp/models`` as torch runs it eagerly; ``docs/cost.md`` compares each figure with
 torch's own count. Letters: T tokens, D width of the residual stream, I the kept heads' dimensions together, H hidden
 units, R rows that a branch writes. Attention is torch's fused kernel, which never stores the (T, T) matrix; it is what
 runs on a GPU from torch 2.0 on and on a CPU from 2.1 on.
@@ -8,10 +8,11 @@ runs on a GPU from torch 2.0 on and on a CPU from 2.1 on.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import List, NamedTuple, Tuple
 
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.submodel.plan import GroupSizes
 
 FLOAT_BYTES = 4
@@ -35,8 +36,10 @@ class Pass:
     workspace_bytes: int
     """Bytes that the step's widest moment holds whatever the batch, weights apart."""
     weight_visits: int
-    """How often a step reads or writes each weight, optimizer apart."""
+    """How often a step reads or writes each weight, optimizer and word table apart."""
     kernels: int
+    table_visits: int = 0
+    """The same for a table of words: what is looked up is traffic of the samples, its gradient is as large as it is."""
 
 
 class _Block(NamedTuple):
@@ -56,7 +59,7 @@ class _Block(NamedTuple):
         return attention, ffn
 
 
-def training(shape: ViTShape, counts: Counts, precision: str = "float32") -> Pass:
+def training(shape: TransformerShape, counts: Counts, precision: str = "float32") -> Pass:
     """Return the training pass. ``mixed`` is autocast: the residual stream stays float32, branches are halved.
 
     A mixed pass also holds and writes a half copy of the weights; FLOPs and kernels other than its casts stay the same.
@@ -80,18 +83,19 @@ def training(shape: ViTShape, counts: Counts, precision: str = "float32") -> Pas
     teaching = 22 if exits > 1 else 0
     forward = sum(_forward_traffic(block) for block in blocks)
     backward = sum(_backward_traffic(block) for block in blocks)
-    outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1) + 2 * averages) + 5 * _patch_floats(shape)
+    outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1) + 2 * averages) + 5 * _entries(shape) + _looked_up(shape)
     return Pass(
-        flops=2 * (3 * _forward_macs(shape, counts) - _embed_macs(shape)),  # nobody needs the images' gradient
+        flops=2 * (3 * _forward_macs(shape, counts) - shape.input_macs),  # nobody needs the images' gradient
         traffic_bytes=branch * (forward + backward) + FLOAT_BYTES * outside,
         held_bytes=widest,
         workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * _weights(blocks) if precision == "mixed" else 0),
         weight_visits=3,
-        kernels=42 * len(counts) + copying + 28 + 32 * (exits - 1) + averages + teaching,
+        kernels=42 * len(counts) + copying + 28 + 32 * (exits - 1) + averages + teaching - (4 if shape.table else 0),
+        table_visits=1,
     )
 
 
-def scoring(shape: ViTShape, counts: Counts) -> Pass:
+def scoring(shape: TransformerShape, counts: Counts) -> Pass:
     """Return importance learning's pass: frozen weights, and a factor on every unit of full-width blocks.
 
     Nothing before the first block's gates has a gradient, and of the exits only the deepest is asked.
@@ -99,7 +103,7 @@ def scoring(shape: ViTShape, counts: Counts) -> Pass:
     blocks = _blocks(shape, counts)
     exits = len(shape.exits_within(len(counts)))
     averages = _averages(shape, exits)
-    held = FLOAT_BYTES * 2 * _patch_floats(shape)
+    held = FLOAT_BYTES * _held_entries(shape)
     widest, macs, traffic = held, _forward_macs(shape, counts), 0
     for first, block in zip([True] + [False] * (len(blocks) - 1), blocks):
         t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
@@ -116,7 +120,7 @@ def scoring(shape: ViTShape, counts: Counts) -> Pass:
     widest = max(widest, held + _stream_bytes(shape))
     macs += _exit_macs(shape)
     averages_back = min(averages, 1)  # the deepest exit alone
-    outside = (6 + averages + averages_back) * shape.tokens * shape.dim + 3 * _patch_floats(shape)
+    outside = (6 + averages + averages_back) * shape.tokens * shape.dim + 3 * _entries(shape) + _looked_up(shape)
     return Pass(
         flops=2 * macs,
         traffic_bytes=FLOAT_BYTES * (traffic + outside),
@@ -127,17 +131,17 @@ def scoring(shape: ViTShape, counts: Counts) -> Pass:
     )
 
 
-def evaluation(shape: ViTShape, counts: Counts) -> Pass:
+def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
     """Return the forward pass without a graph."""
     blocks, exits = _blocks(shape, counts), len(shape.exits_within(len(counts)))
     averages = _averages(shape, exits)
     t, d = shape.tokens, shape.dim
-    widest = 2 * _patch_floats(shape) + 3 * t * d
+    widest = _held_entries(shape) + 3 * t * d
     for block in blocks:
         in_attention = t * (2 * d + 4 * block.inner + block.rows[0] + block.heads)
         in_ffn = t * (3 * d + 2 * block.hidden)
-        widest = max(widest, _patch_floats(shape) + max(in_attention, in_ffn))
-    outside = (5 + averages) * t * d + 3 * _patch_floats(shape)
+        widest = max(widest, _entries(shape) + max(in_attention, in_ffn))
+    outside = (5 + averages) * t * d + 3 * _entries(shape) + _looked_up(shape)
     return Pass(
         flops=2 * _forward_macs(shape, counts),
         traffic_bytes=FLOAT_BYTES * (sum(_forward_traffic(block) for block in blocks) + outside),
@@ -148,19 +152,21 @@ def evaluation(shape: ViTShape, counts: Counts) -> Pass:
     )
 
 
-def saved_bytes(shape: ViTShape, counts: Counts, precision: str = "float32") -> int:
+def saved_bytes(shape: TransformerShape, counts: Counts, precision: str = "float32") -> int:
     """Return the bytes that autograd keeps of one sample between forward and backward."""
     branch = _branch_bytes(precision)
     blocks = sum(sum(_saved(block, branch)) for block in _blocks(shape, counts))
     read_in_place = _stream_bytes(shape) if shape.pooling == "class" else 0
-    return blocks + _outside_saved(shape, counts) + read_in_place - FLOAT_BYTES * _patch_floats(shape)
+    return (
+        blocks + _outside_saved(shape, counts) + read_in_place - FLOAT_BYTES * (_held_entries(shape) - _entries(shape))
+    )
 
 
 def _branch_bytes(precision: str) -> int:
     return HALF_BYTES if precision == "mixed" else FLOAT_BYTES
 
 
-def _blocks(shape: ViTShape, counts: Counts) -> List[_Block]:
+def _blocks(shape: TransformerShape, counts: Counts) -> List[_Block]:
     return [
         _Block(
             tokens=shape.tokens,
@@ -179,9 +185,9 @@ def _weights(blocks: List[_Block]) -> int:
     return sum(b.dim * (3 * b.inner + b.hidden) + b.inner * b.rows[0] + b.hidden * b.rows[1] for b in blocks)
 
 
-def _forward_macs(shape: ViTShape, counts: Counts) -> int:
+def _forward_macs(shape: TransformerShape, counts: Counts) -> int:
     exits = len(shape.exits_within(len(counts)))
-    return _embed_macs(shape) + sum(_block_macs(block) for block in _blocks(shape, counts)) + exits * _exit_macs(shape)
+    return shape.input_macs + sum(_block_macs(block) for block in _blocks(shape, counts)) + exits * _exit_macs(shape)
 
 
 def _block_macs(block: _Block) -> int:
@@ -190,20 +196,26 @@ def _block_macs(block: _Block) -> int:
     return t * (attention + h * (d + block.rows[1]))
 
 
-def _embed_macs(shape: ViTShape) -> int:
-    return _patch_floats(shape) * shape.dim
-
-
-def _exit_macs(shape: ViTShape) -> int:
+def _exit_macs(shape: TransformerShape) -> int:
     return shape.dim * shape.classes
 
 
-def _patch_floats(shape: ViTShape) -> int:
-    """Floats of one image, whole or cut into patches."""
-    return (shape.tokens - 1) * shape.patch_entries
+def _entries(shape: TransformerShape) -> int:
+    """Entries of one sample, four bytes each: an image, whole or cut into patches, or the numbers of its words."""
+    return math.prod(shape.sample_shape)
 
 
-def _averages(shape: ViTShape, exits: int) -> int:
+def _held_entries(shape: TransformerShape) -> int:
+    """Entries that the tokens are made of: an image stays beside its patches."""
+    return _entries(shape) if shape.table else 2 * _entries(shape)
+
+
+def _looked_up(shape: TransformerShape) -> int:
+    """Floats of the table's rows that one sample reads."""
+    return shape.input_tokens * shape.dim if shape.table else 0
+
+
+def _averages(shape: TransformerShape, exits: int) -> int:
     """Return how many of ``exits`` average all tokens.
 
     That is a kernel that reads the residual stream, and going backward one that reads and writes a gradient of its
@@ -223,18 +235,18 @@ def _saved(block: _Block, branch: int) -> Tuple[int, int]:
     return attention, t * (FLOAT_BYTES * (d + 2 + block.narrow[1]) + branch * (d + 2 * h))
 
 
-def _outside_saved(shape: ViTShape, counts: Counts) -> int:
+def _outside_saved(shape: TransformerShape, counts: Counts) -> int:
     """Bytes held outside blocks: the image, its patches, and each exit's statistics, output and log-probabilities.
 
     An exit that averages the tokens holds their mean too.
     """
     exits = len(shape.exits_within(len(counts)))
     pooled = _averages(shape, exits) * shape.dim
-    floats = 2 * _patch_floats(shape) + pooled + exits * (2 + shape.dim + shape.classes)
+    floats = _held_entries(shape) + pooled + exits * (2 + shape.dim + shape.classes)
     return FLOAT_BYTES * floats
 
 
-def _stream_bytes(shape: ViTShape) -> int:
+def _stream_bytes(shape: TransformerShape) -> int:
     """Bytes of one sample's residual stream; the last one goes when the deepest exit's gradient takes its place.
 
     That gradient is as large, so a step's widest moment is the same where an exit does not keep the stream.

@@ -17,9 +17,11 @@ The residual stream keeps its width; LayerNorms, embeddings and the kept exits a
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Tuple
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from operator import lt
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
@@ -59,14 +61,14 @@ class BlockPlan:
             units = self.of(group)
             if not units:
                 raise ValueError(f"{group}: a block keeps at least one unit of every group, got none")
-            if units[0] < 0 or any(b <= a for a, b in zip(units, units[1:])):
+            if units[0] < 0 or not all(map(lt, units, units[1:])):
                 raise ValueError(f"{group}: units must be ascending and >= 0, got {units[:8]}...")
 
     def of(self, group: str) -> Units:
         units: Units = getattr(self, group)
         return units
 
-    @property
+    @cached_property
     def counts(self) -> GroupSizes:
         return GroupSizes(**{group: len(self.of(group)) for group in GROUPS})
 
@@ -85,7 +87,7 @@ class SubmodelPlan:
     def depth(self) -> int:
         return len(self.blocks)
 
-    @property
+    @cached_property
     def counts(self) -> Tuple[GroupSizes, ...]:
         return tuple(block.counts for block in self.blocks)
 
@@ -101,18 +103,20 @@ class SubmodelPlan:
             raise ValueError(f"not a plan: {error!r}") from error
 
     def to_bytes(self, sizes: GroupSizes) -> bytes:
-        """Return the compact wire form: one bit a unit, deflated (a full plan is a few dozen bytes)."""
-        bits = [np.packbits(mask(block.of(group), sizes.of(group))) for block in self.blocks for group in GROUPS]
-        return zlib.compress(np.concatenate(bits).tobytes(), 9)
+        """Return the wire form, ``wire_bytes`` long: one bit a unit, each group from a new byte on."""
+        room = [8 * length for length in _lengths(sizes)]  # each group begins a byte
+        starts = [0, *accumulate(room * self.depth)]
+        bits = np.zeros(starts[-1], dtype=bool)
+        groups = ((block.of(group), sizes.of(group)) for block in self.blocks for group in GROUPS)
+        for (units, size), start in zip(groups, starts):
+            bits[start : start + size] = mask(units, size)
+        return np.packbits(bits).tobytes()
 
     @staticmethod
     def from_bytes(data: bytes, sizes: GroupSizes) -> SubmodelPlan:
         """Undo :meth:`to_bytes`; ``ValueError`` if ``data`` is not a plan for blocks of these ``sizes``."""
-        try:
-            flat = np.frombuffer(zlib.decompress(data), dtype=np.uint8)
-        except zlib.error as error:
-            raise ValueError(f"not a plan: {error}") from error
-        lengths = [(sizes.of(group) + 7) // 8 for group in GROUPS]
+        flat = np.frombuffer(data, dtype=np.uint8)
+        lengths = _lengths(sizes)
         if len(flat) == 0 or len(flat) % sum(lengths):
             raise ValueError(f"not a plan for blocks of {sizes}: {len(flat)} bytes")
         blocks = []
@@ -128,6 +132,7 @@ def full_plan(sizes: GroupSizes, depth: int) -> SubmodelPlan:
     return prefix_plan(sizes, depth)
 
 
+@lru_cache(maxsize=256)
 def prefix_plan(counts: GroupSizes, depth: int) -> SubmodelPlan:
     """Return the plan that keeps the first ``counts`` units of every group (HeteroFL's choice)."""
     block = BlockPlan(**{group: tuple(range(counts.of(group))) for group in GROUPS})
@@ -139,8 +144,18 @@ def mask(units: Units, size: int) -> np.ndarray:
     if units[-1] >= size:
         raise ValueError(f"there is no unit {units[-1]} among {size}")
     kept = np.zeros(size, dtype=bool)
-    kept[list(units)] = True
+    kept[np.fromiter(units, dtype=np.intp, count=len(units))] = True
     return kept
+
+
+def wire_bytes(sizes: GroupSizes, depth: int) -> int:
+    """Return how long the wire form of any plan of ``depth`` blocks is: it does not depend on which units they keep."""
+    return depth * sum(_lengths(sizes))
+
+
+def _lengths(sizes: GroupSizes) -> List[int]:
+    """Return how many bytes hold one bit a unit of each group."""
+    return [(sizes.of(group) + 7) // 8 for group in GROUPS]
 
 
 def _units(kept: np.ndarray) -> Units:

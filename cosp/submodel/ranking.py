@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Dict, List, NamedTuple, Sequence, Set
 
 from cosp.errors import ConfigError
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import GROUPS, BlockPlan, GroupSizes, SubmodelPlan
 from cosp.submodel.selection import Scores
@@ -26,14 +26,14 @@ class Unit(NamedTuple):
     score: float
 
 
-def unit_costs(model: ViTShape) -> Dict[str, int]:
+def unit_costs(model: TransformerShape) -> Dict[str, int]:
     """Return by how much a unit of each group adds to the forward FLOPs of a sample in an otherwise whole block."""
     sizes = model.sizes
     whole = _flops(model, sizes)
     return {group: whole - _flops(model, replace(sizes, **{group: sizes.of(group) - 1})) for group in GROUPS}
 
 
-def unit_order(model: ViTShape, scores: Scores) -> List[Unit]:
+def unit_order(model: TransformerShape, scores: Scores) -> List[Unit]:
     """Return all units but the best of each group, by falling score over cost; ties in the order of the model."""
     costs = unit_costs(model)
     held = _best(scores)
@@ -47,7 +47,7 @@ def unit_order(model: ViTShape, scores: Scores) -> List[Unit]:
     return sorted(units, key=lambda unit: -unit.score / costs[unit.group])
 
 
-def worth_their_time(model: ViTShape, order: Sequence[Unit], scores: Scores) -> int:
+def worth_their_time(model: TransformerShape, order: Sequence[Unit], scores: Scores) -> int:
     """Return how many units of ``order`` are taken while sum of scores / (c + sum of costs) grows."""
     costs, held = unit_costs(model), _best(scores)
     value = sum(float(block[group][held[b][group]]) for b, block in enumerate(scores) for group in GROUPS)
@@ -59,7 +59,7 @@ def worth_their_time(model: ViTShape, order: Sequence[Unit], scores: Scores) -> 
     return len(order)
 
 
-def within_budget(model: ViTShape, order: Sequence[Unit], scores: Scores, rate: float) -> SubmodelPlan:
+def within_budget(model: TransformerShape, order: Sequence[Unit], scores: Scores, rate: float) -> SubmodelPlan:
     """Return the plan of the longest beginning of ``order`` that has at most ``rate`` of the model's parameters."""
     check_budget(model, rate)
     limit = rate * footprint(model, model.full_plan().counts).parameters
@@ -71,7 +71,7 @@ def within_budget(model: ViTShape, order: Sequence[Unit], scores: Scores, rate: 
     return _plan(order[:fits], scores)
 
 
-def check_budget(model: ViTShape, rate: float) -> None:
+def check_budget(model: TransformerShape, rate: float) -> None:
     """ConfigError if not even one unit of every group fits ``rate`` of the model's parameters."""
     limit = rate * footprint(model, model.full_plan().counts).parameters
     if footprint(model, (LEAST,) * model.blocks).parameters > limit:
@@ -90,6 +90,6 @@ def _best(scores: Scores) -> List[Dict[str, int]]:
     return [{group: int(block[group].argmax()) for group in GROUPS} for block in scores]
 
 
-def _flops(model: ViTShape, counts: GroupSizes) -> int:
+def _flops(model: TransformerShape, counts: GroupSizes) -> int:
     """FLOPs of the model with ``counts`` in its first block."""
     return footprint(model, (counts, *(model.sizes,) * (model.blocks - 1))).forward_flops

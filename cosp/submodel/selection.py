@@ -6,11 +6,12 @@ Each rule is a closure ``choose(ranking) -> units`` for one group of one block (
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Callable, Dict, Iterable, Optional, Tuple
 
 import numpy as np
 
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.seeds import numpy_stream
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan, Units
@@ -32,7 +33,12 @@ class Choice:
     turn: int
     start: float
     scores: Optional[np.ndarray]
-    rng: np.random.Generator
+    stream: Callable[[], np.random.Generator]
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """The choice's own chance; started when a rule asks for it, which takes as long as the rest of a choice."""
+        return self.stream()
 
 
 Rule = Callable[[Choice], np.ndarray]
@@ -102,11 +108,11 @@ def bernoulli(choice: Choice) -> np.ndarray:
         kept = np.flatnonzero(choice.rng.random(choice.size) < probability)
         if len(kept):
             return kept
-    return top(Choice(choice.size, 1, 0, 0.0, choice.scores, choice.rng))
+    return top(Choice(choice.size, 1, 0, 0.0, choice.scores, choice.stream))
 
 
 def choose_plan(
-    model: ViTShape,
+    model: TransformerShape,
     shape: SubmodelShape,
     rule: Rule,
     *,
@@ -122,16 +128,15 @@ def choose_plan(
         kept: Dict[str, Units] = {}
         for group in GROUPS:
             size, keep = model.sizes.of(group), shape.counts.of(group)
-            rng = numpy_stream(seed, "units", client, turn, b, group)
+            stream = partial(numpy_stream, seed, "units", client, turn, b, group)
             known = None if scores is None else scores[b][group]
-            choice = Choice(size, keep, turn, start, known, rng)
-            units = np.arange(size) if keep == size else rule(choice)
-            kept[group] = tuple(sorted(int(unit) for unit in units))
+            choice = Choice(size, keep, turn, start, known, stream)
+            kept[group] = tuple(range(size)) if keep == size else tuple(np.sort(rule(choice)).tolist())
         blocks.append(BlockPlan(**kept))
     return SubmodelPlan(tuple(blocks))
 
 
-def random_scores(model: ViTShape, depth: int, rng: np.random.Generator) -> Scores:
+def random_scores(model: TransformerShape, depth: int, rng: np.random.Generator) -> Scores:
     """Return scores that know nothing of the data."""
     return tuple({group: rng.normal(size=model.sizes.of(group)) for group in GROUPS} for _ in range(depth))
 

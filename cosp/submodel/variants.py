@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cosp.models.vit import ViTShape
+from cosp.models.transformer import TransformerShape
 from cosp.submodel.footprint import Footprint, Step
 from cosp.submodel.passes import FLOAT_BYTES
 
@@ -30,27 +30,27 @@ ADDED = {
 }
 
 
-def variant_step(shape: ViTShape, size: Footprint, batch: int) -> Step:
+def variant_step(shape: TransformerShape, size: Footprint, batch: int) -> Step:
     """Return what the variant adds to one training step of ``size``."""
     added = ADDED[shape.variant]
     floats = added.activation_visits * batch * _activations(shape, size) + added.weight_visits * size.parameters
     return Step(_policy_flops(shape, size, batch), FLOAT_BYTES * floats, added.kernels * size.depth)
 
 
-def variant_bytes(shape: ViTShape, size: Footprint, batch: int) -> int:
+def variant_bytes(shape: TransformerShape, size: Footprint, batch: int) -> int:
     """Return what the variant adds to the peak memory of training."""
     added = ADDED[shape.variant]
     floats = added.activation_floats * batch * _activations(shape, size) + added.weight_floats * size.parameters
     return round(FLOAT_BYTES * floats)
 
 
-def _activations(shape: ViTShape, size: Footprint) -> int:
+def _activations(shape: TransformerShape, size: Footprint) -> int:
     """Floats of a sample that are masked (the residual stream) or rounded (the inputs of all products)."""
     width = {"plain": 0, "adaptive": shape.dim, "quantised": 3 * shape.dim + shape.hidden}[shape.variant]
     return shape.tokens * width * size.depth
 
 
-def _policy_flops(shape: ViTShape, size: Footprint, batch: int) -> int:
+def _policy_flops(shape: TransformerShape, size: Footprint, batch: int) -> int:
     """FLOPs of the policies' products, forward and backward."""
     decisions = shape.heads + 2 + shape.tokens - 1 if shape.variant == "adaptive" else 0
     return 3 * 2 * batch * shape.dim * decisions * size.depth

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import SMALL, model_with, random_images, random_state, same_units
+from small_models import SMALL, model_with, random_samples, random_state, same_units
 from torch import Tensor
 
 from cosp.client.ordered import inside, ordered_passes, relative
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.submodel.flat import FlatModel, flatten, spans_of
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import extract
@@ -18,7 +18,7 @@ INNER = same_units(1, heads=(1,), attention_rows=(2, 7), hidden=(0, 4), ffn_rows
 
 
 def flat_model(plan: SubmodelPlan) -> FlatModel:
-    layout = vit_layout(SMALL)
+    layout = layout_of(SMALL)
     model = FlatModel(SMALL, plan, torch.device("cpu"))
     model.load(flatten(extract(random_state(SMALL), layout, plan), spans_of(layout, plan.counts)))
     return model
@@ -31,7 +31,7 @@ def loss_of(logits: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def steps(count: int, *, distillation: float, narrower: int = 2) -> list[int]:
     """How many passes each of ``count`` steps makes."""
-    x, y = random_images(SMALL), torch.tensor([0, 2])
+    x, y = random_samples(SMALL), torch.tensor([0, 2])
     whole, small = flat_model(OWN).module, model_with(SMALL, random_state(SMALL), INNER)
     rng = np.random.default_rng(0)
     passes = ordered_passes(whole, [small] * narrower, loss_of, distillation=distillation, rng=rng)
@@ -39,7 +39,7 @@ def steps(count: int, *, distillation: float, narrower: int = 2) -> list[int]:
 
 
 def test_a_submodel_inside_computes_what_the_extracted_one_does():
-    x = random_images(SMALL)
+    x = random_samples(SMALL)
     found = inside(flat_model(OWN), SMALL, OWN, INNER)(x)
     expected = model_with(SMALL, random_state(SMALL), INNER)(x)
     assert len(found) == len(expected) == 1
@@ -47,12 +47,12 @@ def test_a_submodel_inside_computes_what_the_extracted_one_does():
 
 
 def test_its_gradient_reaches_its_own_entries_of_the_larger_vector_and_no_others():
-    model, x, y = flat_model(OWN), random_images(SMALL), torch.tensor([0, 2])
+    model, x, y = flat_model(OWN), random_samples(SMALL), torch.tensor([0, 2])
     alone = model_with(SMALL, random_state(SMALL), INNER)
     F.cross_entropy(inside(model, SMALL, OWN, INNER)(x)[-1], y).backward()
     F.cross_entropy(alone(x)[-1], y).backward()
     gradients = {name: parameter.grad for name, parameter in model.module.named_parameters()}
-    layout, within = vit_layout(SMALL), relative(OWN, INNER)
+    layout, within = layout_of(SMALL), relative(OWN, INNER)
     for name, parameter in alone.named_parameters():
         whole = gradients[name]
         places = [range(size) for size in whole.shape]
@@ -87,7 +87,7 @@ def test_a_client_without_smaller_rates_trains_plainly():
 
 
 def test_the_smaller_submodel_learns_from_labels_and_from_the_larger_one():
-    x, y = random_images(SMALL), torch.tensor([0, 2])
+    x, y = random_samples(SMALL), torch.tensor([0, 2])
     whole, small = flat_model(OWN).module, model_with(SMALL, random_state(SMALL, 1), INNER)
     passes = ordered_passes(whole, [small], loss_of, distillation=0.25, rng=np.random.default_rng(1))
     found = next(losses for losses in (list(passes(x, y)) for _ in range(20)) if len(losses) == 2)

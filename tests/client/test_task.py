@@ -53,7 +53,7 @@ def test_a_tasks_json_holds_no_list_of_units():
 
 
 def test_bytes_on_the_wire_by_hand():
-    plan_bytes = len(TASK.plan.to_bytes(SMALL.sizes))
+    plan_bytes = TASK.plan.depth * (1 + 1 + 1 + 1)  # 2, 8, 6 and 8 units: a bit each, and each group begins a byte
     assert TASK.download_bytes == 4 * TASK.parameters + plan_bytes
     assert TASK.upload_bytes == 4 * TASK.parameters
     assert replace(TASK, kind="score").upload_bytes == 4 * 2 * (2 + 8 + 6 + 8)

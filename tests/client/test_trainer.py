@@ -9,17 +9,18 @@ import torch.nn.functional as F
 from small_models import SMALL, model_with, random_state, same_units
 from torch import Tensor
 
+from cosp.client.power import PowerMeter
 from cosp.client.task import SCORES, ScoreSettings, Task
 from cosp.client.trainer import ClientSamples, Trainer, scores_from_vector, scores_to_vector
 from cosp.client.training import Samples, TrainSettings, train
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.seeds import numpy_stream
 from cosp.submodel.flat import FlatModel, flatten, length, spans_of
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.slicing import extract
 from cosp.transfer import mean_prediction
 
-LAYOUT = vit_layout(SMALL)
+LAYOUT = layout_of(SMALL)
 NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
 TRAIN = Task("train", 0, 3, 0, 1, SMALL, NARROW, training=TrainSettings(epochs=1, batch_size=4))
 SCORE = replace(TRAIN, kind="score", plan=SMALL.full_plan(2), scoring=ScoreSettings(samples=6, batch_size=4))
@@ -61,6 +62,22 @@ def test_a_train_task_returns_trained_minus_received(trainer):
     assert facts["samples"] == 10
     assert facts["local_accuracy_received"] == pytest.approx(accuracy(received, own.test))
     assert facts["local_accuracy_trained"] == pytest.approx(accuracy(received + delta, own.test))
+
+
+def test_a_trainer_says_what_a_task_took(trainer):
+    trainer.meter = PowerMeter("VDD_IN", lambda: 5.0)
+    facts, _ = trainer.run(TRAIN, weights_for(TRAIN))
+    assert 0 < facts["wall_step_s"] * 3 < facts["wall_s"]  # ten samples by fours are three steps
+    assert facts["wall_energy_j"] >= 5.0 * facts["wall_s"]
+    assert facts["wall_power_scope"] == "VDD_IN"
+
+
+def test_measuring_changes_no_result(trainer):
+    plain = trainer.run(TRAIN, weights_for(TRAIN))
+    trainer.meter = PowerMeter("VDD_IN", lambda: 5.0)
+    metered = trainer.run(TRAIN, weights_for(TRAIN))
+    assert torch.equal(plain[1], metered[1])
+    assert plain[0]["loss"] == metered[0]["loss"]
 
 
 def test_a_balanced_task_trains_and_judges_itself_with_its_own_class_shares(trainer):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from small_models import SMALL, model_with, random_state, same_units
 
 from cosp.client.training import Samples, TrainSettings, evaluation_batches, train
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.submodel.flat import FlatModel, flatten, spans_of, views
 from cosp.submodel.slicing import extract
 from cosp.transfer import TransferSettings, exit_loss
@@ -22,7 +22,7 @@ def samples(count: int = 8) -> Samples:
 
 
 def flat_model(plan=NARROW) -> FlatModel:
-    layout = vit_layout(SMALL)
+    layout = layout_of(SMALL)
     model = FlatModel(SMALL, plan, torch.device("cpu"))
     model.load(flatten(extract(random_state(SMALL), layout, plan), spans_of(layout, plan.counts)))
     return model
@@ -77,7 +77,7 @@ def test_adamw_over_one_vector_is_adamw_over_the_parameters():
             exit_loss(plain(x), y, TRANSFER, 0)[0].backward()
             torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
             optimizer.step()
-    found = views(model.weights, spans_of(vit_layout(SMALL), NARROW.counts))
+    found = views(model.weights, spans_of(layout_of(SMALL), NARROW.counts))
     for name, parameter in plain.named_parameters():
         # softmax ignores the key biases: their gradients are rounding errors, which AdamW blows up
         rows = [0, 2] if name.endswith("qkv_bias") else slice(None)

@@ -10,7 +10,7 @@ from torch import Tensor
 from cosp.client.local import LocalSettings
 from cosp.client.task import Task
 from cosp.client.views import FedPM, Fiarse, Platon, View, view_of
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.submodel.flat import flatten, spans_of, views
 from cosp.submodel.matrices import block_matrices, marked
 from cosp.submodel.slicing import extract
@@ -21,7 +21,7 @@ ALL_FIVE = torch.ones(5, dtype=torch.bool)
 
 
 def weights(plan=FULL) -> Tensor:
-    layout = vit_layout(SMALL)
+    layout = layout_of(SMALL)
     return flatten(extract(random_state(SMALL), layout, plan), spans_of(layout, plan.counts))
 
 
@@ -54,7 +54,7 @@ def test_at_full_size_the_first_step_is_a_plain_one(name):
 
 def test_the_scaler_makes_up_for_units_that_are_not_summed():
     plan = same_units(1, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
-    view, spans = view_for("scaled", plan=plan), spans_of(vit_layout(SMALL), plan.counts)
+    view, spans = view_for("scaled", plan=plan), spans_of(layout_of(SMALL), plan.counts)
     factors = views(shown(view) / weights(plan), spans)
     assert factors["blocks.0.attention.out.weight"].unique().tolist() == pytest.approx([2.0])  # one head of two
     assert factors["blocks.0.ffn.down.weight"].mean().item() == pytest.approx(3.0)  # two hidden units of six

@@ -62,7 +62,7 @@ def test_published_batches_are_read_in_order(tmp_path: Path):
 def test_batches_are_found_by_name(tmp_path: Path, below: str):
     write_batches(tmp_path / "data" / below) if below != "." else write_batches(tmp_path / "data")
     dataset = load_dataset("cifar10", data_dir=tmp_path / "data")
-    assert (dataset.image_shape, dataset.classes[0], len(dataset.test)) == ((3, 32, 32), "airplane", 20)
+    assert (dataset.sample_shape, dataset.classes[0], len(dataset.test)) == ((3, 32, 32), "airplane", 20)
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

@@ -22,7 +22,7 @@ def test_folders_are_classes(tmp_path: Path):
     (tmp_path / "dog" / "notes.txt").write_text("passed over")
     (tmp_path / ".cache").mkdir()
     dataset = load_dataset(str(tmp_path))
-    assert (dataset.classes, dataset.image_shape) == (("cat", "dog"), (1, 4, 6))
+    assert (dataset.classes, dataset.sample_shape) == (("cat", "dog"), (1, 4, 6))
     assert np.bincount(dataset.test.y).tolist() == [2, 2]
     dark = [float(image.mean()) < 0 for image in dataset.train.x]
     assert dark == [label == 0 for label in dataset.train.y]  # each image kept its label
@@ -44,7 +44,7 @@ def test_one_colour_image_makes_all_rgb(tmp_path: Path):
     write_images(tmp_path / "cat", 5)
     write_images(tmp_path / "dog", 5, mode="RGB")
     write_images(tmp_path / "owl", 5, mode="P")
-    assert load_dataset(str(tmp_path)).image_shape == (3, 4, 6)
+    assert load_dataset(str(tmp_path)).sample_shape == (3, 4, 6)
 
 
 def test_sizes_must_agree_or_be_set(tmp_path: Path):
@@ -52,7 +52,7 @@ def test_sizes_must_agree_or_be_set(tmp_path: Path):
     write_images(tmp_path / "dog", 5, size=(8, 8))
     with pytest.raises(DataError, match=r"dog.0.png: is 8x8, .*cat.0.png is 6x4; set image_size"):
         load_dataset(str(tmp_path))
-    assert load_dataset(str(tmp_path), image_size=5).image_shape == (1, 5, 5)
+    assert load_dataset(str(tmp_path), image_size=5).sample_shape == (1, 5, 5)
     with pytest.raises(ValueError, match="image_size must be >= 1"):
         load_dataset(str(tmp_path), image_size=0)
 

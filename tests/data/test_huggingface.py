@@ -32,7 +32,7 @@ def no_progress_bars():
 def test_columns_and_classes_are_found_by_type(tmp_path: Path):
     pictures(20).save_to_disk(tmp_path / "saved")
     dataset = load_dataset("saved", data_dir=tmp_path)
-    assert (dataset.name, dataset.classes, dataset.image_shape) == ("saved", ("cat", "dog"), (1, 4, 6))
+    assert (dataset.name, dataset.classes, dataset.sample_shape) == ("saved", ("cat", "dog"), (1, 4, 6))
     assert np.bincount(dataset.test.y).tolist() == [2, 2]
 
 
@@ -47,7 +47,7 @@ def test_sizes_must_agree_or_be_set(tmp_path: Path):
     both.save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match="saved: images have 2 sizes; set image_size"):
         load_dataset(str(tmp_path / "saved"))
-    assert load_dataset(str(tmp_path / "saved"), image_size=4).image_shape == (1, 4, 4)
+    assert load_dataset(str(tmp_path / "saved"), image_size=4).sample_shape == (1, 4, 4)
 
 
 def test_malformed_sets_name_folder_and_rule(tmp_path: Path):

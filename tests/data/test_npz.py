@@ -15,7 +15,7 @@ Y = np.arange(50) % 2
 def test_one_file_is_split_by_class(tmp_path: Path):
     np.savez(tmp_path / "mine.npz", x=X, y=Y)
     dataset = load_dataset("mine.npz", data_dir=tmp_path)
-    assert (dataset.name, dataset.classes, dataset.image_shape) == ("mine", ("0", "1"), (1, 4, 5))
+    assert (dataset.name, dataset.classes, dataset.sample_shape) == ("mine", ("0", "1"), (1, 4, 5))
     assert np.bincount(dataset.test.y).tolist() == [5, 5]
     assert (len(dataset.train), len(dataset.validation)) == (36, 4)
 
@@ -24,7 +24,7 @@ def test_colour_comes_out_channels_first_and_each_channel_has_its_scale(tmp_path
     x = np.random.default_rng(0).normal((10, 20, 30), (1, 2, 3), (50, 4, 5, 3))
     np.savez(tmp_path / "mine.npz", x=x, y=Y)
     dataset = load_dataset(str(tmp_path / "mine.npz"))
-    assert dataset.image_shape == (3, 4, 5)
+    assert dataset.sample_shape == (3, 4, 5)
     assert np.allclose(dataset.train.x.mean(axis=(0, 2, 3)), 0, atol=1e-5)
     assert np.allclose(dataset.train.x.std(axis=(0, 2, 3)), 1, atol=1e-5)
     assert [round(value) for value in dataset.mean] == [10, 20, 30]
@@ -71,7 +71,7 @@ NAN[3, 0, 0] = np.nan
         ({"x": X, "y": Y * 0}, "at least 2 classes"),
         ({"x": NAN, "y": Y}, "pixels must be finite"),
         ({"x": X[:0], "y": Y[:0]}, "at least one image"),
-        ({"x": X[:, 0], "y": Y}, "images must be numbers of shape"),
+        ({"x": X[:, 0], "y": Y}, "must be texts, integers for their words"),
         ({"x": X.astype(str), "y": Y}, "images must be numbers of shape"),
         ({"x": X.astype(object), "y": Y}, "cannot be read as .npz"),
         ({"x": X.reshape(50, 1, 4, 5), "y": Y}, "look channels first"),

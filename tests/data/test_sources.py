@@ -36,7 +36,7 @@ def write_idx_set(folder: Path, *, train: int = 40, test: int = 10, compressed: 
 def test_digits_are_there_without_any_folder(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("COSP_DATA_DIR", raising=False)
     dataset = load_dataset("digits")
-    assert (dataset.image_shape, dataset.classes) == ((1, 8, 8), tuple("0123456789"))
+    assert (dataset.sample_shape, dataset.classes) == ((1, 8, 8), tuple("0123456789"))
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (1294, 144, 359)
     assert np.bincount(dataset.test.y).min() >= 34
     assert abs(dataset.train.x.mean()) < 1e-6
@@ -57,7 +57,7 @@ def test_seed_draws_validation_but_never_the_test_images():
 def test_idx_files_are_found(tmp_path: Path, name: str, folder: str, compressed: bool):
     write_idx_set(tmp_path / folder, compressed=compressed)
     dataset = load_dataset(name, data_dir=tmp_path)
-    assert (dataset.name, dataset.classes[9], dataset.image_shape) == ("fashion_mnist", "Ankle boot", (1, 28, 28))
+    assert (dataset.name, dataset.classes[9], dataset.sample_shape) == ("fashion_mnist", "Ankle boot", (1, 28, 28))
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (36, 4, 10)
 
 

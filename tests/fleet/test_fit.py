@@ -45,3 +45,10 @@ def test_no_constant_is_negative_and_what_costs_nothing_is_infinitely_fast():
 def test_fewer_timings_than_constants_are_refused():
     with pytest.raises(ValueError, match="at least 4, got 3"):
         fit(timed(TRUE)[:3])
+
+
+def test_times_that_do_not_grow_with_the_batch_give_no_half_batch():
+    """They ask for b0 without a rate, which means nothing: b0 / rate would be a price, b0 itself infinite."""
+    found = fit([Timing(step=step, seconds=step.step_flops / step.batch * 1e-9) for step in STEPS])
+    assert found.half_batch == 0.0
+    assert all(value >= 0 for value in dataclasses.astuple(found))

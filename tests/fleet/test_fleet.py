@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import time
@@ -21,7 +22,6 @@ from cosp.fleet import (
     fleet_names,
     load_fleet,
     load_profile,
-    read_fleet,
 )
 
 NANO = {"device": "jetson-nano", "link": "wifi"}
@@ -47,7 +47,7 @@ def seconds(boards: list[Board], *, own_share: bool, kernels_per_block: int) -> 
 
 def slower(name: str, *, own_share: bool, kernels_per_block: int = 60) -> float:
     """How many times as long the 1/4 boards of a fleet take as those that hold the whole model."""
-    boards = load_fleet(name)
+    boards = load_fleet(name).boards
     weak, strong = ([board for board in boards if board.keep == keep] for keep in (0.25, 1.0))
     return seconds(weak, own_share=own_share, kernels_per_block=kernels_per_block) / seconds(
         strong, own_share=own_share, kernels_per_block=kernels_per_block
@@ -56,19 +56,19 @@ def slower(name: str, *, own_share: bool, kernels_per_block: int = 60) -> float:
 
 @pytest.mark.parametrize("name", fleet_names())
 def test_every_fleet_loads_and_numbers_its_clients(name):
-    boards = load_fleet(name)
+    boards = load_fleet(name).boards
     assert [board.client for board in boards] == list(range(len(boards)))
 
 
 def test_the_papers_fleet_has_52_pseudo_clients_in_16():
-    boards = load_fleet("paper16")
+    boards = load_fleet("paper16").boards
     assert (len(boards), sum(board.shares for board in boards)) == (16, 52)
     assert Counter(board.shares for board in boards) == {6: 2, 3: 13, 1: 1}
     assert Counter(board.keep for board in boards) == {1.0: 2, 0.25: 8, 0.5: 6}
 
 
 def test_the_papers_keep_ratios_follow_memory():
-    for board in load_fleet("paper16"):
+    for board in load_fleet("paper16").boards:
         if board.keep != 1.0:
             assert board.keep == (0.25 if board.profile.memory_bytes < 8e9 else 0.5)
 
@@ -78,7 +78,7 @@ def test_the_papers_keep_ratios_follow_memory():
     [("mild16", {0.25: 4, 0.5: 4, 0.75: 4, 1.0: 4}), ("weak16", {0.25: 8, 0.5: 6, 1.0: 2}), ("equal4", {1.0: 4})],
 )
 def test_keep_ratios(name, keeps):
-    assert Counter(board.keep for board in load_fleet(name)) == keeps
+    assert Counter(board.keep for board in load_fleet(name).boards) == keeps
 
 
 @pytest.mark.parametrize("kernels_per_block", [60, 120])
@@ -94,7 +94,7 @@ def test_the_mild_fleet_spreads_by_a_small_factor(kernels_per_block):
 
 
 def test_equal_boards_cost_the_same():
-    assert len({cost(board, tiny()) for board in load_fleet("equal4")}) == 1
+    assert len({cost(board, tiny()) for board in load_fleet("equal4").boards}) == 1
 
 
 def test_an_inline_fleet_is_one_of_the_same_form():
@@ -107,7 +107,7 @@ def test_an_inline_fleet_is_one_of_the_same_form():
                 NANO | {"count": 2},
             ],
         }
-    )
+    ).boards
     assert boards[0] == Board(
         client=0,
         profile=load_profile("jetson-tx2", "MAXQ"),
@@ -142,7 +142,7 @@ def test_device_files_are_found_beside_the_fleet_file(tmp_path):
     )
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text(yaml.safe_dump({"boards": [{"device": "mine.yaml", "link": "wifi"}]}), encoding="utf-8")
-    (board,) = load_fleet(fleet)
+    (board,) = load_fleet(fleet).boards
     assert (board.profile.name, board.profile.memory_bytes) == ("mine", 1000 * 2**20)
 
 
@@ -189,7 +189,7 @@ MIX = [{"weight": 3, **NANO}, {"weight": 1, "device": "jetson-tx2", "link": "wif
 
 
 def generated(count: int, seed: int = 0) -> tuple[Board, ...]:
-    return load_fleet({"seed": seed, "generate": {"count": count, "mix": MIX}})
+    return load_fleet({"seed": seed, "generate": {"count": count, "mix": MIX}}).boards
 
 
 def test_a_mix_is_drawn_by_weight_and_seed_and_a_larger_fleet_begins_with_the_smaller():
@@ -202,7 +202,7 @@ def test_a_mix_is_drawn_by_weight_and_seed_and_a_larger_fleet_begins_with_the_sm
 def test_generated_clients_follow_the_listed():
     boards = load_fleet(
         {"boards": [{**NANO, "device": "jetson-agx-orin-64"}], "generate": {"count": 2, "mix": MIX[:1]}}
-    )
+    ).boards
     assert [(b.client, b.profile.name) for b in boards] == [
         (0, "jetson-agx-orin-64"),
         (1, "jetson-nano"),
@@ -212,19 +212,21 @@ def test_generated_clients_follow_the_listed():
 
 def test_ten_thousand_boards_load_in_a_moment():
     began_s = time.process_time()
-    assert len(load_fleet("mixed10000")) == 10_000
+    assert len(load_fleet("mixed10000").boards) == 10_000
     assert time.process_time() - began_s < 2.0
 
 
 def test_drawn_links_have_the_median_and_the_spread_that_was_published():
     """Of the FedScale trace: median 6.1 Mbit/s, 26 % below 3."""
-    mbit_s = [b.link.uplink_bytes_per_s * 8 / 1e6 for b in load_fleet("mixed10000") if b.link.name == "wifi-fedscale"]
+    mbit_s = [
+        b.link.uplink_bytes_per_s * 8 / 1e6 for b in load_fleet("mixed10000").boards if b.link.name == "wifi-fedscale"
+    ]
     assert statistics.median(mbit_s) == pytest.approx(6.1, rel=0.05)
     assert sum(rate < 3 for rate in mbit_s) / len(mbit_s) == pytest.approx(0.26, abs=0.02)
 
 
 def test_a_clients_draw_is_one_for_both_directions():
-    flash = [board.link for board in load_fleet("phones24") if board.link.name == "wifi-flash"]
+    flash = [board.link for board in load_fleet("phones24").boards if board.link.name == "wifi-flash"]
     down = [math.log(link.downlink_bytes_per_s / (35.4e6 / 8)) / 0.44 for link in flash]
     up = [math.log(link.uplink_bytes_per_s / (26.9e6 / 8)) / 0.88 for link in flash]
     assert down == pytest.approx(up)
@@ -239,13 +241,25 @@ def test_what_can_happen_to_a_board_is_read(tmp_path):
     ]
     path = tmp_path / "fleet.yaml"
     path.write_text(yaml.safe_dump({"seed": 4, "server": {"send_mbit_s": 80}, "boards": entries}), encoding="utf-8")
-    fleet = read_fleet(path)
+    fleet = load_fleet(path)
     first, second = fleet.boards
     assert fleet.server == ServerLink(send_bytes_per_s=1e7)
     assert first.profile == load_profile("jetson-nano", desktop=True)
     assert (first.battery_j, first.availability) == (500, Trace(windows=((1.0, 2.0),), period_s=9))
     assert second.availability == Diurnal(seed=4, client=1, on_h=6, start_h=22, spread_h=2, jitter_h=1)
     assert second.throttle == Throttle(after_s=1, slowdown=2, recover_s=3)
+
+
+def test_a_board_is_what_its_changes_have_made_of_it():
+    changes = [{"at_s": 10, "mode": "5W"}, {"at_s": 20, "memory_mib": 500}, {"at_s": 30, "mode": "MAXN", "keep": 0.2}]
+    (board,) = load_fleet({"boards": [{**NANO, "keep": 0.5, "changes": changes}]}).boards
+    maxn, low = (load_profile("jetson-nano", mode) for mode in ("MAXN", "5W"))
+    seen = [(board.at(time_s).profile, board.at(time_s).keep) for time_s in (0.0, 9.9, 10.0, 25.0, 99.0)]
+    small = {"memory_bytes": 500 * 2**20}
+    assert seen == [
+        (maxn, 0.5), (maxn, 0.5), (low, 0.5), (dataclasses.replace(low, **small), 0.5),
+        (dataclasses.replace(maxn, **small), 0.2),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -268,6 +282,14 @@ def test_what_can_happen_to_a_board_is_read(tmp_path):
             r"throttle\.slowdown: must be greater than or ",
         ),
         ({"throttle": {"after_s": 1}}, r"boards\.0\.throttle\.slowdown: is missing"),
+        ({"changes": [{"at_s": 5}]}, r"boards\.0\.changes\.0: must name at least one of mode, memory_mib and keep$"),
+        ({"changes": [{"mode": "5W"}]}, r"boards\.0\.changes\.0\.at_s: is missing"),
+        ({"changes": [{"at_s": 0, "keep": 0.5}]}, r"boards\.0\.changes\.0\.at_s: must be greater than 0, got 0"),
+        ({"changes": [{"at_s": 5, "mode": "6W"}]}, r"boards\.0: jetson-nano: unknown mode '6W'; known: MAXN, 5W"),
+        (
+            {"changes": [{"at_s": 5, "keep": 0.5}, {"at_s": 5, "keep": 0.2}]},
+            r"boards\.0: changes: at_s must grow from one to the next, got \[5.*, 5.*\]$",
+        ),
         ({"battery_j": 0}, r"boards\.0\.battery_j: must be greater than 0, got 0"),
         ({"device": "phone-low", "desktop": True}, r"boards\.0: phone-low: desktop: .*add reserved_desktop_mib to it$"),
     ],
@@ -306,7 +328,7 @@ def test_a_wrong_generator_or_server_is_one_line_that_names_it(fleet, message):
 
 
 def test_the_colext_testbed():
-    names = Counter(board.profile.name for board in load_fleet("colext28"))
+    names = Counter(board.profile.name for board in load_fleet("colext28").boards)
     assert names == {
         "jetson-agx-orin-64": 2, "jetson-orin-nano-8": 4, "jetson-nano": 6, "jetson-xavier-nx-8": 2,
         "lattepanda-delta-3": 6, "orange-pi-5b": 8,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosp.fleet import Board, Cost, Errand, Link, LiveFleet, ServerLink, Throttle, Timeline, Trace, load_profile
+from cosp.fleet import Board, Change, Cost, Errand, Link, LiveFleet, ServerLink, Throttle, Timeline, Trace, load_profile
 
 PROFILE = replace(load_profile("jetson-nano"), idle_w=1.0, load_w=5.0)
 LINK = Link(name="toy", downlink_bytes_per_s=10.0, uplink_bytes_per_s=5.0, latency_s=1.0)
@@ -101,6 +101,24 @@ def test_a_board_is_off_before_between_and_after_its_windows():
         seen.append(world.fleet.is_on(0))
     assert seen == [False, True, True, False, True, False, False]
     assert world.fleet.off_s(0) == 10 + 10 + 10
+
+
+def test_a_task_that_the_memory_no_longer_holds_is_lost_when_it_has_arrived():
+    world = World(BOARD)
+    world.send(replace(TASK, fits=False))
+    ((end_s, _, end),) = world.run()
+    assert (end_s, end.lost, end.bytes_down, end.bytes_up) == (11.0, "memory", 100, 0)
+    assert (end.cost.download_s, end.cost.compute_s, end.cost.energy_j) == (11.0, 0.0, 11.0)
+
+
+def test_a_task_runs_in_the_mode_that_it_found():
+    weak = Change(at_s=15.0, profile=replace(PROFILE, load_w=2.0), keep=None)
+    world = World(replace(BOARD, changes=(weak,), battery_j=1e6))
+    world.send(TASK)
+    world.send_at(100.0, TASK)
+    (_, _, first), (_, _, second) = world.run(200.0)
+    assert first.cost.energy_j == 132.0  # begun before the change: 5 W
+    assert second.cost.energy_j == 32.0 + 20 * 2.0
 
 
 def test_a_dropout_costs_what_it_had_used():

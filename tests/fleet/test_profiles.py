@@ -65,6 +65,11 @@ def test_the_nano_by_hand():
     assert nano.load_w == pytest.approx(1.7 + 0.85 * (10 - 1.7))
 
 
+def test_a_shown_fact_has_the_range_that_its_file_gives():
+    facts = {fact.key: (fact.low, fact.high) for fact in load_profile("jetson-nano").facts}
+    assert (facts["eta0"], facts["launch_us"]) == ((0.45, 0.55), (None, None))
+
+
 @every_board
 def test_every_mode_loads_and_the_default_is_one_of_them(name):
     modes = {profile.mode: profile for profile in describe(name).modes}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from conftest import rows_of
@@ -19,6 +21,7 @@ from cosp.runtime import checkpoint
 from cosp.runtime.evaluation import in_process
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.serve import serve
+from cosp.runtime.simulate import simulate
 from cosp.runtime.virtual_grid import VirtualGrid
 
 pytestmark = pytest.mark.integration
@@ -83,6 +86,40 @@ def test_a_method_trains_to_something_finite_and_new_and_repeats_itself(go: Go, 
     assert any(not torch.equal(after[tensor], before[tensor]) for tensor in before)
     trained = [row for row in rows_of(directory.folder) if row["kind"] == "arrival" and row["task"] == "train"]
     assert all(row["accepted"] and row["weight"] > 0 and row["loss"] > 0 for row in trained)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_runs_dry(start: Callable[..., Any], name: str):
+    experiment, directory = start(*QUICK, f"method={{name: {name}}}")
+    metrics = simulate(experiment, directory, workers=1, dry=True)
+    assert (metrics["rounds"], metrics["refused"]) == (2, {})
+
+
+CHANGING = """{boards: [
+    {device: jetson-nano, link: wifi, keep: 0.7, changes: [{at_s: 0.03, keep: 0.4}]},
+    {device: jetson-nano, link: wifi, changes: [{at_s: 0.04, memory_mib: 0.15}, {at_s: 0.08, memory_mib: 50}]},
+    {device: jetson-orin-nano-8, link: wifi, changes: [{at_s: 0.025, memory_mib: 0.01}, {at_s: 0.06, memory_mib: 50}]},
+    {device: jetson-agx-orin-64, link: ethernet, keep: 1.0}]}"""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_goes_on_when_budgets_change(start: Callable[..., Any], name: str):
+    experiment, directory = start("server.versions=16", f"method={{name: {name}}}", f"fleet={CHANGING}")
+    metrics = simulate(experiment, directory, workers=1, dry=True)
+    assert metrics["rounds"] == 16
+    assert set(metrics["refused"]) <= {"memory"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_trains_texts(go: Go, tmp_path: Path, name: str):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "texts.npz", x=rng.integers(0, 20, (200, 6)), y=np.arange(200) % 3)
+    _, _, metrics = go(
+        f"method={{name: {name}}}",
+        f"data={{name: {tmp_path / 'texts.npz'}, partition: {{kind: iid}}}}",
+        "model={dim: 16, blocks: 2, heads: 2, hidden: 16, exits: [1, 2]}",
+    )
+    assert (metrics["rounds"], metrics["refused"]) == (2, {})
 
 
 def test_boards_that_take_no_part_are_sent_nothing(go: Go):

@@ -179,6 +179,61 @@ def test_a_second_run_does_not_write_over_the_first(run):
         serve(PostalGrid(4, {}), run_config_of(folder.parent))
 
 
+class DyingGrid(PostalGrid):
+    """Fails for good when the server sends its third round of training tasks."""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        if self.kinds.count("train") >= 8:
+            raise ConnectionError("SuperLink is gone")
+        return super().push_messages(messages)
+
+
+def test_a_run_that_broke_off_goes_on_from_its_checkpoint(tmp_path):
+    run_config = run_config_of(tmp_path) | {"set": "server.checkpoint_every=1"}
+    with pytest.raises(ConnectionError):
+        serve(DyingGrid(4, run_config), run_config)
+    serve(PostalGrid(4, run_config), run_config | {"resume": True})
+    folder = tmp_path / "flower"
+    assert [row["version"] for row in rows_of(folder, "round")] == [0, 1, 2, 3]
+    (resumed,) = rows_of(folder, "resume")
+    assert resumed["version"] == 2
+    tasks = [(row["client"], row["base_version"]) for row in rows_of(folder, "arrival") if row["task"] == "train"]
+    assert sorted(tasks) == [(client, version) for client in range(4) for version in range(3)]
+    times = [row["virtual_s"] for row in rows_of(folder, "round")]
+    assert times == sorted(times)
+
+
+def test_tasks_in_flight_when_a_run_broke_off_are_named_and_asked_for_again(tmp_path):
+    """With a quorum of half, two of four tasks are under way when a checkpoint is written."""
+    run_config = run_config_of(tmp_path) | {"set": "server.checkpoint_every=1 server.quorum=2"}
+    with pytest.raises(ConnectionError):
+        serve(OneAtATime(4, run_config, fails_after=5), run_config)
+    serve(PostalGrid(4, run_config), run_config | {"resume": True})
+    folder = tmp_path / "flower"
+    lost = [row for row in rows_of(folder, "arrival") if row["reason"] == "server-restarted"]
+    assert lost
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["refused"] == {"server-restarted": len(lost)}
+    merged = [(row["client"], row["base_version"]) for row in rows_of(folder, "arrival") if row["weight"] > 0]
+    assert len(merged) == len(set(merged))
+
+
+class OneAtATime(PostalGrid):
+    """Gives out one reply at a time, and fails for good when more than ``fails_after`` training tasks were sent."""
+
+    def __init__(self, nodes: int, run_config: dict[str, Any], *, fails_after: int) -> None:
+        super().__init__(nodes, run_config)
+        self._fails_after = fails_after
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        if self.kinds.count("train") > self._fails_after:
+            raise ConnectionError("SuperLink is gone")
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return super().pull_messages(list(message_ids)[:1])
+
+
 def test_too_few_nodes_are_an_error_that_says_how_many(tmp_path):
     run_config = run_config_of(tmp_path)
     with pytest.raises(CospError, match="3 nodes take part, the fleet has 4 boards; set num-supernodes=4"):

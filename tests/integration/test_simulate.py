@@ -19,8 +19,10 @@ from flwr.app import Message
 from cosp.client.store import open_store, write_store
 from cosp.client.task import Task
 from cosp.client.trainer import Trainer
-from cosp.experiment import Experiment
-from cosp.models.vit import vit_layout
+from cosp.config import load_config
+from cosp.errors import ConfigError
+from cosp.experiment import Experiment, load_experiment
+from cosp.models.transformer import layout_of
 from cosp.runtime import checkpoint
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.simulate import simulate
@@ -66,26 +68,52 @@ def test_spans_of_a_task_add_up_to_its_arrival(run: Run):
         assert row["sent_s"] + spans == pytest.approx(row["arrived_s"])
 
 
-def test_a_dry_run_has_the_timeline_of_the_real_one(run: Run):
-    """Rolling units need no scores, so that both hold the same submodels."""
-    keys = (
-        "client",
-        "task",
-        "version",
-        "base_version",
-        "arrived_s",
-        "bytes_down",
-        "bytes_up",
-        "energy_j",
-        "parameters",
-    )
+QUICKSTART = Path(__file__).parents[2] / "experiments/quickstart.yaml"
+TRAINED = {"loss", "local_accuracy_received", "local_accuracy_trained", "evaluation", "coverage", "dry"}
+"""What only training can say; scores decide which units are covered."""
 
-    def timeline(rows: Rows) -> list[list[Any]]:
-        return [[row[key] for key in keys] for row in of_kind(rows, "arrival")]
 
-    real, dry = run("method.units=rolling", out="real"), run("method.units=rolling", out="dry", dry=True)
-    assert timeline(real) == timeline(dry)
-    assert of_kind(dry, "round")[-1]["evaluation"] is None
+def of_quickstart(folder: Path, *, dry: bool) -> Rows:
+    config = load_config(QUICKSTART, ("server.versions=3", "training.epochs=1"))
+    directory = RunDirectory.create(folder, config)
+    simulate(load_experiment(config), directory, workers=2, dry=dry)
+    return rows_of(directory.folder)
+
+
+def without(rows: Rows, keys: set[str]) -> Rows:
+    return [{key: value for key, value in row.items() if key not in keys} for row in rows]
+
+
+def test_a_dry_run_of_the_quickstart_is_the_trained_one_but_for_what_training_says(tmp_path: Path):
+    """Other scores choose other units but as many: every other value is equal to the bit."""
+    trained = of_quickstart(tmp_path / "trained", dry=False)
+    dry = of_quickstart(tmp_path / "dry", dry=True)
+    assert without(dry, TRAINED) == without(trained, TRAINED)
+
+
+def test_a_dry_run_stopped_goes_on_as_a_dry_run(start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    experiment, whole = start(out="whole")
+    simulate(experiment, whole, workers=1, dry=True)
+    save = checkpoint.save
+
+    def save_and_stop(*arguments: Any, **named: Any) -> None:
+        save(*arguments, **named)
+        raise KeyboardInterrupt
+
+    experiment, directory = start(out="stopped")
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(experiment, directory, workers=1, dry=True)
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert directory.is_dry()
+    simulate(experiment, directory, workers=1, dry=True, resume=True)
+    assert rows_of(directory.folder) == rows_of(whole.folder)
+
+
+def test_a_limit_on_how_many_work_leaves_nobody_idle_for_ever(run: Run):
+    rows = run("server.concurrency=1", "server.quorum=1", dry=True)
+    trained = [row["client"] for row in of_kind(rows, "arrival") if row["task"] == "train"]
+    assert trained == [0, 1, 2, 3, 0, 1]
 
 
 def test_synchronous_rounds_wait_for_everybody(run: Run):
@@ -126,8 +154,8 @@ def test_a_poisoned_update_is_named_and_never_reaches_the_model(
         replies = list(honest(grid, ids))
         for reply in replies:
             arrays = reply.content.array_records.get("arrays", {})
-            if reply.metadata.src_node_id == 1003 and "class_token" in arrays:
-                arrays["class_token"] = TensorArray(torch.full((1, 1, 16), float("nan")))
+            if reply.metadata.src_node_id == 1003 and "loss" in reply.content.config_records["result"]["json"]:
+                arrays["vector"] = TensorArray(torch.full_like(arrays["vector"].tensor, float("nan")))
         return replies
 
     monkeypatch.setattr(VirtualGrid, "pull_messages", poison)
@@ -158,7 +186,7 @@ def fedavg_by_hand(experiment: Experiment, *, versions: int, store: Path) -> dic
     write_store(store, experiment.splits, experiment.rows)
     trainer = Trainer(*open_store(store))
     shape, config = experiment.shape, experiment.config
-    spans = spans_of(vit_layout(shape), shape.full_plan().counts)
+    spans = spans_of(layout_of(shape), shape.full_plan().counts)
     model = flatten(experiment.initial_model(), spans).double()
     for version in range(versions):
         trained, weights = [], []
@@ -211,3 +239,17 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(start: Callable[.
     begun.write_row({"kind": "run", "half": True})
     simulate(again, begun, workers=1, resume=True)
     assert rows_of(begun.folder) == whole
+
+
+DECLARED = "data={name: imagenet, declared: {shape: [1, 8, 8], classes: 10, samples_per_client: 50}}"
+
+
+def test_declared_data_run_dry(run):
+    rows = run(DECLARED, dry=True)
+    assert [(row["samples"], row["test_samples"]) for row in of_kind(rows, "client")] == [(40, 10)] * 4
+    assert of_kind(rows, "round")[-1]["version"] == 6
+
+
+def test_declared_data_cannot_be_trained_on(run):
+    with pytest.raises(ConfigError, match=r"data\.declared: imagenet is declared, not here, .*add --dry"):
+        run(DECLARED)

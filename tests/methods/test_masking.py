@@ -13,7 +13,7 @@ from cosp.client.local import LocalSettings
 from cosp.client.task import Task
 from cosp.client.training import TrainSettings
 from cosp.methods import FIARSE, FedPM, Platon
-from cosp.methods.masking import kept_share
+from cosp.methods.masking import kept_shares
 from cosp.submodel.matrices import all_matrices, marked_count
 from cosp.submodel.slicing import State
 
@@ -41,8 +41,8 @@ def test_fiarse_leaves_the_clients_share_of_the_weights_on():
 
 def test_a_board_without_a_keep_ratio_keeps_the_share_that_its_memory_would_hold():
     run = setting(1.0)
-    assert kept_share(run, introduction(0, None)) == 1.0
-    assert 0.1 < kept_share(run, introduction(0, None, memory_bytes=6 * 10**6)) < 0.9
+    assert kept_shares(run)(introduction(0, None)) == 1.0
+    assert 0.1 < kept_shares(run)(introduction(0, None, memory_bytes=6 * 10**6)) < 0.9
 
 
 def test_platon_prunes_on_a_cubic_schedule():

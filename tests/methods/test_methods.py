@@ -37,7 +37,7 @@ def setting(*keeps: float | None, model: ViTShape = MODEL) -> Setting:
 
 
 def fleet_setting(name: str, model: ViTShape = MODEL) -> Setting:
-    return setting(*(board.keep for board in load_fleet(name)), model=model)
+    return setting(*(board.keep for board in load_fleet(name).boards), model=model)
 
 
 def scores_for(method: Method, client: Introduction, model: ViTShape = MODEL) -> Scores:
@@ -97,7 +97,7 @@ def test_a_client_that_holds_nothing_is_named_when_the_run_is_built():
 
 def test_core_units_stay_and_the_others_roll():
     run = setting(0.25)
-    method = CoS2P(core_share=0.5).build(run)
+    method = CoS2P(core_share=0.5, depth_share=0.5).build(run)
     (client,) = run.clients
     scores = scores_for(method, client)
     plans = [plan_of(method, client, turn) for turn in range(8)]
@@ -111,7 +111,7 @@ def test_core_units_stay_and_the_others_roll():
 
 def test_staggered_clients_hold_different_windows():
     run = setting(0.25, 0.25)
-    same, apart = (CoS2P(units="rolling", stagger=stagger).build(run) for stagger in (False, True))
+    same, apart = (CoS2P(units="rolling", depth_share=0.5, stagger=stagger).build(run) for stagger in (False, True))
     first, second = run.clients
     assert plan_of(same, first) == plan_of(same, second)
     windows = [set(plan_of(apart, client).blocks[0].hidden) for client in run.clients]

@@ -6,16 +6,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import SMALL, model_with, random_images, random_state
+from small_models import SMALL, model_with, random_samples, random_state
 
 from cosp.models.quantised import bits_penalty, quantise
-from cosp.models.vit import VisionTransformer, vit_layout
+from cosp.models.transformer import Transformer, layout_of
 
 QUANTISED = replace(SMALL, variant="quantised")
 VALUES = torch.tensor([-9.0, -0.6, 0.0, 0.24, 0.26, 9.0])
 
 
-def model() -> VisionTransformer:
+def model() -> Transformer:
     state = random_state(QUANTISED)
     return model_with(QUANTISED, {n: t * 0 if "offsets" in n else t for n, t in state.items()})
 
@@ -49,9 +49,9 @@ def test_gradients_pass_straight_through_but_for_what_is_clipped():
 
 
 def test_at_eight_bits_a_model_computes_nearly_the_plain_one_and_at_two_it_does_not():
-    x = random_images(SMALL)
+    x = random_samples(SMALL)
     plain = model_with(
-        SMALL, {name: tensor for name, tensor in random_state(QUANTISED).items() if name in vit_layout(SMALL)}
+        SMALL, {name: tensor for name, tensor in random_state(QUANTISED).items() if name in layout_of(SMALL)}
     )
     errors = []
     for offset, scale in ((4.0, -2.0), (-2.0, 0.0)):
@@ -66,7 +66,7 @@ def test_at_eight_bits_a_model_computes_nearly_the_plain_one_and_at_two_it_does_
 
 def test_the_layout_names_every_parameter():
     found = {name: tuple(p.shape) for name, p in model().named_parameters()}
-    assert found == {name: entry.shape for name, entry in vit_layout(QUANTISED).items()}
+    assert found == {name: entry.shape for name, entry in layout_of(QUANTISED).items()}
 
 
 def test_bits_spent_on_target_cost_nothing_and_twice_as_many_as_much():

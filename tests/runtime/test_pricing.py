@@ -14,7 +14,7 @@ from cosp.submodel.footprint import footprint
 NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
 TRAIN = Task("train", 0, 3, 1, 0, SMALL, NARROW, training=TrainSettings(epochs=3, batch_size=16))
 SCORE = replace(TRAIN, kind="score", plan=SMALL.full_plan(2), scoring=ScoreSettings(samples=40, batch_size=8))
-BOARD = load_fleet("weak16")[0]
+BOARD = load_fleet("weak16").boards[0]
 
 
 def test_a_training_task_by_hand():

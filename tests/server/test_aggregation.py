@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 
 import pytest
@@ -9,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import TINY, plans, random_state, random_update, same_units
 
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.server.aggregation import Merged, OpenRound, ServerStep
 from cosp.submodel.layout import ParameterLayout
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import State, extract
 
-LAYOUT = vit_layout(TINY)
+LAYOUT = layout_of(TINY)
 FULL = TINY.full_plan()
 Update = tuple[SubmodelPlan, State, float]
 
@@ -198,6 +199,21 @@ def test_two_plans_cover_two_boxes_not_the_box_around_both():
     covered = open_round.close().covered
     assert covered["blocks.0.attention.out.weight"].int().tolist() == [[1, 1, 0, 0], [0, 0, 1, 1], [0] * 4, [0] * 4]
     assert covered["blocks.0.ffn.down.weight"].int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
+@given(updates())
+def test_coverage_counts_what_the_merge_covers_with_or_without_tensors(found):
+    whole, dry = OpenRound(LAYOUT, TINY.sizes), OpenRound(LAYOUT, TINY.sizes)
+    for plan, delta, weight in found:
+        whole.fold(plan, delta, weight)
+        dry.fold(plan, {}, weight)
+    covered = whole.close().covered
+    for block in range(TINY.blocks):
+        entries = {name: entry for name, entry in LAYOUT.items() if entry.block == block}
+        total = sum(math.prod(entry.shape) for entry in entries.values())
+        count = sum(int(covered[name].expand(e.shape).sum()) for name, e in entries.items() if name in covered)
+        assert whole.coverage(block) == dry.coverage(block) == count / total
+    assert dry.close() == Merged({}, {})
 
 
 def one_entry(delta: float) -> Merged:

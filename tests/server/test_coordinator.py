@@ -267,3 +267,32 @@ def test_a_board_that_holds_every_unit_need_not_be_able_to_score():
     server = coordinator(FULL, scoring=ScoreSettings(), memory_bytes=100, chooses=lambda introduction: False)
     task = server.next_task(0)
     assert (task.kind, task.scoring) == ("train", None)
+
+
+def test_a_clients_news_is_taken_once_and_its_scoring_follows():
+    scoring, size = ScoreSettings(batch_size=16), footprint(SMALL, FULL.counts)
+    server = coordinator(FULL, scoring=scoring)
+    known = server.records[0].introduction
+    less = replace(known.budget, memory_bytes=size.scoring_bytes(3))
+    assert not server.learn(0, known.budget)
+    assert server.learn(0, less)
+    assert not server.learn(0, less)
+    assert server.next_task(0).scoring == replace(scoring, micro_batch=3)
+
+
+def test_who_can_hold_nothing_sits_out_until_it_can():
+    server = coordinator(FULL, NARROW, scoring=ScoreSettings())
+    budget = server.records[1].introduction.budget
+    assert server.learn(1, replace(budget, memory_bytes=100))
+    assert server.sitting_out == (1,)
+    assert server.records[1].sits_out.startswith("client 1 (nano): scoring 1 blocks at full width takes")
+    assert server.learn(1, budget)
+    assert server.sitting_out == ()
+
+
+def test_scores_of_fewer_blocks_than_a_client_now_holds_are_renewed():
+    server = coordinator(FULL, scoring=ScoreSettings())
+    server.records[0].scores = tuple({} for _ in range(2))
+    assert server.next_task(0).kind == "score"
+    server.records[0].scores = tuple({} for _ in range(3))
+    assert server.next_task(0).kind == "train"

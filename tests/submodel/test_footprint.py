@@ -9,14 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
-from small_models import SMALL, VIT_B, model_with, random_images, random_state, shapes, shapes_and_plans
+from small_models import SMALL, VIT_B, model_with, random_samples, random_state, shapes, shapes_and_plans
 from tallies import Tally, peak_bytes
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cosp.client.trainer import EVALUATION_BATCH, count_predictions
 from cosp.client.training import OPTIMIZERS, Samples, TrainSettings, train
-from cosp.models.vit import POOLINGS, VisionTransformer, ViTShape
+from cosp.models import TextShape, TransformerShape, ViTShape
+from cosp.models.transformer import POOLINGS, Transformer
 from cosp.submodel.flat import FlatModel
 from cosp.submodel.footprint import footprint
 from cosp.submodel.importance import freeze, open_gates, taylor_scores
@@ -29,16 +30,16 @@ LONG = ViTShape(image=32, patch=4, channels=3, classes=10, dim=96, blocks=4, hea
 MANY_CLASSES = ViTShape(
     image=16, patch=8, channels=1, classes=100, dim=256, blocks=6, heads=8, hidden=512, exits=(2, 6)
 )
+NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 
 Work = Callable[[], object]
 
 
-def samples(shape: ViTShape, count: int) -> Samples:
-    x = np.zeros((count, shape.channels, shape.image, shape.image), dtype=np.float32)
-    return Samples(x, np.zeros(count, dtype=np.int64))
+def samples(shape: TransformerShape, count: int) -> Samples:
+    return Samples(random_samples(shape, count).numpy(), np.zeros(count, dtype=np.int64))
 
 
-def built(shape: ViTShape, plan: SubmodelPlan, *, trains: bool) -> tuple[FlatModel, torch.Tensor]:
+def built(shape: TransformerShape, plan: SubmodelPlan, *, trains: bool) -> tuple[FlatModel, torch.Tensor]:
     """A model and the weights it received."""
     received = torch.zeros(footprint(shape, plan.counts).parameters)
     model = FlatModel(shape, plan, torch.device("cpu"), trains=trains)
@@ -47,7 +48,7 @@ def built(shape: ViTShape, plan: SubmodelPlan, *, trains: bool) -> tuple[FlatMod
 
 
 def training(
-    shape: ViTShape, plan: SubmodelPlan, batch: int, optimizer: str, *, balanced: bool = False, steps: int = 3
+    shape: TransformerShape, plan: SubmodelPlan, batch: int, optimizer: str, *, balanced: bool = False, steps: int = 3
 ) -> Work:
     settings = TrainSettings(epochs=1, batch_size=batch, optimizer=optimizer)
     data = samples(shape, batch * steps)
@@ -55,7 +56,7 @@ def training(
 
     def work() -> None:
         model, received = built(shape, plan, trains=True)
-        image = torch.empty(batch, shape.channels, shape.image, shape.image)  # numpy's copy, which torch does not see
+        image = torch.empty(batch, *shape.sample_shape)  # numpy's copy, which torch does not see
         rng = np.random.default_rng(0)
         train(model, data, settings=settings, transfer=TransferSettings(), version=0, rng=rng, log_prior=prior)
         del received, image
@@ -63,22 +64,22 @@ def training(
     return work
 
 
-def scoring(shape: ViTShape, plan: SubmodelPlan, batch: int, *, steps: int = 1) -> Work:
+def scoring(shape: TransformerShape, plan: SubmodelPlan, batch: int, *, steps: int = 1) -> Work:
     def work() -> None:
         model, received = built(shape, plan, trains=False)
-        one = random_images(shape, batch), torch.zeros(batch, dtype=torch.int64)
+        one = random_samples(shape, batch), torch.zeros(batch, dtype=torch.int64)
         taylor_scores(model.module, [one] * steps)
         del received
 
     return work
 
 
-def evaluation(shape: ViTShape, plan: SubmodelPlan, batch: int, *, steps: int = 1) -> Work:
+def evaluation(shape: TransformerShape, plan: SubmodelPlan, batch: int, *, steps: int = 1) -> Work:
     data = samples(shape, batch * steps)
 
     def work() -> None:
         model, received = built(shape, plan, trains=False)
-        image = torch.empty(batch, shape.channels, shape.image, shape.image)
+        image = torch.empty(batch, *shape.sample_shape)
         count_predictions(model, data)
         del received, image
 
@@ -92,7 +93,7 @@ def counted_flops(work: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def saved_bytes(model: VisionTransformer, batch: int, *, mixed: bool = False) -> int:
+def saved_bytes(model: Transformer, batch: int, *, mixed: bool = False) -> int:
     """Bytes of the storages that autograd holds between forward and backward, parameters and indices apart."""
     known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     held: list[torch.Tensor] = []
@@ -105,7 +106,7 @@ def saved_bytes(model: VisionTransformer, batch: int, *, mixed: bool = False) ->
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed),
     ):
-        logits = model(random_images(model.shape, batch))
+        logits = model(random_samples(model.shape, batch))
         sum(F.cross_entropy(z.float(), torch.zeros(batch, dtype=torch.int64)) for z in logits)
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
     return sum(size for pointer, size in storages.items() if pointer not in known)
@@ -115,7 +116,7 @@ def saved_bytes(model: VisionTransformer, batch: int, *, mixed: bool = False) ->
 @given(shapes_and_plans())
 def test_parameters_are_those_of_the_module(shape_and_plan):
     shape, plan = shape_and_plan
-    module = VisionTransformer(shape, plan)
+    module = Transformer(shape, plan)
     assert footprint(shape, plan.counts).parameters == sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -125,7 +126,7 @@ def test_forward_flops_are_what_torch_counts(shape_and_plan):
     shape, plan = shape_and_plan
     model = model_with(shape, random_state(shape), plan)
     with torch.no_grad():
-        counted = counted_flops(lambda: model(random_images(shape, 3)))
+        counted = counted_flops(lambda: model(random_samples(shape, 3)))
     assert footprint(shape, plan.counts).evaluation_step(3).flops == counted
 
 
@@ -134,7 +135,7 @@ def test_forward_flops_are_what_torch_counts(shape_and_plan):
 def test_training_flops_are_what_torch_counts(shape_and_plan):
     shape, plan = shape_and_plan
     model = model_with(shape, random_state(shape), plan)
-    counted = counted_flops(lambda: torch.stack([z.sum() for z in model(random_images(shape, 3))]).sum().backward())
+    counted = counted_flops(lambda: torch.stack([z.sum() for z in model(random_samples(shape, 3))]).sum().backward())
     assert footprint(shape, plan.counts).training_step(3, "adamw").flops == counted
 
 
@@ -146,7 +147,7 @@ def test_scoring_flops_are_what_torch_counts(shape):
     for gate in (gate for block in gates for gate in block.values()):
         gate.requires_grad_()
     # taylor_scores' own pass; the counter cannot follow its autograd.grad
-    counted = counted_flops(lambda: model(random_images(shape, 3), gates)[-1].sum().backward())
+    counted = counted_flops(lambda: model(random_samples(shape, 3), gates)[-1].sum().backward())
     assert footprint(shape, shape.full_plan().counts).scoring_step(3).flops == counted
 
 
@@ -163,7 +164,7 @@ def test_activations_are_what_autograd_saves(width, depth, pooling):
 GRID = [
     (replace(shape, pooling=pooling), width, depth)
     for pooling in POOLINGS
-    for shape in (FASHION, LONG, MANY_CLASSES)
+    for shape in (FASHION, LONG, MANY_CLASSES, NEWS)
     for width, depth in ((1.0, shape.blocks), (1.0, shape.exits[0]), (0.5, shape.blocks), (0.25, shape.exits[0]))
 ]
 on_the_grid = pytest.mark.parametrize(("shape", "width", "depth"), GRID)
@@ -239,7 +240,7 @@ def test_kernels_and_traffic_of_evaluation_are_those_that_torch_starts(shape, wi
 def test_a_mixed_step_saves_what_autocast_saves(shape, width, depth):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     model = model_with(shape, random_state(shape), plan)
-    matrices = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() > 1)
+    matrices = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() > 1) - shape.table
     predicted = 16 * footprint(shape, plan.counts, "mixed").activation_bytes + 2 * matrices  # and their half copies
     assert predicted == pytest.approx(saved_bytes(model, batch=16, mixed=True), rel=0.1)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import SMALL, model_with, random_images, random_state
+from small_models import SMALL, model_with, random_samples, random_state
 
-from cosp.models.vit import VisionTransformer
+from cosp.models.transformer import Transformer
 from cosp.submodel.importance import (
     GateSettings,
     learned_scores,
@@ -18,15 +18,15 @@ from cosp.submodel.importance import (
 from cosp.submodel.plan import GROUPS
 
 LABELS = torch.tensor([0, 1, 2, 1])
-BATCHES = [(random_images(SMALL, 4, seed=s), LABELS) for s in (1, 2)]
+BATCHES = [(random_samples(SMALL, 4, seed=s), LABELS) for s in (1, 2)]
 
 
 @pytest.fixture
-def model() -> VisionTransformer:
+def model() -> Transformer:
     return model_with(SMALL, random_state(SMALL))
 
 
-def owned_products(model: VisionTransformer, block: int) -> dict[str, torch.Tensor]:
+def owned_products(model: Transformer, block: int) -> dict[str, torch.Tensor]:
     """Sum of w * dL/dw over the weights that each unit owns, from plain weight gradients."""
     here = model.blocks[block]
 
@@ -73,7 +73,7 @@ def test_open_gates_change_nothing(model):
         assert torch.equal(gated, plain)
 
 
-def learned(model: VisionTransformer, **settings: float) -> tuple[dict[str, np.ndarray], ...]:
+def learned(model: Transformer, **settings: float) -> tuple[dict[str, np.ndarray], ...]:
     choice = GateSettings(**{"keep": 0.5, "epochs": 5, **settings})
     return learned_scores(model, BATCHES, choice, torch.Generator().manual_seed(0))
 

@@ -29,7 +29,7 @@ UNBOUNDED: dict[str, Rule] = {**RULES, "bernoulli": selection.bernoulli}
 
 def choice(*, size: int, keep: int, turn: int = 0, start: float = 0.0, scores: object = None, seed: int = 0) -> Choice:
     values = None if scores is None else np.asarray(scores, dtype=float)
-    return Choice(size, keep, turn, start, values, np.random.default_rng(seed))
+    return Choice(size, keep, turn, start, values, lambda: np.random.default_rng(seed))
 
 
 def plan_by(rule: Rule, *, shape: SubmodelShape = HALF, seed: int = 0, client: int = 0, turn: int = 0):

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import SMALL, plans, random_state, random_update, same_units, shapes_and_plans
 
-from cosp.models.vit import vit_layout
+from cosp.models.transformer import layout_of
 from cosp.submodel.layout import Axis, ParameterLayout
 from cosp.submodel.slicing import extract, grid, kept_indices, scatter
 
-LAYOUT = vit_layout(SMALL)
+LAYOUT = layout_of(SMALL)
 
 
 def test_full_extraction_returns_the_global_tensors_themselves():
@@ -23,7 +23,7 @@ def test_full_extraction_returns_the_global_tensors_themselves():
 @given(shapes_and_plans())
 def test_scatter_undoes_extract(shape_and_plan):
     shape, plan = shape_and_plan
-    layout, state = vit_layout(shape), random_state(shape)
+    layout, state = layout_of(shape), random_state(shape)
     back = scatter(extract(state, layout, plan), layout, plan, into=state)
     assert all(torch.equal(back[name], state[name]) for name in state)
 
@@ -32,7 +32,7 @@ def test_scatter_undoes_extract(shape_and_plan):
 @given(shapes_and_plans())
 def test_extract_reads_what_scatter_wrote(shape_and_plan):
     shape, plan = shape_and_plan
-    layout, update = vit_layout(shape), random_update(shape, plan, seed=1)
+    layout, update = layout_of(shape), random_update(shape, plan, seed=1)
     written = scatter(update, layout, plan, into=random_state(shape))
     read = extract(written, layout, plan)
     assert list(read) == list(update)
@@ -43,7 +43,7 @@ def test_extract_reads_what_scatter_wrote(shape_and_plan):
 @given(shapes_and_plans())
 def test_scatter_writes_the_kept_entries_only(shape_and_plan):
     shape, plan = shape_and_plan
-    layout = vit_layout(shape)
+    layout = layout_of(shape)
     zeros = {name: torch.zeros(entry.shape) for name, entry in layout.items()}
     ones = {name: torch.ones_like(tensor) for name, tensor in random_update(shape, plan, 0).items()}
     written = scatter(ones, layout, plan, into=zeros)

@@ -1,22 +1,36 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import math
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from hypothesis import given, settings
-from small_models import SMALL, VIT_B, model_with, plans, random_images, random_state, same_units, shapes_and_plans
+from small_models import (
+    BERT,
+    SMALL,
+    VIT_B,
+    model_with,
+    plans,
+    random_samples,
+    random_state,
+    same_units,
+    shapes_and_plans,
+)
 from torch import Tensor, nn
 
-from cosp.models.vit import POOLINGS, VisionTransformer, ViTShape, add_rows, initialise, quarter_exits, vit_layout
+from cosp.models import TextShape, TransformerShape, ViTShape, shape_from_json
+from cosp.models.transformer import POOLINGS, Transformer, add_rows, initialise, layout_of, quarter_exits
 from cosp.submodel.importance import plan_gates
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import extract, grid, kept_indices
 
+TEXT = TextShape(vocabulary=9, length=5, classes=4, dim=12, blocks=3, heads=3, hidden=10, exits=(2, 3))
 MIXED = ViTShape(image=6, patch=2, channels=2, classes=4, dim=12, blocks=4, heads=3, hidden=10, exits=(1, 2, 4))
 
 
-def torch_encoder(shape: ViTShape, model: VisionTransformer) -> list[nn.TransformerEncoderLayer]:
+def torch_encoder(shape: TransformerShape, model: Transformer) -> list[nn.TransformerEncoderLayer]:
     """PyTorch's own pre-norm encoder layers with the weights of ``model``."""
     layers = []
     for block in model.blocks:
@@ -43,15 +57,25 @@ def torch_encoder(shape: ViTShape, model: VisionTransformer) -> list[nn.Transfor
     return layers
 
 
+def patches_of(model: Transformer, images: Tensor) -> Tensor:
+    """Patches as the textbook has them: by a convolution."""
+    shape = model.shape
+    kernel = model.inputs.weight.view(shape.dim, shape.channels, shape.patch, shape.patch)
+    return nn.functional.conv2d(images, kernel, model.inputs.bias, stride=shape.patch).flatten(2).transpose(1, 2)
+
+
+def words_of(model: Transformer, texts: Tensor) -> Tensor:
+    """Words as a product: (batch, length, vocabulary) of zeros and ones with the table."""
+    return nn.functional.one_hot(texts.long(), model.shape.vocabulary).float() @ model.inputs.weight
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("shape", [SMALL, MIXED])
-def test_the_whole_model_is_torchs_encoder_behind_a_patch_convolution(shape, pooling):
+@pytest.mark.parametrize(("shape", "tokens_of"), [(SMALL, patches_of), (MIXED, patches_of), (TEXT, words_of)])
+def test_the_whole_model_is_torchs_encoder_behind_the_textbooks_tokens(shape, tokens_of, pooling):
     shape = replace(shape, pooling=pooling)
     model = model_with(shape, random_state(shape))
-    images = random_images(shape, 3)
-    kernel = model.patches.weight.view(shape.dim, shape.channels, shape.patch, shape.patch)
-    patches = nn.functional.conv2d(images, kernel, model.patches.bias, stride=shape.patch).flatten(2).transpose(1, 2)
-    x = torch.cat([model.class_token.expand(3, 1, -1), patches], dim=1) + model.positions
+    samples = random_samples(shape, 3)
+    x = torch.cat([model.class_token.expand(3, 1, -1), tokens_of(model, samples)], dim=1) + model.positions
     expected = []
     for i, layer in enumerate(torch_encoder(shape, model), start=1):
         x = layer(x)
@@ -60,13 +84,13 @@ def test_the_whole_model_is_torchs_encoder_behind_a_patch_convolution(shape, poo
             read = x.mean(dim=1) if pooling == "mean" else x[:, 0]
             normed = nn.functional.layer_norm(read, (shape.dim,), head.norm.weight, head.norm.bias)
             expected.append(nn.functional.linear(normed, head.head.weight, head.head.bias))
-    found = model(images)
+    found = model(samples)
     assert len(found) == len(shape.exits)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-def masked_and_extracted(shape: ViTShape, plan: SubmodelPlan) -> tuple[VisionTransformer, VisionTransformer]:
+def masked_and_extracted(shape: TransformerShape, plan: SubmodelPlan) -> tuple[Transformer, Transformer]:
     state = random_state(shape, dtype=torch.float64)
     return model_with(shape, state, shape.full_plan(plan.depth)), model_with(shape, state, plan)
 
@@ -80,7 +104,7 @@ def loss_of(logits: list[Tensor]) -> Tensor:
 def test_a_masked_model_computes_what_its_extracted_submodel_does(shape_and_plan):
     shape, plan = shape_and_plan
     masked, extracted = masked_and_extracted(shape, plan)
-    images = random_images(shape, 2, dtype=torch.float64)
+    images = random_samples(shape, 2, dtype=torch.float64)
     for ours, theirs in zip(masked(images, plan_gates(shape, plan)), extracted(images), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
@@ -89,9 +113,9 @@ def test_a_masked_model_computes_what_its_extracted_submodel_does(shape_and_plan
 @given(shapes_and_plans())
 def test_a_masked_models_gradient_is_the_submodels_and_zero_at_removed_units(shape_and_plan):
     shape, plan = shape_and_plan
-    layout = vit_layout(shape)
+    layout = layout_of(shape)
     masked, extracted = masked_and_extracted(shape, plan)
-    images = random_images(shape, 2, dtype=torch.float64)
+    images = random_samples(shape, 2, dtype=torch.float64)
     loss_of(masked(images, plan_gates(shape, plan))).backward()
     loss_of(extracted(images)).backward()
     whole = {name: parameter.grad for name, parameter in masked.named_parameters()}
@@ -106,14 +130,14 @@ def test_a_masked_models_gradient_is_the_submodels_and_zero_at_removed_units(sha
 @settings(max_examples=20)
 @given(plans(SMALL))
 def test_a_submodel_has_the_exits_within_its_depth(plan):
-    logits = VisionTransformer(SMALL, plan)(random_images(SMALL))
+    logits = Transformer(SMALL, plan)(random_samples(SMALL))
     assert [tuple(z.shape) for z in logits] == [(2, 3)] * plan.depth
 
 
 def test_a_plan_before_the_first_exit_is_refused():
     late = ViTShape(image=4, patch=2, channels=1, classes=3, dim=8, blocks=2, heads=2, hidden=6, exits=(2,))
     with pytest.raises(ValueError, match="before the first exit 2"):
-        VisionTransformer(late, late.full_plan(1))
+        Transformer(late, late.full_plan(1))
 
 
 def test_a_narrow_branch_is_added_at_its_rows():
@@ -126,14 +150,14 @@ def test_a_narrow_submodel_runs_in_mixed_precision():
     plan = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2,), ffn_rows=(5, 7))
     model = model_with(SMALL, random_state(SMALL), plan)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = model(random_images(SMALL))
-    for half, full in zip(mixed, model(random_images(SMALL)), strict=True):
+        mixed = model(random_samples(SMALL))
+    for half, full in zip(mixed, model(random_samples(SMALL)), strict=True):
         torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1)
 
 
 def test_initial_weights_are_clipped_normal_and_repeat_with_their_generator():
     shape = ViTShape(image=8, patch=2, channels=3, classes=5, dim=64, blocks=1, heads=4, hidden=128, exits=(1,))
-    first, second = VisionTransformer(shape), VisionTransformer(shape)
+    first, second = Transformer(shape), Transformer(shape)
     for model in (first, second):
         initialise(model, torch.Generator().manual_seed(7))
     values = dict(first.named_parameters())
@@ -164,6 +188,31 @@ def test_the_shape_of_vit_b():
     assert VIT_B.exits_within(7) == (3, 6)
 
 
+def test_a_text_model_has_berts_table_and_blocks():
+    layout = layout_of(BERT)
+    assert math.prod(layout["inputs.weight"].shape) == BERT.table == 30_522 * 768
+    blocks = sum(math.prod(entry.shape) for entry in layout.values() if entry.block is not None)
+    assert blocks == 85_054_464  # of Devlin et al.'s 110 M
+    assert BERT.tokens == 129
+
+
+def test_words_start_as_strong_as_patches_and_positions_weak():
+    model = Transformer(replace(TEXT, vocabulary=100, dim=48))
+    initialise(model, torch.Generator().manual_seed(0))
+    assert float(model.inputs.weight.detach().std()) == pytest.approx(0.5, rel=0.05)
+    assert float(model.positions.detach().std()) == pytest.approx(0.02, rel=0.3)
+
+
+@pytest.mark.parametrize("shape", [SMALL, TEXT])
+def test_a_shape_comes_back_from_json(shape):
+    assert shape_from_json(json.loads(json.dumps(asdict(shape)))) == shape
+
+
+def test_a_shape_of_no_kind_is_refused():
+    with pytest.raises(ValueError, match="no kind of transformer has the fields"):
+        shape_from_json({"dim": 3})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -177,6 +226,5 @@ def test_the_shape_of_vit_b():
     ],
 )
 def test_shapes_that_do_not_fit_together_are_refused(changes, message):
-    values = {name: getattr(SMALL, name) for name in SMALL.__dataclass_fields__}
     with pytest.raises(ValueError, match=message):
-        ViTShape(**{**values, **changes})
+        replace(SMALL, **changes)

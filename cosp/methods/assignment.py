@@ -1,0 +1,84 @@
+"""How big a client's submodel is: by its keep ratio, by its memory, or by its memory and a target round time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from cosp.client.training import TrainSettings
+from cosp.errors import ConfigError
+from cosp.models.transformer import TransformerShape
+from cosp.server.clients import Introduction
+from cosp.submodel import budget, capacity
+from cosp.submodel.budget import SubmodelShape
+from cosp.submodel.capacity import Demand, DemandOf, Limits
+from cosp.submodel.footprint import footprint
+
+Rule = Literal["rate", "memory", "time"]
+
+RoundTime = Callable[[Introduction, SubmodelShape], float]
+"""Seconds that a training task of that shape takes a client by what it declares; ConfigError if it declares nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """The rule of a run.
+
+    "rate": the client's keep ratio, the paper's rule, whatever its memory; without one as "memory". "memory": as much
+    as trains within its memory. "time": the most capacity within its memory and ``target_round_s``.
+    """
+
+    rule: Rule = "rate"
+    target_round_s: float = math.inf
+    round_s: RoundTime | None = None  # rule "time" needs it
+
+    def by_rate(self, client: Introduction) -> bool:
+        return self.rule == "rate" and client.keep is not None
+
+    def shape(
+        self,
+        client: Introduction,
+        model: TransformerShape,
+        training: TrainSettings,
+        *,
+        depth_share: float,
+        measure: budget.Measure,
+    ) -> SubmodelShape:
+        """Return the shape of the client's submodel; ConfigError names the client if it can hold none.
+
+        Rule "time" chooses depth and width itself; the others split pruning by ``depth_share``.
+        """
+        try:
+            if self.rule == "time":
+                return capacity.best(model, self.demand_of(client, model, training), self.limits(client)).shape
+            if client.keep is not None and self.rule == "rate":
+                return budget.shape_for_rate(model, client.keep, depth_share=depth_share, measure=measure)
+            return budget.shape_for_memory(
+                model,
+                client.memory_bytes,
+                batch=training.batch_size,
+                optimizer=training.optimizer,
+                depth_share=depth_share,
+            )
+        except ConfigError as error:
+            raise ConfigError(f"client {client.client} ({client.board}, {client.link}): {error}") from None
+
+    def limits(self, client: Introduction) -> Limits:
+        return Limits(memory_bytes=client.memory_bytes, round_s=self.target_round_s)
+
+    def demand_of(self, client: Introduction, model: TransformerShape, training: TrainSettings) -> DemandOf:
+        """Return what tells what a submodel asks of ``client``."""
+        if self.round_s is None:
+            raise ValueError("rule 'time' needs round_s")
+        return partial(_demand, round_s=partial(self.round_s, client), model=model, training=training)
+
+
+def _demand(
+    shape: SubmodelShape, *, round_s: Callable[[SubmodelShape], float], model: TransformerShape, training: TrainSettings
+) -> Demand:
+    size = footprint(model, (shape.counts,) * shape.depth)
+    memory_bytes = size.training_bytes(training.batch_size, training.optimizer)
+    return Demand(shape, size.parameters, memory_bytes, round_s(shape))

@@ -1,0 +1,75 @@
+"""Who has the wrong key, trusts the wrong authority or meets an expired certificate stays out, and its log says why."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deployment import CONFIG, Deployment, until
+
+from cosp.runtime.keys import make_server_keys
+
+pytestmark = pytest.mark.deploy
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A server that has admitted board 0 alone; no board is there."""
+    with Deployment(tmp_path_factory.mktemp("server"), CONFIG) as deployment:
+        deployment.make_keys(1)
+        deployment.start_server()
+        yield deployment
+
+
+def online(server: Deployment) -> int:
+    nodes = json.loads(server.cosp("server", "nodes", "--json").stdout)
+    return sum(node["status"] == "online" for node in nodes)
+
+
+def test_an_admitted_board_joins_and_admitting_it_again_changes_nothing(server):
+    assert "board-0: was admitted already" in server.cosp("server", "admit", "keys/board-0.pub").stdout
+    server.start_client(0)
+    until(lambda: online(server) == 1, "board 0 is online")
+    server.kill("client-0")
+
+
+def test_an_unknown_key_is_refused(server):
+    server.cosp("keys", "node", "stranger", "--out", "strangers")
+    server.start_client(1, key="strangers/stranger.key")
+    until(lambda: "SuperNode ended" in server.log("client-1"), "the stranger is turned away")
+    server.kill("client-1")
+    assert "Failed to activate SuperNode" in server.log("client-1")
+    assert "public key" in server.log("server").lower()
+
+
+def test_a_server_of_another_authority_is_not_joined(server):
+    server.cosp("keys", "server", "--host", "127.0.0.1", "--out", "others")
+    server.start_client(2, key="keys/board-0.key", ca="others/ca.crt")
+    until(lambda: "certificate verify failed" in server.log("client-2").lower(), "the board names the certificate")
+    server.kill("client-2")
+
+
+def test_a_server_whose_certificate_has_expired_is_not_joined(server, tmp_path):
+    expired = Path(shutil.copytree(server.folder / "keys", tmp_path / "expired"))
+    make_server_keys(expired, ["127.0.0.1"], days=1, now=datetime.datetime.now(datetime.UTC) - datetime.timedelta(3))
+    with Deployment(tmp_path, CONFIG) as other:
+        other.start_server(keys=str(expired), admit=False)
+        other.start_client(0, ca=str(expired / "ca.crt"), key=str(expired / "board-0.key"))
+        until(lambda: "certificate has expired" in other.log("client-0").lower(), "the board names the certificate")
+
+
+def test_plain_text_is_not_answered(server):
+    with pytest.raises((urllib.error.URLError, ConnectionError, ValueError)):
+        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/v1/control/list-nodes", timeout=10)
+
+
+def test_a_public_key_that_is_none_is_named(server):
+    done = server.cosp("server", "admit", "keys/nobody.pub", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "keys/nobody.pub: is no file" in done.stderr

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cosp.client.task import Task
+from cosp.client.training import TrainSettings
+from cosp.errors import ConfigError
+from cosp.fleet.cost import cost
+from cosp.fleet.fleet import Board, load_fleet
+from cosp.fleet.speed import speed_of
+from cosp.methods import (
+    FIARSE,
+    Assignment,
+    CoS2P,
+    DepthFL,
+    FedAvg,
+    FederatedDropout,
+    FedRolex,
+    FjORD,
+    HeteroFL,
+    Platon,
+    PruneFL,
+    RAFed,
+    ScaleFL,
+    Setting,
+)
+from cosp.models.vit import ViTShape
+from cosp.runtime.pricing import declared_round_s, work_of
+from cosp.server.clients import ClientRecord, Introduction
+from cosp.submodel.footprint import footprint
+from cosp.submodel.selection import random_scores
+
+MODEL = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
+TRAINING = TrainSettings(epochs=3, batch_size=16)
+BOARDS = load_fleet("paper16").boards
+
+
+def introduction(board: Board) -> Introduction:
+    return Introduction(
+        client=board.client, board=board.profile.name, link=board.link.name, keep=board.keep,
+        memory_bytes=board.profile.memory_bytes, samples=100, test_samples=20, class_counts=(100,),
+        speed=speed_of(board),
+    )  # fmt: skip
+
+
+CLIENTS = tuple(introduction(board) for board in BOARDS)
+
+
+def setting(*clients: Introduction, rule: str = "time", target_s: float = 0.1) -> Setting:
+    assignment = Assignment(rule=rule, target_round_s=target_s, round_s=declared_round_s(MODEL, TRAINING))
+    return Setting(model=MODEL, training=TRAINING, seed=1, clients=clients or CLIENTS, assignment=assignment)
+
+
+def tasks_of(run: Setting) -> list[Task]:
+    """One training task of every client, units chosen."""
+    method = CoS2P().build(run)
+    tasks = []
+    for client in run.clients:
+        scores = random_scores(MODEL, method.depth(client), np.random.default_rng(client.client))
+        plan = method.plan(ClientRecord(introduction=client, scores=scores))
+        tasks.append(Task("train", client.client, 0, 0, 1, MODEL, plan, training=TRAINING))
+    return tasks
+
+
+def capacities(run: Setting) -> list[int]:
+    return [task.parameters for task in tasks_of(run)]
+
+
+def simulated_s(task: Task) -> float:
+    """What the simulator will ask of the client's board."""
+    client = CLIENTS[task.client]
+    return cost(BOARDS[task.client], work_of(task, samples=client.samples, test_samples=client.test_samples)).total_s
+
+
+@pytest.mark.parametrize("kind", [DepthFL, FederatedDropout, FedRolex, FjORD, HeteroFL, RAFed, ScaleFL])
+def test_every_method_of_submodels_follows_the_rule_and_a_budget_that_shrinks(kind):
+    whole = footprint(MODEL, MODEL.full_plan().counts).parameters
+    method = kind().build(setting(CLIENTS[2], rule="memory"))  # whose keep ratio would allow a quarter
+    less = ClientRecord(introduction=replace(CLIENTS[2], memory_bytes=2_000_000))
+    plan = method.plan(less)
+    assert footprint(MODEL, method.plan(ClientRecord(introduction=CLIENTS[2])).counts).parameters == whole
+    assert footprint(MODEL, plan.counts).training_bytes(16, "adamw") <= 2_000_000
+    assert method.depth(less.introduction) == plan.depth
+    assert all(
+        footprint(MODEL, p.counts).parameters < footprint(MODEL, plan.counts).parameters for p in method.within(less)
+    )
+
+
+@pytest.mark.parametrize("kind", [FIARSE, Platon])
+def test_a_mask_follows_a_budget_that_shrinks(kind):
+    method = kind().build(setting(CLIENTS[2], rule="memory"))
+    less = replace(CLIENTS[2], memory_bytes=2_000_000)
+    assert method.local(ClientRecord(introduction=CLIENTS[2], version=99)).kept == 1.0
+    assert method.local(ClientRecord(introduction=less, version=99)).kept < 0.5
+
+
+@pytest.mark.parametrize("kind", [FIARSE, HeteroFL, Platon, PruneFL])
+def test_who_can_hold_nothing_any_more_is_found_by_its_depth(kind):
+    """The server asks for the depth as it hears of a budget; to raise later would end the run."""
+    method = kind().build(setting(CLIENTS[2], rule="memory"))
+    with pytest.raises(ConfigError):
+        method.depth(replace(CLIENTS[2], memory_bytes=10_000))
+
+
+@pytest.mark.parametrize("target_s", [0.085, 0.12, 1.0])
+def test_no_clients_round_is_longer_than_the_target(target_s):
+    tasks = tasks_of(setting(target_s=target_s))
+    assert max(map(simulated_s, tasks)) <= target_s
+    assert len({task.parameters for task in tasks}) > 1 or target_s == 1.0  # boards differ
+    assert all(task.peak_memory_bytes <= client.memory_bytes for task, client in zip(tasks, CLIENTS, strict=True))
+
+
+def test_more_time_buys_no_less():
+    bought = [capacities(setting(target_s=target_s)) for target_s in (0.085, 0.1, 0.12, 0.5)]
+    for less, more in itertools.pairwise(bought):
+        assert all(a <= 1.01 * b for a, b in zip(less, more, strict=True))
+
+
+def test_memory_binds_where_time_does_not():
+    small = replace(CLIENTS[0], memory_bytes=2_000_000)
+    (task,) = tasks_of(setting(small, target_s=1e6))
+    assert 0.9 * 2_000_000 < task.peak_memory_bytes <= 2_000_000
+
+
+def test_a_keep_ratio_counts_under_rule_rate_alone():
+    whole = footprint(MODEL, MODEL.full_plan().counts).parameters
+    nano = CLIENTS[2]
+    assert nano.keep == 0.25
+    assert capacities(setting(nano, rule="rate"))[0] <= 0.25 * whole
+    assert capacities(setting(nano, rule="memory")) == [whole]  # 2.7 GB hold all of this model
+    assert capacities(setting(nano, rule="time", target_s=1e6)) == [whole]
+
+
+def test_one_model_for_all_is_the_largest_that_all_can_train_in_time():
+    run = setting(target_s=0.085)
+    plan = FedAvg(submodel="smallest").build(run).evaluated
+    assert footprint(MODEL, plan.counts).parameters == min(capacities(run))
+
+
+def test_a_client_that_cannot_meet_the_target_is_named_with_the_fastest_it_can_do():
+    with pytest.raises(ConfigError) as caught:
+        CoS2P().build(setting(target_s=0.03))
+    assert str(caught.value).startswith("client 2 (jetson-nano, wifi): time: no submodel makes a round of 0.03 s, ")
+    assert "the fastest takes 0.0" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_client_that_declares_no_speed_is_told_that_the_rule_needs_it():
+    silent = replace(CLIENTS[3], speed=None)
+    with pytest.raises(ConfigError, match=r"^client 3 \(jetson-nano, wifi\): it declares no speed"):
+        CoS2P().build(setting(silent))
+    assert CoS2P().build(setting(silent, rule="rate"))
+
+
+def test_a_shape_is_found_anew_when_a_clients_budget_is_another():
+    run = setting(CLIENTS[2], rule="memory")
+    method = CoS2P(units="rolling").build(run)
+    before = method.plan(ClientRecord(introduction=CLIENTS[2]))
+    less = replace(CLIENTS[2], memory_bytes=2_000_000)
+    after = method.plan(ClientRecord(introduction=less))
+    assert before == MODEL.full_plan()
+    assert footprint(MODEL, after.counts).training_bytes(16, "adamw") <= 2_000_000
+    assert method.depth(less) == after.depth
+    assert not method.chooses(CLIENTS[2])
+    assert method.chooses(less)

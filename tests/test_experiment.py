@@ -1,0 +1,62 @@
+"""From a configuration to a model: what goes together and what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cosp.config import load_config
+from cosp.errors import ConfigError
+from cosp.experiment import Experiment, load_experiment
+from cosp.models import TextShape, ViTShape
+
+IMAGES = {"shape": [3, 8, 8], "classes": 5, "samples_per_client": 10}
+TEXTS = {"shape": [7], "vocabulary": 50, "classes": 5, "samples_per_client": 10}
+WIDTHS = {"dim": 8, "blocks": 2, "heads": 2, "hidden": 16, "exits": [1, 2]}
+
+
+def experiment(folder: Path, declared: dict[str, Any], **model: Any) -> Experiment:
+    config = {
+        "name": "tiny",
+        "data": {"name": "mine", "declared": declared},
+        "model": {**WIDTHS, **model},
+        "method": {"name": "fedavg"},
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return load_experiment(load_config(path))
+
+
+def test_images_are_cut_into_patches_and_texts_read_word_by_word(tmp_path: Path):
+    encoder: dict[str, Any] = {**WIDTHS, "classes": 5, "exits": (1, 2)}
+    assert experiment(tmp_path, IMAGES, patch=4).shape == ViTShape(image=8, patch=4, channels=3, **encoder)
+    assert experiment(tmp_path, TEXTS).shape == TextShape(vocabulary=50, length=7, **encoder)
+
+
+def test_clients_hold_as_many_samples_on_average_as_declared_by_their_shares(tmp_path: Path):
+    found = experiment(tmp_path, IMAGES, patch=4)
+    held = [len(train) + len(test) for train, test in found.rows]
+    assert sum(held) == 10 * 16
+    shares = [board.shares for board in found.boards]
+    assert max(abs(count - 160 * share / sum(shares)) for count, share in zip(held, shares, strict=True)) < 1
+
+
+@pytest.mark.parametrize(
+    ("declared", "model", "message"),
+    [
+        (IMAGES, {}, "model.patch: is missing: mine has images"),
+        (TEXTS, {"patch": 4}, "model.patch: mine has texts, which have no patches"),
+        (IMAGES, {"patch": 3}, "model: patch must divide image, got patch 3, image 8"),
+        ({**IMAGES, "shape": [3, 8, 4]}, {"patch": 4}, "images of 8 x 4; they must be square"),
+        ({**IMAGES, "vocabulary": 9}, {"patch": 4}, "data.declared: vocabulary goes with texts"),
+        ({**TEXTS, "vocabulary": None}, {}, "data.declared: vocabulary goes with texts"),
+        ({**IMAGES, "shape": [8, 8]}, {"patch": 4}, "data.declared.shape"),
+    ],
+)
+def test_what_does_not_go_together_is_an_error_of_one_line(tmp_path: Path, declared, model, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        experiment(tmp_path, declared, **model)
+    assert "\n" not in str(caught.value)
