@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
         ]
     },
     "model": {"patch": 4, "dim": 16, "blocks": 2, "heads": 2, "hidden": 16, "exits": [1, 2]},
-    "method": {"name": "co-s2p"},
+    "method": {"name": "co-s2p", "depth_share": 0.5},  # so that width is pruned and units are scored
     "training": {"epochs": 1, "batch_size": 16},
     "server": {"versions": 6, "quorum": 0.5, "checkpoint_every": 2},
 }

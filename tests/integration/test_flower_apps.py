@@ -36,7 +36,7 @@ CONFIG = {
     "fleet": {"boards": [{"count": 4, "device": "jetson-orin-nano-8", "link": "ethernet", "keep": 0.5}]},
     "jitter": 0.0,
     "model": {"patch": 4, "dim": 16, "blocks": 2, "heads": 2, "hidden": 16, "exits": [1, 2]},
-    "method": {"name": "co-s2p"},
+    "method": {"name": "co-s2p", "depth_share": 0.5},  # so that width is pruned and units are scored
     "training": {"epochs": 1, "batch_size": 16},
     "server": {"versions": 3, "quorum": 1.0, "checkpoint_every": 3},
 }

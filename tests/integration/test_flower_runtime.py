@@ -28,9 +28,9 @@ TIMEOUT_S = 240
 CONFIG = {
     "name": "tiny",
     "data": {"name": "digits", "train": 400, "validation": 100, "test": 200, "partition": {"kind": "iid"}},
-    "fleet": "equal4",
+    "fleet": {"boards": [{"count": 4, "device": "jetson-orin-nano-8", "link": "ethernet", "keep": 0.5}]},
     "model": {"patch": 4, "dim": 16, "blocks": 2, "heads": 2, "hidden": 32, "exits": [1, 2]},
-    "method": {"name": "co-s2p"},
+    "method": {"name": "co-s2p", "depth_share": 0.0},  # so that width is pruned and units are scored
     "training": {"epochs": 2, "batch_size": 16},
     "server": {"versions": 3, "quorum": 0.5},
 }
