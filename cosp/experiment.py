@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cosp.client.compression import CompressionSettings
 from cosp.client.store import Rows
 from cosp.client.training import Samples
 from cosp.config import Config
@@ -86,8 +87,13 @@ class Experiment:
         return Assignment(
             rule=given.rule,
             target_round_s=given.target_round_s or math.inf,
-            round_s=declared_round_s(self.shape, self.config.training),
+            round_s=declared_round_s(self.shape, self.config.training, self._compression),
         )
+
+    @property
+    def _compression(self) -> CompressionSettings:
+        """Number formats of the method's messages; those that fix their own messages have no such setting."""
+        return getattr(self.config.method, "compression", CompressionSettings())
 
     def method(self, clients: tuple[Introduction, ...]) -> Method:
         config = self.config

@@ -17,13 +17,13 @@ from flwr.app import Array, Error, Message, MessageType, RecordDict
 from torch import Tensor
 
 from cosp import records
-from cosp.client.bits import from_bits, to_bits
+from cosp.client.compression import pack
+from cosp.client.payload import from_payload, to_payload
 from cosp.client.task import Task
 from cosp.errors import RefusedUpdate
-from cosp.models.transformer import layout_of
 from cosp.records import JsonRecord
 from cosp.server.introduction import Budget, Introduction
-from cosp.submodel.flat import spans_of, views
+from cosp.submodel.flat import Spans, views
 from cosp.submodel.slicing import State
 
 LOST = 1000  # an error code beyond Flower's own
@@ -65,19 +65,35 @@ class PackedArray(TensorArray):
 
     __qualname__ = Array.__qualname__
 
-    def __init__(self, tensors: State) -> None:
+    def __init__(self, tensors: State, dtype: str) -> None:
         self.tensors = tensors
-        self.dtype = "float32"
+        self.dtype = dtype
         self.shape = (sum(tensor.numel() for tensor in tensors.values()),)
         self.stype = "numpy.ndarray"
 
     def numpy(self) -> np.ndarray:
-        return torch.cat([tensor.detach().reshape(-1).float() for tensor in self.tensors.values()]).numpy()
+        whole = torch.cat([tensor.detach().reshape(-1).float() for tensor in self.tensors.values()])
+        return whole.numpy().astype(self.dtype)
+
+
+class ChangeArray(TensorArray):
+    """A weight change, packed into whole numbers only when somebody asks for the bytes."""
+
+    __qualname__ = Array.__qualname__
+
+    def __init__(self, tensor: Tensor, spans: Spans) -> None:
+        super().__init__(tensor)
+        self.spans = spans
+        self.dtype = "int8"
+        self.shape = (len(spans) + tensor.numel(),)
+
+    def numpy(self) -> np.ndarray:
+        return pack(self.tensor, self.spans)
 
 
 def instruction(task: Task, weights: State, *, node: int) -> Message:
     """Return the message that asks ``node`` to do ``task``."""
-    content = records.instruction_content(JsonRecord(task, Task.to_json), PackedArray(weights))
+    content = records.instruction_content(JsonRecord(task, Task.to_json), PackedArray(weights, task.compression.down))
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
@@ -108,7 +124,7 @@ def weights_into(request: Message, task: Task, vector: Tensor) -> None:
     """Write the instruction's weights end to end into ``vector``, which has exactly their length."""
     array = records.weights_of(request)
     if isinstance(array, PackedArray):
-        for name, view in views(vector, spans_of(layout_of(task.shape), task.plan.counts)).items():
+        for name, view in views(vector, task.spans).items():
             view.copy_(array.tensors[name])
     else:
         vector.copy_(_tensor(array))
@@ -119,9 +135,15 @@ def result_reply(request: Message, facts: Mapping[str, Any], vector: Tensor) -> 
 
     An empty vector is the weight change of a task that nobody trained (a dry run's).
     """
-    task = read_task(request)
-    bits = bool(task.bits_sent and vector.numel())
-    return records.reply(request, facts, Array(to_bits(task, vector)) if bits else TensorArray(vector))
+    return records.reply(request, facts, _result_array(read_task(request), vector))
+
+
+def _result_array(task: Task, vector: Tensor) -> Array:
+    if not vector.numel():
+        return TensorArray(vector)
+    if task.bits_sent:
+        return Array(to_payload(task, vector))
+    return ChangeArray(vector, task.spans) if task.sends_whole_numbers else TensorArray(vector)
 
 
 def read_result(reply: Message) -> dict[str, Any]:
@@ -179,27 +201,24 @@ def read_vector(reply: Message) -> Tensor:
 
 def read_update(reply: Message, task: Task) -> State:
     """Return the weight change of a train task by name, or its mask; RefusedUpdate if it has another length."""
-    vector = _read_mask(reply, task) if task.bits_sent else read_vector(reply)
+    vector = _read_found(reply, task)
     if not vector.numel():  # nobody trained it
         return {}
     try:
-        return views(vector, spans_of(layout_of(task.shape), task.plan.counts))
+        return views(vector, task.spans)
     except ValueError as error:
         raise RefusedUpdate("malformed", f"the weight change: {error}") from None
 
 
-def _read_mask(reply: Message, task: Task) -> Tensor:
-    """Return the mask of a reply as zeros and ones; empty if nobody trained it."""
+def _read_found(reply: Message, task: Task) -> Tensor:
+    """Return the weight change of a reply, or its mask as zeros and ones; empty if nobody trained it."""
     try:
         array = reply.content.array_records[records.ARRAYS][records.VECTOR]
         if not math.prod(array.shape):
             return torch.empty(0)
-        bits = array.numpy()
-        if bits.dtype != np.uint8:
-            raise TypeError(f"a mask must hold bits, got {bits.dtype}")
-        return from_bits(task, bits)
+        return array.tensor.reshape(-1) if isinstance(array, TensorArray) else from_payload(task, array.numpy())
     except Exception as error:  # bytes from outside: numpy raises nearly anything over them
-        raise RefusedUpdate("malformed", f"the reply's mask cannot be read: {error!r}") from error
+        raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
 
 
 def _tensor(array: Array) -> Tensor:

@@ -18,8 +18,8 @@ def to_bits(task: Task, vector: Tensor) -> np.ndarray:
 def from_bits(task: Task, bits: np.ndarray) -> Tensor:
     """Undo :func:`to_bits`: zeros and ones; ``ValueError`` if ``bits`` has another length."""
     wanted = (task.bits_sent + 7) // 8
-    if bits.size != wanted:
-        raise ValueError(f"a mask must have {wanted} bytes, got {bits.size}")
+    if bits.dtype != np.uint8 or bits.size != wanted:
+        raise ValueError(f"a mask must have {wanted} uint8, got {bits.size} {bits.dtype}")
     vector = torch.zeros(task.parameters)
     on = np.unpackbits(bits.reshape(-1), count=task.bits_sent)
     vector[marked(task.shape, task.plan.counts, all_matrices)] = torch.from_numpy(on).float()

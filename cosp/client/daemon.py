@@ -24,7 +24,7 @@ import torch
 
 import cosp
 from cosp.client.bench import Bench, Job
-from cosp.client.bits import to_bits
+from cosp.client.payload import to_payload
 from cosp.client.power import find_power_meter
 from cosp.client.protocol import (
     BUSY,
@@ -157,13 +157,9 @@ class _Caller(socketserver.BaseRequestHandler):
         finally:
             bench.leave()
         facts, vector = _result(job)
-        if task.bits_sent:
-            bits = to_bits(task, vector)
-            send_frame(self.request, {"facts": facts, "bytes": bits.size})
-            send_bytes(self.request, bits)
-        else:
-            send_frame(self.request, {"facts": facts, "floats": vector.numel()})
-            send_bytes(self.request, vector.contiguous().numpy())
+        found = to_payload(task, vector)
+        send_frame(self.request, {"facts": facts, "dtype": found.dtype.name, "count": found.size})
+        send_bytes(self.request, found)
 
     def _wait(self, job: Job) -> None:
         """Wait until ``job`` is done; cancel it if the caller goes away."""

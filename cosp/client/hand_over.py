@@ -12,7 +12,7 @@ import numpy as np
 
 from cosp.client.protocol import (
     BUSY,
-    FLOAT_BYTES,
+    ProtocolError,
     TrainerError,
     count_in,
     receive_answer,
@@ -22,6 +22,9 @@ from cosp.client.protocol import (
     shake_hands,
 )
 from cosp.errors import CospError
+
+FORMATS = {name: np.dtype(name).newbyteorder("<") for name in ("float32", "int8", "uint8")}
+"""What a result may be made of."""
 
 RETRY_S = 0.2
 WAIT_S = 60.0
@@ -45,7 +48,7 @@ def hand_over(
 ) -> Tuple[Dict[str, Any], np.ndarray]:
     """Have the trainer at ``path`` do the task of the JSON text ``task`` on ``weights``; return its facts and vector.
 
-    The vector is float32, or a mask's bytes.
+    The vector is float32, a weight change packed into int8, or a mask's bytes.
 
     A trainer that is starting or busy is asked again for ``wait_s``; TrainerError if it cannot do the task,
     ConnectionLost if it dies over it.
@@ -60,10 +63,11 @@ def hand_over(
         send_bytes(connection, vector)
         connection.settimeout(None)  # a task takes as long as it takes; a dead trainer closes the connection
         answer = receive_answer(connection)
-        if "bytes" in answer:
-            return answer["facts"], np.frombuffer(receive_bytes(connection, count_in(answer, "bytes")), np.uint8)
-        found = receive_bytes(connection, FLOAT_BYTES * count_in(answer, "floats"))
-        return answer["facts"], np.frombuffer(found, "<f4")
+        numbers = FORMATS.get(str(answer.get("dtype")))
+        if numbers is None:
+            raise ProtocolError(f"dtype: must be one of {tuple(FORMATS)}, got {answer.get('dtype')!r}")
+        found = receive_bytes(connection, numbers.itemsize * count_in(answer, "count"))
+        return answer["facts"], np.frombuffer(found, numbers)
 
     return _ask(path, ask, wait_s)
 

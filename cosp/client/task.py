@@ -8,13 +8,16 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Dict, Optional, Tuple
 
+from cosp.client.compression import CompressionSettings
 from cosp.client.local import LocalSettings
 from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
 from cosp.models import TransformerShape, shape_from_json
+from cosp.models.transformer import layout_of
+from cosp.submodel.flat import Spans, spans_of
 from cosp.submodel.footprint import Footprint, Step, footprint
 from cosp.submodel.matrices import all_matrices, marked_count
 from cosp.submodel.passes import FLOAT_BYTES
@@ -121,6 +124,7 @@ class Task:
     local: LocalSettings = field(default_factory=LocalSettings)
     within: Tuple[SubmodelPlan, ...] = ()
     """Smaller submodels inside ``plan`` that are trained with it."""
+    compression: CompressionSettings = field(default_factory=CompressionSettings)
     scoring: Optional[ScoreSettings] = None
     split: str = ""
     first: int = 0
@@ -147,6 +151,16 @@ class Task:
         step = self.local.step(self.size, self.sizes_within, training.batch_size, training.optimizer)
         return step + variant_step(self.shape, self.size, training.batch_size)
 
+    @property
+    def spans(self) -> Spans:
+        """Where each tensor of the submodel lies in the vector that travels."""
+        return spans_of(layout_of(self.shape), self.plan.counts)
+
+    @property
+    def sends_whole_numbers(self) -> bool:
+        """Say whether the reply is a weight change packed into whole numbers."""
+        return self.kind == "train" and not self.bits_sent and self.compression.up == "int8"
+
     @cached_property
     def bits_sent(self) -> int:
         """How many weights the reply tells by one bit each, and none otherwise; 0 where it holds floats."""
@@ -155,15 +169,16 @@ class Task:
 
     @cached_property
     def download_bytes(self) -> int:
-        """Payload of the instruction: float32 weights and the plans."""
+        """Payload of the instruction: the weights and the plans."""
         plans = (self.plan, *self.within)
-        return 4 * self.parameters + sum(wire_bytes(self.shape.sizes, plan.depth) for plan in plans)
+        return self.compression.download_bytes(self.parameters) + sum(wire_bytes(self.shape.sizes, plan.depth) for plan in plans)
 
     @property
     def upload_bytes(self) -> int:
-        """Payload of the reply: the float32 weight change, a bit a masked weight, or the float32 scores."""
+        """Payload of the reply: the weight change, a bit a masked weight, or the float32 scores."""
         if self.kind == "train":
-            return (self.bits_sent + 7) // 8 or 4 * self.parameters
+            change = self.compression.upload_bytes(self.parameters, tensor_count(self.shape, self.plan.depth))
+            return (self.bits_sent + 7) // 8 or change
         return 4 * self.plan.depth * sum(self.shape.sizes.of(group) for group in GROUPS)
 
     @property
@@ -210,11 +225,18 @@ class Task:
                 "plan": _plan_of(value["plan"], shape),
                 "within": tuple(_plan_of(plan, shape) for plan in value["within"]),
                 "local": LocalSettings(**value["local"]),
+                "compression": CompressionSettings(**value["compression"]),
                 "training": TrainSettings(**value["training"]),
                 "transfer": TransferSettings(**value["transfer"]),
                 "scoring": None if scoring is None else ScoreSettings(**scoring),
             }
         )
+
+
+@lru_cache(maxsize=256)
+def tensor_count(shape: TransformerShape, depth: int) -> int:
+    """Return how many tensors a submodel of ``depth`` blocks has."""
+    return sum(entry.held(depth) for entry in layout_of(shape).values())
 
 
 def _plan_of(text: str, shape: TransformerShape) -> SubmodelPlan:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cosp.client.compression import rounded
 from cosp.client.ordered import inside, ordered_passes
 from cosp.client.penalised import penalised_passes
 from cosp.client.power import PowerMeter
@@ -73,7 +74,8 @@ class Trainer:
             model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
             model.load(weights)
             facts, vector = work(task, model, weights)
-        return {**facts, **telemetry.facts}, vector.cpu()
+        vector = vector.cpu()
+        return {**facts, **telemetry.facts}, rounded(vector, task.spans) if task.sends_whole_numbers else vector
 
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         own = self.clients[task.client]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from cosp.client.compression import CompressionSettings
 from cosp.client.local import LocalSettings
 from cosp.client.task import ScoreSettings
 from cosp.client.training import TrainSettings
@@ -60,6 +61,7 @@ class Method:
     scoring: ScoreSettings | None
     chooses: Callable[[Introduction], bool] = lambda client: True
     transfer: TransferSettings
+    compression: CompressionSettings = CompressionSettings()
     balanced: bool = False
     present_labels: bool = False
     """Train among the classes that a client has; see ``cosp.transfer.log_present``."""
@@ -96,6 +98,7 @@ class Method:
         return {
             "training": self.training(training),
             "transfer": self.transfer,
+            "compression": self.compression,
             "balanced": self.balanced,
             "present_labels": self.present_labels,
             "local": self.local(client),

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from cosp.client.compression import CompressionSettings
 from cosp.client.task import ScoreSettings
 from cosp.methods.base import Method, PlanRule, Setting, shapes_of
 from cosp.methods.rules import Merge, Polynomial, Settings, Weighting
@@ -42,6 +43,7 @@ class CoS2P(Settings):
     budget: Literal["parameters", "flops"] = "parameters"
     scoring: ScoreSettings = ScoreSettings()
     transfer: TransferSettings = TransferSettings()
+    compression: CompressionSettings = CompressionSettings(down="float16", up="int8")
     balanced: bool = True
     weighting: Weighting = Polynomial()
     merge: Merge = Merge(rate=0.7)
@@ -56,6 +58,7 @@ class CoS2P(Settings):
             scoring=None if self.units in DATA_FREE else self.scoring,
             chooses=lambda client: shape_of(client).counts != setting.model.sizes,
             transfer=self.transfer,
+            compression=self.compression,
             balanced=self.balanced,
             weigh=self.weighting.build(),
             step=ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),

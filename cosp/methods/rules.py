@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cosp.client.compression import CompressionSettings
 from cosp.forms import Form
 from cosp.server import staleness
 from cosp.server.aggregation import ServerStep
@@ -81,6 +82,7 @@ class Shared(Settings):
     """What every method can vary, so that methods are compared with the same loss and the same merge."""
 
     transfer: TransferSettings = TransferSettings(teacher="none")
+    compression: CompressionSettings = CompressionSettings()
     balanced: bool = False
     weighting: Weighting = Constant()
     merge: Merge = Merge()
@@ -89,6 +91,7 @@ class Shared(Settings):
         """Return the parts of a ``Method`` that these settings fix."""
         return {
             "transfer": self.transfer,
+            "compression": self.compression,
             "balanced": self.balanced,
             "weigh": self.weighting.build(),
             "step": ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),

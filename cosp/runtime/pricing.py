@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from cosp.client.compression import CompressionSettings
 from cosp.client.task import Task
 from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
@@ -17,6 +18,8 @@ from cosp.server.clients import Introduction
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import Footprint
 from cosp.submodel.plan import prefix_plan
+
+PLAIN_WIRE = CompressionSettings()
 
 
 def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
@@ -70,7 +73,9 @@ def price(task: Task, board: Board, *, samples: int, test_samples: int, sigma: f
     return cost(board, work_of(task, samples=samples, test_samples=test_samples), jitter(rng, sigma))
 
 
-def declared_round_s(model: TransformerShape, training: TrainSettings) -> RoundTime:
+def declared_round_s(
+    model: TransformerShape, training: TrainSettings, compression: CompressionSettings = PLAIN_WIRE
+) -> RoundTime:
     """Return what prices a training task before its units are known, by what the client declares.
 
     The plan is taken to be as long on the wire as one can be; jitter, heat and a shared link are left out.
@@ -78,7 +83,8 @@ def declared_round_s(model: TransformerShape, training: TrainSettings) -> RoundT
 
     @lru_cache(maxsize=4096)
     def task_of(shape: SubmodelShape) -> Task:
-        return Task("train", 0, 0, 0, 0, model, prefix_plan(shape.counts, shape.depth), training=training)
+        plan = prefix_plan(shape.counts, shape.depth)
+        return Task("train", 0, 0, 0, 0, model, plan, training=training, compression=compression)
 
     def round_s(client: Introduction, shape: SubmodelShape) -> float:
         if client.speed is None:

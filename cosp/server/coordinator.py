@@ -119,8 +119,11 @@ class Coordinator:
         return task
 
     def weights(self, task: Task) -> State:
-        """Return the tensors that ``task`` starts from; whole ones are the snapshot's own."""
-        return extract(self.snapshots[task.version], self.layout, task.plan)
+        """Return the tensors that ``task`` starts from, as the client receives them; whole ones may be the
+        snapshot's own.
+        """
+        weights = extract(self.snapshots[task.version], self.layout, task.plan)
+        return {name: task.compression.received(tensor) for name, tensor in weights.items()}
 
     def take_scores(self, task: Task, scores: Tensor) -> None:
         """Keep a client's scores; RefusedUpdate if they are not what was asked for."""
@@ -169,7 +172,7 @@ class Coordinator:
 
     def _since_now(self, task: Task, delta: Mapping[str, Tensor]) -> State:
         """Return what leads from the model as it is now to the client's trained weights."""
-        now, then = (extract(model, self.layout, task.plan) for model in (self.model, self.snapshots[task.version]))
+        now, then = extract(self.model, self.layout, task.plan), self.weights(task)
         return {name: change + then[name] - now[name] for name, change in delta.items()}
 
     def _scoring_of(self, client: Introduction) -> ScoreSettings | None:
