@@ -2,8 +2,10 @@
 
 L = sum_i CE(z_i, y) + gamma T^2 sum_i KL( teacher || softmax(z_i / T) ), the second term from a warm-up version on.
 The paper's teacher is the deepest exit (for all shallower ones). Ours is the detached mean of all exits' softened
-predictions, for every exit: where few boards hold the deep blocks, the deepest exit is not the best one. DepthFL's
-("mutual") is the mean of the other exits, whose gradient is that of the mean over them of KL(exit j || exit i).
+predictions, for every exit: where few boards hold the deep blocks, the deepest exit is not the best one. A share of it
+(``received``) is what the exits said of the sample before this client trained them, so that a client forgets less of
+what others know, and one with a single exit has a teacher too. DepthFL's ("mutual") is the mean of the other exits,
+whose gradient is that of the mean over them of KL(exit j || exit i).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ class TransferSettings:
 
     ``shallow_exits`` False trains the deepest exit alone. ``reduction`` "mean" and ``detach`` False are the released
     code's: an element mean of the KL, which is ``classes`` times weaker, and a teacher that learns from its pupils.
+    ``received`` is the share of every teacher that is the exits' mean prediction before this client trained them.
     ``depth_weighted`` counts the i-th exit's terms i times, over the sum of all i (ScaleFL).
     """
 
@@ -37,6 +40,7 @@ class TransferSettings:
     shallow_exits: bool = True
     detach: bool = True
     reduction: str = "batchmean"
+    received: float = 0.0
     depth_weighted: bool = False
 
     def __post_init__(self) -> None:
@@ -44,8 +48,18 @@ class TransferSettings:
             raise ValueError(f"teacher must be one of {TEACHERS}, got {self.teacher!r}")
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, got {self.reduction!r}")
+        if not 0 <= self.received <= 1:
+            raise ValueError(f"received must lie in [0, 1], got {self.received}")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be > 0, got {self.temperature}")
+
+    def remembers(self, version: int) -> bool:
+        """Say whether the submodel as received is a teacher of what is trained on ``version``."""
+        return self.received > 0 and self.transfers(version)
+
+    def transfers(self, version: int) -> bool:
+        """Say whether exits have teachers in what is trained on ``version``."""
+        return self.teacher != "none" and self.shallow_exits and version >= self.warmup_versions
 
 
 def exit_loss(
@@ -54,11 +68,13 @@ def exit_loss(
     settings: TransferSettings,
     version: int,
     log_prior: Optional[Tensor] = None,
+    remembered: Optional[Tensor] = None,
 ) -> Tuple[Tensor, Tensor]:
     """Return the loss to minimise and, detached, the cross-entropy of the deepest exit.
 
     ``logits`` holds (batch, classes) for each exit, shallow to deep; ``version`` is the model version trained on.
     ``log_prior`` (classes,), see :func:`log_class_shares`, is added to logits before they meet the labels.
+    ``remembered`` (batch, classes) are the softened mean predictions of the submodel as it was received.
     """
     judged = list(logits) if log_prior is None else [z + log_prior for z in logits]
     shares = _shares(len(logits), settings)
@@ -67,9 +83,9 @@ def exit_loss(
     if settings.shallow_exits:
         for share, shallow in zip(shares, judged[:-1]):
             loss = loss + _times(share, F.cross_entropy(shallow, labels))
-    transfers = settings.teacher != "none" and version >= settings.warmup_versions
-    if transfers and settings.shallow_exits and len(logits) > 1:
-        loss = loss + settings.weight * settings.temperature**2 * _divergence(logits, settings, shares)
+    teachers = _teachers(logits, settings, remembered) if settings.transfers(version) else []
+    if teachers:
+        loss = loss + settings.weight * settings.temperature**2 * _divergence(logits, teachers, settings, shares)
     return loss, deepest.detach()
 
 
@@ -110,11 +126,13 @@ def _times(share: float, term: Tensor) -> Tensor:
     return term if share == 1.0 else share * term
 
 
-def _divergence(logits: Sequence[Tensor], settings: TransferSettings, shares: Sequence[float]) -> Tensor:
+def _divergence(
+    logits: Sequence[Tensor], teachers: Sequence[Tensor], settings: TransferSettings, shares: Sequence[float]
+) -> Tensor:
     """Sum of KL(teacher || pupil) over the pupils; per sample ("batchmean") or per matrix entry ("mean")."""
     t = settings.temperature
     terms = []
-    for share, teacher, pupil in zip(shares, _teachers(logits, settings), logits):
+    for share, teacher, pupil in zip(shares, teachers, logits):
         if settings.detach:
             teacher = teacher.detach()
         # divided here: PyTorch announces that its own "mean" will come to divide by the batch alone
@@ -123,12 +141,21 @@ def _divergence(logits: Sequence[Tensor], settings: TransferSettings, shares: Se
     return torch.stack(terms).sum()
 
 
-def _teachers(logits: Sequence[Tensor], settings: TransferSettings) -> List[Tensor]:
-    """Return each exit's teacher, shallow to deep; the deepest exit has none where it teaches all others."""
+def _teachers(logits: Sequence[Tensor], settings: TransferSettings, remembered: Optional[Tensor]) -> List[Tensor]:
+    """Return each exit's teacher, shallow to deep.
+
+    The deepest exit has none where it teaches all others, and a single exit has none but what is remembered.
+    """
     t = settings.temperature
+
+    def recalled(teacher: Tensor) -> Tensor:
+        return teacher if remembered is None else torch.lerp(teacher, remembered, settings.received)
+
+    if len(logits) == 1:
+        return [] if remembered is None else [recalled(mean_prediction(logits, t))]
     if settings.teacher == "mean":
-        return [mean_prediction(logits, t)] * len(logits)
+        return [recalled(mean_prediction(logits, t))] * len(logits)
     if settings.teacher == "mutual":
         others = [[z for j, z in enumerate(logits) if j != i] for i in range(len(logits))]
-        return [mean_prediction(rest, t) for rest in others]
-    return [F.softmax(logits[-1] / t, dim=-1)] * (len(logits) - 1)
+        return [recalled(mean_prediction(rest, t)) for rest in others]
+    return [recalled(F.softmax(logits[-1] / t, dim=-1))] * (len(logits) - 1)

@@ -191,3 +191,42 @@ def test_the_mean_prediction_averages_probabilities_not_logits():
 def test_unknown_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=f"^{message} must be"):
         TransferSettings(**settings)
+
+
+def test_half_a_teacher_is_what_was_received():
+    """KL to a fixed target only, by hand: one exit, cross-entropy taken away."""
+    z = torch.tensor([[0.0, 2.0]])
+    remembered = torch.tensor([[0.9, 0.1]])
+    settings = TransferSettings(received=0.5, weight=1.0, temperature=1.0)
+    now = torch.softmax(z, dim=-1)
+    target = (now + remembered) / 2
+    divergence = float((target * (target.log() - now.log())).sum())
+    with_memory, deepest = exit_loss([z], torch.tensor([1]), settings, 0, remembered=remembered)
+    assert float(with_memory - deepest) == pytest.approx(divergence, rel=1e-5)
+
+
+def test_a_single_exit_that_remembers_nothing_has_no_teacher():
+    z = torch.tensor([[0.0, 2.0]])
+    loss, deepest = exit_loss([z], torch.tensor([1]), TransferSettings(received=0.5), 0)
+    assert float(loss) == float(deepest)
+
+
+def test_a_submodel_that_moved_nowhere_learns_nothing_from_memory():
+    z = torch.tensor([[0.3, -0.2]], requires_grad=True)
+    remembered = torch.softmax(z.detach() / 3.0, dim=-1)
+    with_memory, _ = exit_loss([z], torch.tensor([0]), TransferSettings(received=1.0), 0, remembered=remembered)
+    (got,) = torch.autograd.grad(with_memory, z)
+    (plain,) = torch.autograd.grad(exit_loss([z], torch.tensor([0]), TransferSettings(teacher="none"), 0)[0], z)
+    assert torch.allclose(got, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"teacher": "none"}, {"shallow_exits": False}, {"warmup_versions": 5}, {"received": 0.0}]
+)
+def test_nothing_is_remembered_where_nothing_is_taught(settings):
+    assert not TransferSettings(**{"received": 0.5, **settings}).remembers(4)
+
+
+def test_a_share_of_memory_beyond_one_is_refused():
+    with pytest.raises(ValueError, match=r"received must lie in \[0, 1\], got 1.5"):
+        TransferSettings(received=1.5)

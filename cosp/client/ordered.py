@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from cosp.client.training import Judge, Passes
+from cosp.client.training import Judge, Passes, Targets
 from cosp.models.transformer import Transformer, TransformerShape, layout_of
 from cosp.submodel.flat import FlatModel
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
@@ -39,17 +39,17 @@ def ordered_passes(
     without, the drawn one is trained alone. Drawing the client's own adds nothing to training it.
     """
 
-    def passes(x: Tensor, y: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
+    def passes(x: Tensor, to: Targets) -> Iterator[Tuple[Tensor, Tensor]]:
         drawn = int(rng.integers(len(narrower) + 1))
         own = drawn == len(narrower)
         teachers: Sequence[Tensor] = ()
         if own or distillation:
             logits = whole(x)
-            yield judge(logits, y)
+            yield judge(logits, to)
             teachers = [z.detach() for z in logits]
         if not own:
             logits = narrower[drawn](x)
-            loss, deepest = judge(logits, y)
+            loss, deepest = judge(logits, to)
             if distillation:
                 loss = (1 - distillation) * loss + distillation * _divergence(teachers, logits)
             yield loss, deepest

@@ -7,7 +7,7 @@ from typing import Iterator, List, Tuple, cast
 from torch import Tensor
 
 from cosp.client.task import Task
-from cosp.client.training import Judge, Passes
+from cosp.client.training import Judge, Passes, Targets
 from cosp.models.adaptive import Policy, usage_penalty
 from cosp.models.quantised import Quantisers, bits_penalty
 from cosp.models.transformer import Block
@@ -25,10 +25,10 @@ def _adaptive(task: Task, blocks: List[Block], model: FlatModel, judge: Judge) -
     policies = [cast(Policy, block.policy) for block in blocks]
     generator = torch_stream(task.seed, "policies", task.client, task.version)
 
-    def passes(x: Tensor, y: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
+    def passes(x: Tensor, to: Targets) -> Iterator[Tuple[Tensor, Tensor]]:
         for policy in policies:
             policy.generator = generator  # noise in training alone
-        loss, deepest = judge(model.module(x), y)
+        loss, deepest = judge(model.module(x), to)
         for policy in policies:
             policy.generator = None
         yield loss + task.local.penalty * usage_penalty(policies, task.local.target), deepest
@@ -41,8 +41,8 @@ def _quantised(task: Task, blocks: List[Block], model: FlatModel, judge: Judge) 
     dim, hidden = task.shape.dim, task.shape.hidden
     entries = (3 * dim * dim, dim * dim, dim * hidden, dim * hidden)
 
-    def passes(x: Tensor, y: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
-        loss, deepest = judge(model.module(x), y)
+    def passes(x: Tensor, to: Targets) -> Iterator[Tuple[Tensor, Tensor]]:
+        loss, deepest = judge(model.module(x), to)
         yield loss + task.local.penalty * bits_penalty(quantisers, entries, task.local.target), deepest
 
     return passes

@@ -149,7 +149,13 @@ class Task:
         """What one step of local training asks of a board."""
         training = self.training
         step = self.local.step(self.size, self.sizes_within, training.batch_size, training.optimizer)
-        return step + variant_step(self.shape, self.size, training.batch_size)
+        return step + variant_step(self.shape, self.size, training.batch_size) + self._remembering
+
+    @property
+    def _remembering(self) -> Step:
+        """What it adds to a step that the submodel as received teaches, too: kernels over a few numbers a sample."""
+        alone = len(self.shape.exits_within(self.plan.depth)) == 1  # it had no teacher without
+        return Step(0, 0, (24 if alone else 2) if self.transfer.remembers(self.version) else 0)
 
     @property
     def spans(self) -> Spans:
@@ -171,7 +177,9 @@ class Task:
     def download_bytes(self) -> int:
         """Payload of the instruction: the weights and the plans."""
         plans = (self.plan, *self.within)
-        return self.compression.download_bytes(self.parameters) + sum(wire_bytes(self.shape.sizes, plan.depth) for plan in plans)
+        return self.compression.download_bytes(self.parameters) + sum(
+            wire_bytes(self.shape.sizes, plan.depth) for plan in plans
+        )
 
     @property
     def upload_bytes(self) -> int:
@@ -192,6 +200,12 @@ class Task:
         if self.kind == "score":
             return self.scoring.peak_bytes(size, self.scoring.held_samples) if self.scoring else size.scoring_bytes(1)
         return size.evaluation_bytes(self.judging_batch)
+
+    def judged_samples(self, samples: int, test_samples: int) -> int:
+        """Return how many samples the submodel predicts beside its steps: its own test data, as received and as
+        trained, and what it trains on, where it is its own teacher as received.
+        """
+        return 2 * test_samples + (samples if self.transfer.remembers(self.version) else 0)
 
     @property
     def judging_batch(self) -> int:

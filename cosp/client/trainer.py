@@ -94,6 +94,7 @@ class Trainer:
             rng=numpy_stream(task.seed, "batches", task.client, task.version),
             log_prior=log_prior,
             variation=variation,
+            asked_at_once=task.judging_batch,
         )
         train_s = time.perf_counter() - started_s  # the loss is a number by now, so a GPU has finished
         facts = {

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from cosp.submodel.flat import FlatModel
-from cosp.transfer import TransferSettings, exit_loss
+from cosp.transfer import TransferSettings, exit_loss, mean_prediction
 
 if TYPE_CHECKING:
     from cosp.client.views import View
@@ -71,11 +71,18 @@ class Samples(NamedTuple):
     y: np.ndarray
 
 
-Judge = Callable[[Sequence[Tensor], Tensor], Tuple[Tensor, Tensor]]
-"""(logits of every exit, labels) -> (loss, cross-entropy of the deepest exit)."""
+class Targets(NamedTuple):
+    """What a batch is trained towards: labels (b,), and what the submodel as received predicts, (b, classes)."""
 
-Passes = Callable[[Tensor, Tensor], Iterator[Tuple[Tensor, Tensor]]]
-"""(samples, labels) -> one after the other, the losses of a step; with each the cross-entropy of the deepest exit."""
+    labels: Tensor
+    remembered: Optional[Tensor]
+
+
+Judge = Callable[[Sequence[Tensor], Targets], Tuple[Tensor, Tensor]]
+"""(logits of every exit, targets) -> (loss, cross-entropy of the deepest exit)."""
+
+Passes = Callable[[Tensor, Targets], Iterator[Tuple[Tensor, Tensor]]]
+"""(samples, targets) -> one after the other, the losses of a step; with each the cross-entropy of the deepest exit."""
 
 
 @dataclass(frozen=True)
@@ -103,28 +110,35 @@ def train(
     rng: np.random.Generator,
     log_prior: Optional[Tensor] = None,
     variation: Variation = PLAIN,
+    asked_at_once: int = 250,
 ) -> float:
     """Train ``model`` in place and return the mean cross-entropy of its deepest exit over the last epoch.
 
     ``log_prior`` is added to logits before they meet the labels; see :func:`cosp.transfer.log_class_shares`. Where a
     view stands before the model, the view's ``trained`` weights are trained and ``model`` ends with what they show.
+    ``asked_at_once``: how many samples the submodel as received predicts at a time, where it is a teacher.
     """
     device, view = model.weights.device, variation.view
     trained = model.weights if view is None else view.trained
     received = trained.clone() if variation.proximal else trained
+    if view is not None:
+        view.show(model.weights)
+    remembered = predictions(model, samples, transfer, asked_at_once) if transfer.remembers(version) else None
     optimizer = _optimizer(trained, model.gradients, settings)
     precision, scaler = _mixed_precision(device, settings.mixed_precision)
 
-    def judge(logits: Sequence[Tensor], y: Tensor) -> Tuple[Tensor, Tensor]:
-        return exit_loss([z.float() for z in logits], y, transfer, version, log_prior)
+    def judge(logits: Sequence[Tensor], to: Targets) -> Tuple[Tensor, Tensor]:
+        return exit_loss([z.float() for z in logits], to.labels, transfer, version, log_prior, to.remembered)
 
     passes = one_pass(model.module, judge) if variation.passes is None else variation.passes(judge)
     losses: Dict[int, List[Tensor]] = {}
-    for epoch, x, y in _batches(samples, settings, rng):
+    for epoch, chosen in _batches(len(samples.y), settings, rng):
+        x, y = torch.from_numpy(samples.x[chosen]).to(device), torch.from_numpy(samples.y[chosen]).to(device)
+        targets = Targets(y, None if remembered is None else remembered[torch.from_numpy(chosen)])
         if view is not None:
             view.show(model.weights)
         model.gradients.zero_()
-        for loss, deepest in _under(precision, passes(x.to(device), y.to(device))):
+        for loss, deepest in _under(precision, passes(x, targets)):
             scaler.scale(loss).backward()
             losses.setdefault(epoch, []).append(deepest)
         scaler.unscale_(optimizer)
@@ -144,10 +158,18 @@ def train(
 def one_pass(forward: Callable[[Tensor], Sequence[Tensor]], judge: Judge) -> Passes:
     """Return the only loss of a plain step."""
 
-    def passes(x: Tensor, y: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
-        yield judge(forward(x), y)
+    def passes(x: Tensor, targets: Targets) -> Iterator[Tuple[Tensor, Tensor]]:
+        yield judge(forward(x), targets)
 
     return passes
+
+
+@torch.no_grad()
+def predictions(model: FlatModel, samples: Samples, transfer: TransferSettings, batch: int) -> Tensor:
+    """Return the mean of the exits' softened predictions of every sample, (n, classes) on the model's device."""
+    device, t = model.weights.device, transfer.temperature
+    asked = (x for x, _ in evaluation_batches(samples, batch))
+    return torch.cat([mean_prediction([z.float() for z in model.module(x.to(device))], t) for x in asked])
 
 
 def evaluation_batches(samples: Samples, size: int) -> Iterator[Tuple[Tensor, Tensor]]:
@@ -157,15 +179,12 @@ def evaluation_batches(samples: Samples, size: int) -> Iterator[Tuple[Tensor, Te
         yield torch.from_numpy(np.array(samples.x[chosen])), torch.from_numpy(np.array(samples.y[chosen]))
 
 
-def _batches(
-    samples: Samples, settings: TrainSettings, rng: np.random.Generator
-) -> Iterator[Tuple[int, Tensor, Tensor]]:
-    """Yield (epoch, x, y), each epoch in a new order."""
+def _batches(samples: int, settings: TrainSettings, rng: np.random.Generator) -> Iterator[Tuple[int, np.ndarray]]:
+    """Yield (epoch, rows of a batch), each epoch in a new order."""
     for epoch in range(settings.epochs):
-        order = rng.permutation(len(samples.y))
-        for start in range(0, len(order), settings.batch_size):
-            chosen = order[start : start + settings.batch_size]
-            yield epoch, torch.from_numpy(samples.x[chosen]), torch.from_numpy(samples.y[chosen])
+        order = rng.permutation(samples)
+        for start in range(0, samples, settings.batch_size):
+            yield epoch, order[start : start + settings.batch_size]
 
 
 def _under(precision: Callable[[], ContextManager[None]], losses: Iterator[Any]) -> Iterator[Any]:

@@ -61,7 +61,7 @@ class Method:
     scoring: ScoreSettings | None
     chooses: Callable[[Introduction], bool] = lambda client: True
     transfer: TransferSettings
-    compression: CompressionSettings = CompressionSettings()
+    compression: CompressionSettings = field(default_factory=CompressionSettings)
     balanced: bool = False
     present_labels: bool = False
     """Train among the classes that a client has; see ``cosp.transfer.log_present``."""

@@ -1,7 +1,8 @@
 """Co-S2P as we run it (Li et al., arXiv 2410.08457; docs/method.md says where we depart).
 
-Two-dimensional submodels, core + rolling units by Taylor scores, a balanced loss, mean-of-exits teacher, age-discounted
-sample counts, coverage-normalised merge.
+Two-dimensional submodels, core + rolling units by Taylor scores, a balanced loss, a teacher that is the mean of all
+exits now and as received, compressed messages, sample counts weighed by age and by how seldom a client is heard,
+coverage-normalised merge.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ class CoS2P(Settings):
     depth_share: float = Field(0.75, ge=0, le=1)
     budget: Literal["parameters", "flops"] = "parameters"
     scoring: ScoreSettings = ScoreSettings()
-    transfer: TransferSettings = TransferSettings()
+    transfer: TransferSettings = TransferSettings(received=0.5)
     compression: CompressionSettings = CompressionSettings(down="float16", up="int8")
     balanced: bool = True
-    weighting: Weighting = Polynomial()
+    weighting: Weighting = Polynomial(participation=1.0)
     merge: Merge = Merge(rate=0.7)
 
     def build(self, setting: Setting) -> Method:

@@ -46,9 +46,10 @@ class Constant(Settings):
 class Polynomial(Settings):
     rule: Literal["polynomial"] = "polynomial"
     exponent: float = Field(0.5, ge=0)
+    participation: float = Field(0.0, ge=0)
 
     def build(self) -> staleness.WeightRule:
-        return staleness.polynomial(self.exponent)
+        return staleness.polynomial(self.exponent, self.participation)
 
 
 class Hinge(Settings):

@@ -25,7 +25,7 @@ from cosp.server.coordinator import Coordinator
 from cosp.server.ledger import Ledger
 from cosp.server.loop import Dispatch, Loop
 
-COUNTERS = ("tasks", "dispatches", "last_version", "scored_at")
+COUNTERS = ("tasks", "dispatches", "last_version", "merged_at", "scored_at")
 """What a checkpoint keeps of a client's record beside its scores."""
 
 

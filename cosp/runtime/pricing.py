@@ -23,14 +23,14 @@ PLAIN_WIRE = CompressionSettings()
 
 
 def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
-    """Return what ``task`` asks of a board that trains on ``samples`` and judges itself on ``test_samples`` twice."""
+    """Return what ``task`` asks of a board that trains on ``samples`` and judges itself on ``test_samples``."""
     size = task.size
     if task.kind == "score":
         return _scoring(task, size, samples)
     batch = task.training.batch_size
     step = task.training_step
     judged = size.evaluation_step(task.judging_batch)
-    rounds = 2 * test_samples / task.judging_batch
+    rounds = task.judged_samples(samples, test_samples) / task.judging_batch
     return Work(
         steps=task.training.steps(samples),
         batch=batch,

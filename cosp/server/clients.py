@@ -30,6 +30,8 @@ class ClientRecord:
     dispatches: int = 0
     """Training tasks that it was given: the turn of its rolling windows."""
     last_version: int = -1
+    merged_at: int = 0
+    """Version that its last merged update went into."""
     version: int = 0
     """The model's version as its next task is made; not part of a checkpoint."""
     scores: Scores | None = None

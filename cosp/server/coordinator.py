@@ -140,8 +140,10 @@ class Coordinator:
         if self.max_staleness is not None and staleness > self.max_staleness:
             raise RefusedUpdate("stale", f"{staleness} versions old, at most {self.max_staleness} are merged")
         self._check(task, delta, samples)
+        record, coming = self.records[task.client], self.version + 1
         arrival = Arrival(
             staleness=staleness,
+            waited=max(1, coming - record.merged_at),
             samples=samples,
             keep=task.parameters / self._parameters,
             delta_l1=lambda: _l1(delta.values()),
@@ -150,6 +152,7 @@ class Coordinator:
         weight, mass = self.method.weigh(arrival), self.method.mass
         change = self._since_now(task, delta) if self.method.interpolates else dict(delta)
         self._round.fold(task.plan, change, weight, None if mass is None else mass(arrival))
+        record.merged_at = coming
         return weight
 
     def close_round(self, in_flight: Iterable[Task]) -> ClosedRound:

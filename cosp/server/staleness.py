@@ -15,6 +15,8 @@ class Arrival:
 
     staleness: int
     """Model versions closed since the client received its weights."""
+    waited: int
+    """Versions since the client last brought an update, at least 1: how seldom it is heard."""
     samples: int
     keep: float
     """Share of the global parameters that the client holds."""
@@ -32,11 +34,16 @@ def constant() -> WeightRule:
     return lambda arrival: float(arrival.samples)
 
 
-def polynomial(exponent: float = 0.5) -> WeightRule:
-    """Weigh by samples * (1 + s) ** -exponent (Xie et al. 2019, arXiv:1903.03934, where exponent is ``a``)."""
-    if exponent < 0:
-        raise ValueError(f"exponent must be >= 0, got {exponent}")
-    return lambda arrival: arrival.samples * (1 + arrival.staleness) ** -exponent
+def polynomial(exponent: float = 0.5, participation: float = 0.0) -> WeightRule:
+    """Weigh by samples * (1 + s) ** -exponent (Xie et al. 2019, arXiv:1903.03934, where exponent is ``a``).
+
+    With ``participation`` 1 that is multiplied by the versions since the client was last heard, so that a slow board's
+    data count as much over the versions as a fast one's (Wang and Ji 2023, arXiv:2306.03401, there averaged intervals).
+    """
+    for name, value in (("exponent", exponent), ("participation", participation)):
+        if value < 0:
+            raise ValueError(f"{name} must be >= 0, got {value}")
+    return lambda arrival: arrival.samples * (1 + arrival.staleness) ** -exponent * arrival.waited**participation
 
 
 def hinge(slope: float = 0.5, grace: int = 2) -> WeightRule:

@@ -19,6 +19,7 @@ from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.flat import FlatModel
 from cosp.submodel.footprint import Step, footprint
 from cosp.submodel.plan import prefix_plan
+from cosp.transfer import TransferSettings
 
 INNER = same_units(2, heads=(0,), attention_rows=(0, 1), hidden=(0, 1), ffn_rows=(0,))
 PLAIN = Task("train", 0, 0, 0, 0, SMALL, SMALL.full_plan(2), training=TrainSettings(batch_size=8))
@@ -119,6 +120,13 @@ def test_what_local_steps_add_is_what_torch_counts(name):
     assert declared.kernels - without.kernels == pytest.approx(found.kernels - plain.kernels, rel=0.05, abs=2)
     moved = found.bytes_moved - plain.bytes_moved
     assert declared.bytes_moved - without.bytes_moved == pytest.approx(moved, rel=0.15)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_what_the_submodel_as_received_adds_as_a_teacher_is_what_torch_counts(depth):
+    plain = replace(WHOLE, plan=FASHION.full_plan(depth))
+    taught = replace(plain, transfer=TransferSettings(received=0.5))
+    assert taught.training_step.kernels == counted(taught).kernels
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -170,7 +170,7 @@ def test_the_paper_prunes_even_a_client_with_room_for_everything():
 
 def test_the_papers_merge_rules():
     method = CoS2PPaper().build(setting(0.5))
-    arrival = Arrival(staleness=3, samples=10, keep=0.5, delta_l1=lambda: 4.0, drift_l1=lambda: 1.0)
+    arrival = Arrival(staleness=3, waited=1, samples=10, keep=0.5, delta_l1=lambda: 4.0, drift_l1=lambda: 1.0)
     assert method.weigh(arrival) == 4.0
     assert method.over_all
     assert (method.step.rate, method.step.momentum) == (1.0, 0.0)

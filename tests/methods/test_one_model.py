@@ -19,7 +19,7 @@ KEEPS = (0.25, 0.5, 1.0)
 
 
 def arrival(staleness: int, samples: int = 10) -> Arrival:
-    return Arrival(staleness=staleness, samples=samples, keep=1.0, delta_l1=lambda: 1.0, drift_l1=lambda: 1.0)
+    return Arrival(staleness=staleness, waited=1, samples=samples, keep=1.0, delta_l1=lambda: 1.0, drift_l1=lambda: 1.0)
 
 
 def server(method: Method, clients: int) -> Coordinator:

@@ -147,6 +147,18 @@ def test_staleness_counts_versions_closed_since_the_dispatch():
     assert server.take_update(slow, update(slow), samples=100) == 25.0
 
 
+def test_who_is_heard_seldom_waits_since_its_last_merged_update():
+    server = coordinator(NARROW, OTHER, weigh=lambda arrival: float(arrival.waited))
+    slow, weights = server.next_task(1), []
+    for _ in range(3):
+        task = server.next_task(0)
+        weights.append(server.take_update(task, random_update(task.plan, 0), 50))
+        server.close_round([slow])
+    late = server.take_update(slow, random_update(slow.plan, 1), 50)
+    assert (weights, late) == ([1.0, 1.0, 1.0], 4.0)
+    assert server.records[1].merged_at == 4
+
+
 def test_the_drift_rule_by_hand():
     server = coordinator(FULL, NARROW, weigh=drift())
     slow, quick = server.next_task(1), server.next_task(0)

@@ -7,8 +7,17 @@ from hypothesis import strategies as st
 from cosp.server.staleness import Arrival, WeightRule, constant, drift, hinge, polynomial
 
 
-def arrival(*, staleness: int = 0, samples: int = 100, keep: float = 1.0, delta: float = 0.0, drifted: float = 0.0):
-    return Arrival(staleness=staleness, samples=samples, keep=keep, delta_l1=lambda: delta, drift_l1=lambda: drifted)
+def arrival(
+    *,
+    staleness: int = 0,
+    waited: int = 1,
+    samples: int = 100,
+    keep: float = 1.0,
+    delta: float = 0.0,
+    drifted: float = 0.0,
+):
+    norms = {"delta_l1": lambda: delta, "drift_l1": lambda: drifted}
+    return Arrival(staleness=staleness, waited=waited, samples=samples, keep=keep, **norms)
 
 
 def weights(rule: WeightRule, *staleness: int) -> list[float]:
@@ -23,6 +32,11 @@ def test_polynomial_weights_by_hand():
     assert weights(polynomial(0.5), 0, 3, 8) == pytest.approx([100, 50, 100 / 3])
     assert weights(polynomial(1.0), 0, 1, 3) == pytest.approx([100, 50, 25])
     assert weights(polynomial(0.0), 0, 7) == [100, 100]
+
+
+def test_who_is_heard_every_fourth_version_counts_as_much_as_who_is_heard_at_each():
+    rule = polynomial(exponent=0.0, participation=1.0)
+    assert rule(arrival(staleness=3, waited=4)) == sum(rule(arrival(waited=1)) for _ in range(4))
 
 
 def test_hinge_weights_by_hand():
@@ -45,7 +59,7 @@ def test_norms_are_computed_for_the_drift_rule_only():
     def never() -> float:
         raise AssertionError("a norm was asked for")
 
-    unread = Arrival(staleness=1, samples=2, keep=1.0, delta_l1=never, drift_l1=never)
+    unread = Arrival(staleness=1, waited=1, samples=2, keep=1.0, delta_l1=never, drift_l1=never)
     assert [rule(unread) for rule in (constant(), hinge())] == [2.0, 2.0]
     assert polynomial()(unread) == pytest.approx(2 / 2**0.5)
 
@@ -53,6 +67,8 @@ def test_norms_are_computed_for_the_drift_rule_only():
 def test_negative_settings_are_refused():
     with pytest.raises(ValueError, match="exponent must be >= 0, got -1"):
         polynomial(-1)
+    with pytest.raises(ValueError, match="participation must be >= 0, got -2"):
+        polynomial(participation=-2)
     with pytest.raises(ValueError, match="slope and grace"):
         hinge(slope=-0.1)
     with pytest.raises(ValueError, match="slope and grace"):
