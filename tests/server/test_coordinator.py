@@ -152,9 +152,9 @@ def test_who_is_heard_seldom_waits_since_its_last_merged_update():
     slow, weights = server.next_task(1), []
     for _ in range(3):
         task = server.next_task(0)
-        weights.append(server.take_update(task, random_update(task.plan, 0), 50))
+        weights.append(server.take_update(task, random_update(SMALL, task.plan, 0), 50))
         server.close_round([slow])
-    late = server.take_update(slow, random_update(slow.plan, 1), 50)
+    late = server.take_update(slow, random_update(SMALL, slow.plan, 1), 50)
     assert (weights, late) == ([1.0, 1.0, 1.0], 4.0)
     assert server.records[1].merged_at == 4
 
