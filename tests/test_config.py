@@ -87,7 +87,7 @@ def test_a_part_of_a_method_that_is_given_by_some_keys_keeps_the_others_of_the_m
 
 
 def test_a_weighting_keeps_keys_of_the_same_rule_only(path):
-    assert load(path, "method.weighting.exponent=2.0").method.weighting == Polynomial(exponent=2.0)
+    assert load(path, "method.weighting.exponent=2.0").method.weighting == Polynomial(exponent=2.0, participation=1.0)
     assert load(path, "method.weighting.rule=drift").method.weighting == Drift()  # which knows no exponent
     assert "unknown key 'exponent'" in error_of(path, "method.weighting={rule: constant, exponent: 1}")
 
