@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from cosp.client.compression import CompressionSettings
 from cosp.client.store import Rows
 from cosp.client.training import Samples
 from cosp.config import Config
@@ -87,13 +86,14 @@ class Experiment:
         return Assignment(
             rule=given.rule,
             target_round_s=given.target_round_s or math.inf,
-            round_s=declared_round_s(self.shape, self.config.training, self._compression),
+            round_s=declared_round_s(self.shape, self.config.training, **self._shared_parts),
         )
 
     @property
-    def _compression(self) -> CompressionSettings:
-        """Number formats of the method's messages; those that fix their own messages have no such setting."""
-        return getattr(self.config.method, "compression", CompressionSettings())
+    def _shared_parts(self) -> dict[str, Any]:
+        """What the method's settings say of every task; some methods fix it themselves."""
+        method = self.config.method
+        return {name: getattr(method, name) for name in ("transfer", "compression") if hasattr(method, name)}
 
     def method(self, clients: tuple[Introduction, ...]) -> Method:
         config = self.config

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
-from cosp.client.compression import CompressionSettings
 from cosp.client.task import Task
 from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
@@ -19,7 +19,8 @@ from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import Footprint
 from cosp.submodel.plan import prefix_plan
 
-PLAIN_WIRE = CompressionSettings()
+ANY_VERSION = 1_000_000
+"""Beyond every warm-up."""
 
 
 def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
@@ -73,18 +74,17 @@ def price(task: Task, board: Board, *, samples: int, test_samples: int, sigma: f
     return cost(board, work_of(task, samples=samples, test_samples=test_samples), jitter(rng, sigma))
 
 
-def declared_round_s(
-    model: TransformerShape, training: TrainSettings, compression: CompressionSettings = PLAIN_WIRE
-) -> RoundTime:
+def declared_round_s(model: TransformerShape, training: TrainSettings, **parts: Any) -> RoundTime:
     """Return what prices a training task before its units are known, by what the client declares.
 
-    The plan is taken to be as long on the wire as one can be; jitter, heat and a shared link are left out.
+    ``parts`` are further fields of a method's tasks, e.g. ``compression``. The plan is taken to be as long on the wire as
+    one can be; jitter, heat and a shared link are left out.
     """
 
     @lru_cache(maxsize=4096)
     def task_of(shape: SubmodelShape) -> Task:
         plan = prefix_plan(shape.counts, shape.depth)
-        return Task("train", 0, 0, 0, 0, model, plan, training=training, compression=compression)
+        return Task("train", 0, ANY_VERSION, 0, 0, model, plan, training=training, **parts)
 
     def round_s(client: Introduction, shape: SubmodelShape) -> float:
         if client.speed is None:

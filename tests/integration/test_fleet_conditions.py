@@ -31,7 +31,7 @@ FLEET: dict[str, Any] = {
     "boards": [
         {"count": 2, "device": "jetson-nano", "link": "radio", "keep": 0.5, "dropout": 0.1,
          "availability": {"trace": {"path": "trace.csv", "period_s": 1.0}}},
-        {"device": "jetson-orin-nano-8", "link": "radio", "keep": 0.7, "battery_j": 4.0,
+        {"device": "jetson-orin-nano-8", "link": "radio", "keep": 0.7, "battery_j": 1.5,
          "throttle": {"after_s": 0.05, "slowdown": 3.0, "recover_s": 0.4}},
         {"device": "jetson-agx-orin-64", "link": "ethernet", "keep": 1.0,
          "throttle": {"after_s": 0.05, "slowdown": 1.5, "recover_s": 0.2}},

@@ -136,14 +136,14 @@ def test_another_power_mode_is_slower_and_draws_other_watts_from_the_next_task_o
 
 
 def test_with_a_target_time_another_mode_is_another_submodel(dry: Callable[..., Any]):
-    rows, _ = dry("jitter=0.0", "assignment={rule: time, target_round_s: 0.012}", "fleet.boards=" + yaml.safe_dump(
+    rows, _ = dry("jitter=0.0", "assignment={rule: time, target_round_s: 0.014}", "fleet.boards=" + yaml.safe_dump(
         [BOARDS[3], {"device": "jetson-agx-orin-64", "link": "ethernet"}], default_flow_style=True))  # fmt: skip
     (told,) = of(rows, "budget", 0)
     sizes = [{r["parameters"] for r in trained(rows, 0) if (r["sent_s"] >= told["virtual_s"]) is late}
              for late in (False, True)]  # fmt: skip
     assert max(sizes[1]) < min(sizes[0])
     late_s = [r["arrived_s"] - r["sent_s"] for r in trained(rows, 0) if r["sent_s"] >= told["virtual_s"]]
-    assert max(late_s) <= 0.012
+    assert max(late_s) <= 0.014
 
 
 def test_a_board_refuses_what_it_held_before_and_is_then_sent_less(dry: Callable[..., Any]):
@@ -156,7 +156,7 @@ def test_a_board_refuses_what_it_held_before_and_is_then_sent_less(dry: Callable
     assert refused["detail"] == "the board's memory no longer holds the task"
     assert refused["parameters"] == WHOLE
     assert (refused["compute_s"], refused["upload_s"], refused["bytes_up"]) == (0.0, 0.0, 0)
-    assert refused["bytes_down"] > 4 * WHOLE
+    assert refused["bytes_down"] > 2 * WHOLE  # halves, and the plan
     assert refused["energy_j"] > 0
     after = [row for row in trained(rows, 1) if row["sent_s"] > refused["arrived_s"]]
     assert after
