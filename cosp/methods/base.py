@@ -94,7 +94,7 @@ class Method:
     def training_parts(self, client: ClientRecord, training: TrainSettings) -> dict[str, Any]:
         """Return the parts of a ``Task`` that say how ``client`` trains."""
         return {
-            "training": self.training(training),
+            "training": self.training(training).on(client.introduction.gpu),
             "transfer": self.transfer,
             "balanced": self.balanced,
             "present_labels": self.present_labels,
