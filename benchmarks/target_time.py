@@ -4,7 +4,7 @@ The rule sizes submodels by the priced training task of a board that has the net
 with what that leaves out: jitter of the compute time, and a server's link that all transfers share. Counted are the
 training tasks of the boards that the target holds back; the others need less anyway.
 
-    python benchmarks/target_time.py [CONFIG] [--target-s 0.06] [--link-mbit-s 20] [--versions 60]
+    python benchmarks/target_time.py [CONFIG] [--target-s 0.06] [--link-mbit-s 940] [--versions 60]
 
 Prints a Markdown table of training tasks: their number, their time over the target (median, nine in ten within, worst),
 and how many took longer than it; beside them the scoring tasks, which the target does not know: their median time over
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?", type=Path, default=CONFIG, metavar="CONFIG")
     parser.add_argument("--target-s", type=float, default=0.06)
-    parser.add_argument("--link-mbit-s", type=float, default=20.0)
+    parser.add_argument("--link-mbit-s", type=float, default=940.0)
     parser.add_argument("--versions", type=int, default=60)
     given = parser.parse_args()
     shared = {"send_mbit_s": given.link_mbit_s, "receive_mbit_s": given.link_mbit_s}

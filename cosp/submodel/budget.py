@@ -74,9 +74,7 @@ def shape_for_memory(
     whole = measure(footprint(model, (model.sizes,) * model.blocks, precision))
     for percent in range(100, 0, -1):
         try:
-            shape = shape_for_rate(
-                model, percent / 100, depth_share=depth_share, measure=measure, precision=precision
-            )
+            shape = shape_for_rate(model, percent / 100, depth_share=depth_share, measure=measure, precision=precision)
         except ConfigError:
             continue
         if measure(footprint(model, (shape.counts,) * shape.depth, precision)) <= limit_bytes:
@@ -93,9 +91,7 @@ def depth_for_rate(model: TransformerShape, rate: float, depth_share: float) -> 
     return min(model.exits, key=lambda position: (abs(position - wanted), -position))
 
 
-def _widest(
-    model: TransformerShape, depth: int, budget: float, measure: Measure, precision: str
-) -> SubmodelShape:
+def _widest(model: TransformerShape, depth: int, budget: float, measure: Measure, precision: str) -> SubmodelShape:
     """Return the widest submodel of ``depth`` blocks within ``budget``: all groups shrink by the same share.
 
     Heads are few, so their number steps coarsely; what that leaves of the budget goes to the other groups.

@@ -140,7 +140,14 @@ def test_training_is_float32_unless_asked_and_on_a_cpu_always():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("optimizer", "adam"), ("precision", "half"), ("epochs", 0), ("batch_size", 0), ("learning_rate", 0.0), ("clip_norm", -1.0)],
+    [
+        ("optimizer", "adam"),
+        ("precision", "half"),
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("clip_norm", -1.0),
+    ],
 )
 def test_settings_that_train_nothing_are_refused(name, value):
     with pytest.raises(ValueError, match=f"^{name} must be"):

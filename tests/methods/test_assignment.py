@@ -146,7 +146,9 @@ def test_a_smaller_footprint_in_mixed_precision_holds_more():
         Setting(model=BIG, training=replace(TRAINING, precision=name), seed=1, clients=(SHORT,))
         for name in ("float32", "mixed")
     )
-    held = [footprint(BIG, CoS2P().build(run).plan(scored(SHORT, BIG, run)).counts).parameters for run in (plain, mixed)]
+    held = [
+        footprint(BIG, CoS2P().build(run).plan(scored(SHORT, BIG, run)).counts).parameters for run in (plain, mixed)
+    ]
     assert held[0] < held[1]
 
 
