@@ -251,7 +251,7 @@ def _list_boards(as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(profile) for profile in profiles]))
         return
-    columns = ("name", "board", "default mode", "sustained GFLOP/s", "mixed", "memory", "DRAM", "idle", "training")
+    columns = ("name", "board", "default mode", "sustained GFLOP/s", "memory", "DRAM", "idle", "training")
     _print_table("Boards", columns, [(p.name, p.title, p.mode, *_figures(p)) for p in profiles], left=3)
     _print_calibrations((profile.name, profile.calibration) for profile in profiles)
 
@@ -263,8 +263,8 @@ def _show_board(name: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(board)))
         return
-    columns = ("mode", "sustained GFLOP/s", "mixed", "memory", "DRAM", "idle", "training")
-    cells = [(p.mode + (" (default)" if p.mode == board.default_mode else ""), *_figures(p)) for p in board.modes]
+    columns = ("mode", "GFLOP/s", "mixed", "memory", "DRAM", "idle", "training")
+    cells = [_mode_cells(p, default=p.mode == board.default_mode) for p in board.modes]
     _print_table(f"{board.title} ({board.name}): {board.modes[0].calibration}", columns, cells, left=1)
     default = next(profile for profile in board.modes if profile.mode == board.default_mode)
     facts = [(fact.key, f"{fact.value:g}", _range_text(fact), fact.source) for fact in default.facts]
@@ -321,15 +321,20 @@ def _expected(profile: DeviceProfile) -> str:
 def _figures(profile: DeviceProfile) -> tuple[str, ...]:
     from cosp.console import bytes_text
 
-    half = profile.half_flops_per_s
     return (
         _gflops_text(profile.flops_per_s),
-        _gflops_text(half) if half else "unknown" if profile.gpu else "-",
         bytes_text(profile.memory_bytes),
         f"{bytes_text(profile.memory_bytes_per_s)}/s",
         f"{profile.idle_w:g} W",
         f"{profile.load_w:.1f} W",
     )
+
+
+def _mode_cells(profile: DeviceProfile, *, default: bool) -> tuple[str, ...]:
+    gflops, *others = _figures(profile)
+    half = profile.half_flops_per_s
+    mixed = _gflops_text(half) if half else "unknown" if profile.gpu else "-"
+    return profile.mode + (" (default)" if default else ""), gflops, mixed, *others
 
 
 def _gflops_text(flops_per_s: float) -> str:
