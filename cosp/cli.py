@@ -263,8 +263,8 @@ def _show_board(name: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(board)))
         return
-    columns = ("mode", "sustained GFLOP/s", "memory", "DRAM", "idle", "training")
-    cells = [(p.mode + (" (default)" if p.mode == board.default_mode else ""), *_figures(p)) for p in board.modes]
+    columns = ("mode", "GFLOP/s", "mixed", "memory", "DRAM", "idle", "training")
+    cells = [_mode_cells(p, default=p.mode == board.default_mode) for p in board.modes]
     _print_table(f"{board.title} ({board.name}): {board.modes[0].calibration}", columns, cells, left=1)
     default = next(profile for profile in board.modes if profile.mode == board.default_mode)
     facts = [(fact.key, f"{fact.value:g}", _range_text(fact), fact.source) for fact in default.facts]
@@ -303,28 +303,43 @@ def _range_text(fact: Fact) -> str:
 def _expected(profile: DeviceProfile) -> str:
     """Say between what the profile's rates are expected to lie."""
     spread = profile.spread
-    gflops, gb_s, launch_us = (
+    gflops, half, gb_s, launch_us = (
         " to ".join(f"{value * factor:.3g}" for factor in factors)
         for value, factors in (
             (profile.flops_per_s / 1e9, spread.flops_per_s),
+            ((profile.half_flops_per_s or 0.0) / 1e9, spread.half_flops_per_s),
             (profile.memory_bytes_per_s / 1e9, spread.memory_bytes_per_s),
             (profile.launch_s * 1e6, spread.launch_s),
         )
     )
-    return f"Expected between: {gflops} GFLOP/s sustained, {gb_s} GB/s of DRAM, {launch_us} us a kernel launch.\n"
+    mixed = f" ({half} in mixed precision)" if profile.half_flops_per_s else ""
+    return (
+        f"Expected between: {gflops} GFLOP/s sustained{mixed}, {gb_s} GB/s of DRAM, {launch_us} us a kernel launch.\n"
+    )
 
 
 def _figures(profile: DeviceProfile) -> tuple[str, ...]:
     from cosp.console import bytes_text
 
-    gflops = profile.flops_per_s / 1e9
     return (
-        f"{gflops:,.0f}" if gflops >= 10 else f"{gflops:.2f}",
+        _gflops_text(profile.flops_per_s),
         bytes_text(profile.memory_bytes),
         f"{bytes_text(profile.memory_bytes_per_s)}/s",
         f"{profile.idle_w:g} W",
         f"{profile.load_w:.1f} W",
     )
+
+
+def _mode_cells(profile: DeviceProfile, *, default: bool) -> tuple[str, ...]:
+    gflops, *others = _figures(profile)
+    half = profile.half_flops_per_s
+    mixed = _gflops_text(half) if half else "unknown" if profile.gpu else "-"
+    return profile.mode + (" (default)" if default else ""), gflops, mixed, *others
+
+
+def _gflops_text(flops_per_s: float) -> str:
+    gflops = flops_per_s / 1e9
+    return f"{gflops:,.0f}" if gflops >= 10 else f"{gflops:.2f}"
 
 
 def _print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, left: int) -> None:

@@ -77,6 +77,7 @@ class Experiment:
             test_samples=len(test),
             class_counts=tuple(int(count) for count in counts),
             idle_w=board.profile.idle_w,
+            gpu=board.profile.gpu,
         )
 
     @property
@@ -130,6 +131,8 @@ def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experime
         fleet = load_fleet(config.fleet)
     except ConfigError as error:
         raise ConfigError(f"fleet: {error}") from error
+    if config.training.precision == "mixed":
+        check_half_rates(fleet.boards)
     dataset = _dataset(config, data_dir, clients=len(fleet.boards))
     return Experiment(
         config=config,
@@ -138,6 +141,17 @@ def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experime
         rows=share_out(config, dataset, fleet.boards),
         shape=model_shape(config, dataset),
     )
+
+
+def check_half_rates(boards: tuple[Board, ...]) -> None:
+    """ConfigError names a board that would train in mixed precision, and at what rate its file does not say."""
+    for board in boards:
+        for profile in (board.profile, *(change.profile for change in board.changes)):
+            if profile.gpu and profile.half_flops_per_s is None:
+                raise ConfigError(
+                    f"training.precision: mixed is what {profile.name} would train in, but its file has no rate to "
+                    "price that by: add eta0_half, and peak_half_gflops to each mode, or take float32"
+                )
 
 
 def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:

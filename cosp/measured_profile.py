@@ -89,6 +89,7 @@ def profile_yaml(calibration: Calibration, *, threads: int, like: str | None, to
         "kappa": _measured(1.0),
         "dram_share": _measured(reached_gb_s / dram_gb_s, off, ceiling=1.0),
         "overlap": False,
+        "gpu": torch.cuda.is_available(),
         "half_batch": _measured(rates.half_batch),
         "launch_us": _measured(rates.launch_s * 1e6, off),
         "idle_w": watts["idle_w"],

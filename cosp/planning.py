@@ -8,7 +8,7 @@ import numpy as np
 
 from cosp.client.task import Task
 from cosp.experiment import Experiment
-from cosp.fleet.cost import cost, cost_range
+from cosp.fleet.cost import cost, cost_range, step_parts_s
 from cosp.fleet.fleet import Board
 from cosp.methods import Method
 from cosp.runtime.pricing import work_of
@@ -51,6 +51,7 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "calibration": board.profile.calibration,
         "keep": client.keep,
         "samples": client.samples,
+        "precision": task.precision,
         "depth": size.depth,
         "heads": counts.heads,
         "hidden": counts.hidden,
@@ -67,6 +68,7 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "memory_limit_bytes": client.memory_bytes,
         "score_memory_bytes": scoring.peak_bytes(blocks, scoring.held_samples) if scoring else None,
         "score_samples_held": scoring.held_samples if scoring else None,
+        "step_parts_s": step_parts_s(board.profile, work),
         "download_s": typical.download_s,
         "compute_s": typical.compute_s,
         "upload_s": typical.upload_s,

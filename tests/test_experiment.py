@@ -11,6 +11,7 @@ import yaml
 from cosp.config import load_config
 from cosp.errors import ConfigError
 from cosp.experiment import Experiment, load_experiment
+from cosp.fleet._files import devices_folder
 from cosp.models import TextShape, ViTShape
 
 IMAGES = {"shape": [3, 8, 8], "classes": 5, "samples_per_client": 10}
@@ -42,6 +43,30 @@ def test_clients_hold_as_many_samples_on_average_as_declared_by_their_shares(tmp
     assert sum(held) == 10 * 16
     shares = [board.shares for board in found.boards]
     assert max(abs(count - 160 * share / sum(shares)) for count, share in zip(held, shares, strict=True)) < 1
+
+
+def test_mixed_precision_asks_for_the_rate_of_every_gpu(tmp_path: Path):
+    """A CPU needs none: it trains in float32."""
+    nano = yaml.safe_load((devices_folder() / "jetson-nano.yaml").read_text(encoding="utf-8"))
+    del nano["eta0_half"]
+    for mode in nano["modes"].values():
+        del mode["peak_half_gflops"]
+    (tmp_path / "old-nano.yaml").write_text(yaml.safe_dump(nano), encoding="utf-8")
+    config = {
+        "name": "tiny",
+        "data": {"name": "mine", "declared": IMAGES},
+        "model": {**WIDTHS, "patch": 4},
+        "method": {"name": "fedavg"},
+        "training": {"precision": "mixed"},
+    }
+    for device, message in ((str(tmp_path / "old-nano.yaml"), "old-nano would train in"), ("raspberry-pi-5", None)):
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump({**config, "fleet": {"boards": [{"device": device, "link": "ethernet"}]}}))
+        if message is None:
+            assert not load_experiment(load_config(path)).introductions[0].gpu
+            continue
+        with pytest.raises(ConfigError, match=rf"^training.precision: mixed is what {message}.*or take float32$"):
+            load_experiment(load_config(path))
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,19 @@ def test_a_target_time_binds_the_slow_and_not_the_fast():
     assert {row["used"]["keep"] for row in rows.values()} == {None}
 
 
+def test_mixed_precision_trades_arithmetic_for_launches_on_gpus_and_changes_nothing_on_cpus():
+    plain, mixed = (planned("fleet=colext28", *BIG, f"training.precision={name}") for name in ("float32", "mixed"))
+    for before, after in zip(plain, mixed, strict=True):
+        if before["board"] in ("orange-pi-5b", "lattepanda-delta-3") or before["board"].startswith("phone"):
+            assert after == before
+        else:
+            assert (before["precision"], after["precision"]) == ("float32", "mixed")
+            assert after["memory_bytes"] <= before["memory_bytes"]
+            assert after["step_parts_s"]["launches"] > before["step_parts_s"]["launches"]
+            assert after["step_parts_s"]["arithmetic"] <= 1.001 * before["step_parts_s"]["arithmetic"]
+            assert after["bytes_up"] == before["bytes_up"]
+
+
 def test_memory_binds_where_it_is_short():
     fleet = "fleet={boards: [{device: jetson-nano, link: wifi}, {device: jetson-agx-orin-64, link: ethernet}]}"
     nano, orin = planned(*TOO_BIG, fleet)

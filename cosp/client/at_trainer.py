@@ -35,6 +35,7 @@ def introduce(message: Message, context: Context) -> Message:
             test_samples=found["test_samples"],
             class_counts=tuple(found["class_counts"]),
             idle_w=float(node.get("idle-w", 0.0)),
+            gpu=str(found["device"]).startswith("cuda"),
         ),
     )
 

@@ -22,7 +22,8 @@ from cosp.runtime.flower import experiment_from, source_of
 def introduce(message: Message, context: Context) -> Message:
     """Say who this client is. What a machine draws while it waits is not measured, so it names none."""
     experiment, client = _place(context)
-    return records.introduction_reply(message, replace(experiment.introduction(client), idle_w=0.0))
+    own = replace(experiment.introduction(client), idle_w=0.0, gpu=torch.cuda.is_available())
+    return records.introduction_reply(message, own)
 
 
 def work(message: Message, context: Context) -> Message:

@@ -133,7 +133,12 @@ class Task:
     @cached_property
     def size(self) -> Footprint:
         """What the plan's submodel costs; kept, because a fleet's every task asks for it many times."""
-        return footprint(self.shape, self.plan.counts)
+        return footprint(self.shape, self.plan.counts, self.precision)
+
+    @property
+    def precision(self) -> str:
+        """In what the task's steps compute: importance learning and judging are float32 always."""
+        return self.training.precision if self.kind == "train" else "float32"
 
     @property
     def parameters(self) -> int:
@@ -142,7 +147,7 @@ class Task:
     @cached_property
     def sizes_within(self) -> Tuple[Footprint, ...]:
         """What the smaller submodels cost."""
-        return tuple(footprint(self.shape, plan.counts) for plan in self.within)
+        return tuple(footprint(self.shape, plan.counts, self.precision) for plan in self.within)
 
     @property
     def training_step(self) -> Step:

@@ -1,10 +1,10 @@
-"""Local training of one submodel: a fresh optimizer at every dispatch, clipping, mixed precision where it pays."""
+"""Local training of one submodel: a fresh optimizer at every dispatch, clipping, mixed precision where asked for."""
 
 from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from cosp.submodel.flat import FlatModel
+from cosp.submodel.passes import PRECISIONS
 from cosp.transfer import TransferSettings, exit_loss, mean_prediction
 
 if TYPE_CHECKING:
@@ -45,12 +46,14 @@ class TrainSettings:
     weight_decay: float = 0.05
     momentum: float = 0.9
     clip_norm: Optional[float] = 1.0
-    mixed_precision: bool = True
-    """Use it on a CUDA device; a CPU always trains in float32."""
+    precision: str = "float32"
+    """"float32", or "mixed": autocast, on a GPU. A CPU trains in float32 whatever is asked."""
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
         for name in ("epochs", "batch_size"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
@@ -58,6 +61,10 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be > 0, got {value}")
+
+    def on(self, gpu: bool) -> TrainSettings:
+        """Return the settings as a board keeps them that trains on a GPU, or on its CPU."""
+        return self if gpu or self.precision == "float32" else replace(self, precision="float32")
 
     def steps(self, samples: int) -> int:
         """Return the number of optimizer steps for ``samples`` training samples."""
@@ -125,7 +132,7 @@ def train(
         view.show(model.weights)
     remembered = predictions(model, samples, transfer, asked_at_once) if transfer.remembers(version) else None
     optimizer = _optimizer(trained, model.gradients, settings)
-    precision, scaler = _mixed_precision(device, settings.mixed_precision)
+    precision, scaler = _mixed_precision(device, settings.precision == "mixed")
 
     def judge(logits: Sequence[Tensor], to: Targets) -> Tuple[Tensor, Tensor]:
         return exit_loss([z.float() for z in logits], to.labels, transfer, version, log_prior, to.remembered)

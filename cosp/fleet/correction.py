@@ -46,8 +46,14 @@ def corrected(profile: DeviceProfile, observed: Sequence[Observed]) -> DevicePro
     return replace(
         profile,
         flops_per_s=profile.flops_per_s / factor,
+        half_flops_per_s=profile.half_flops_per_s and profile.half_flops_per_s / factor,
         memory_bytes_per_s=profile.memory_bytes_per_s / factor,
         launch_s=profile.launch_s * factor,
         calibration=f"corrected by {factor:.2f} from {len(observed)} tasks that it trained",
-        spread=Spread(flops_per_s=rates, memory_bytes_per_s=rates, launch_s=(1 / rates[1], 1 / rates[0])),
+        spread=Spread(
+            flops_per_s=rates,
+            half_flops_per_s=rates,
+            memory_bytes_per_s=rates,
+            launch_s=(1 / rates[1], 1 / rates[0]),
+        ),
     )

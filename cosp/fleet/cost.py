@@ -33,6 +33,7 @@ class Work:
     step_flops: float  # forward, backward and update of one step at that batch
     step_bytes: float  # DRAM traffic of one step
     step_kernels: int  # kernel launches of one step
+    precision: str = "float32"  # of the steps, or "mixed"; what comes beside them is float32
     load_bytes: float = 0.0  # copied to bring one step's samples to the device
     extra_flops: float = 0.0  # over the whole task, beside its steps (evaluation)
     extra_bytes: float = 0.0
@@ -44,7 +45,7 @@ class Work:
         if self.batch < 1:
             raise ValueError(f"batch must be >= 1, got {self.batch}")
         for name, value in vars(self).items():
-            if not 0 <= value < math.inf:
+            if name != "precision" and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and >= 0, got {value}")
 
 
@@ -101,30 +102,43 @@ def step_s(profile: DeviceProfile | Speed, work: Work) -> float:
     add up.
     """
     loading_s = work.load_bytes / profile.memory_bytes_per_s
-    return loading_s + _seconds(profile, work.batch, work.step_flops, work.step_bytes, work.step_kernels)
+    parts_s = step_parts_s(profile, work).values()
+    return loading_s + (max(parts_s) if profile.overlap else sum(parts_s))
+
+
+def step_parts_s(profile: DeviceProfile | Speed, work: Work) -> dict[str, float]:
+    """Return the seconds that one step's arithmetic, memory traffic and kernel launches take, each by itself."""
+    rate = profile.flops_per_s if work.precision == "float32" else profile.half_flops_per_s
+    if rate is None:
+        raise ValueError("the board has no half-precision rate by which mixed steps could be priced")
+    return _parts_s(profile, rate, work.batch, work.step_flops, work.step_bytes, work.step_kernels)
 
 
 def _compute_s(profile: DeviceProfile | Speed, work: Work) -> float:
     """Seconds of a task's computing, undisturbed: its steps, and what comes beside them."""
-    extra_s = _seconds(profile, work.batch, work.extra_flops, work.extra_bytes, work.extra_kernels)
-    return work.steps * step_s(profile, work) + extra_s
+    extra = work.extra_flops, work.extra_bytes, work.extra_kernels
+    parts_s = _parts_s(profile, profile.flops_per_s, work.batch, *extra).values()
+    return work.steps * step_s(profile, work) + (max(parts_s) if profile.overlap else sum(parts_s))
 
 
-def _seconds(profile: DeviceProfile | Speed, batch: int, flops: float, moved_bytes: float, kernels: int) -> float:
-    parts = (
-        flops / _flops_per_s(profile, batch),
-        moved_bytes / profile.memory_bytes_per_s,
-        kernels * profile.launch_s,
-    )
-    return max(parts) if profile.overlap else sum(parts)
+def _parts_s(
+    profile: DeviceProfile | Speed, flops_per_s: float, batch: int, flops: float, moved_bytes: float, kernels: int
+) -> dict[str, float]:
+    """Small batches leave a GPU partly idle, by b / (b + b0)."""
+    return {
+        "arithmetic": flops / (flops_per_s * batch / (batch + profile.half_batch)),
+        "memory": moved_bytes / profile.memory_bytes_per_s,
+        "launches": kernels * profile.launch_s,
+    }
 
 
 def _at_end(profile: DeviceProfile, end: int) -> DeviceProfile:
     """Return the profile at the slow (0) or at the fast (1) end of its spread."""
-    spread = profile.spread
+    spread, half = profile.spread, profile.half_flops_per_s
     return replace(
         profile,
         flops_per_s=profile.flops_per_s * spread.flops_per_s[end],
+        half_flops_per_s=half and half * spread.half_flops_per_s[end],
         memory_bytes_per_s=profile.memory_bytes_per_s * spread.memory_bytes_per_s[end],
         launch_s=profile.launch_s * spread.launch_s[1 - end],
     )
@@ -140,8 +154,3 @@ def jitter(rng: np.random.Generator, sigma: float) -> float:
     if not 0 <= sigma < math.inf:
         raise ValueError(f"sigma must be finite and >= 0, got {sigma}")
     return math.exp(sigma * float(rng.standard_normal()))
-
-
-def _flops_per_s(profile: DeviceProfile | Speed, batch: int) -> float:
-    """Sustained rate at that batch: small batches leave a GPU partly idle, by b / (b + b0)."""
-    return profile.flops_per_s * batch / (batch + profile.half_batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cosp import forms
 from cosp.errors import ConfigError
@@ -57,6 +57,7 @@ class Spread:
     """Factors (low, high) on a profile's rates between which the truth is expected to lie."""
 
     flops_per_s: tuple[float, float] = (1.0, 1.0)
+    half_flops_per_s: tuple[float, float] = (1.0, 1.0)
     memory_bytes_per_s: tuple[float, float] = (1.0, 1.0)
     launch_s: tuple[float, float] = (1.0, 1.0)
 
@@ -69,7 +70,7 @@ class DeviceProfile:
     title: str
     mode: str
     flops_per_s: float  # sustained FP32 in training a ViT at large batch, not the data-sheet peak
-    half_batch: float  # b0: a batch of b runs at b / (b + b0) of that
+    half_batch: float  # b0: a batch of b runs at b / (b + b0) of that, in either precision
     memory_bytes: int  # left for training after operating system and CUDA context
     memory_bytes_per_s: float  # achievable DRAM bandwidth, not the data-sheet peak
     launch_s: float  # per kernel
@@ -77,6 +78,8 @@ class DeviceProfile:
     load_w: float
     cpu_cores: int
     calibration: str = UNCALIBRATED  # how far its speed can be trusted
+    gpu: bool = False  # trains on a GPU, in mixed precision where asked; a CPU trains in float32 always
+    half_flops_per_s: float | None = None  # the same sustained rate in mixed precision; None: not known, or none
     overlap: bool = True  # arithmetic, memory and launches run side by side, as on a GPU; else one after the other
     spread: Spread = field(default=Spread(), repr=False, compare=False)
     facts: tuple[Fact, ...] = field(default=(), repr=False, compare=False)  # for display: nothing computes from them
@@ -85,6 +88,8 @@ class DeviceProfile:
         for name in ("flops_per_s", "memory_bytes", "memory_bytes_per_s", "idle_w", "load_w", "cpu_cores"):
             if not (value := getattr(self, name)) > 0:
                 raise ValueError(f"{self.name}: {name} must be > 0, got {value}")
+        if self.half_flops_per_s is not None and not self.half_flops_per_s > 0:
+            raise ValueError(f"{self.name}: half_flops_per_s must be > 0 or None, got {self.half_flops_per_s}")
         for name in ("half_batch", "launch_s"):
             if not (value := getattr(self, name)) >= 0:
                 raise ValueError(f"{self.name}: {name} must be >= 0, got {value}")
@@ -104,6 +109,7 @@ class Description:
 
 class _ModeForm(Form):
     peak_gflops: Positive  # FP32; on CUDA boards 2 x cores x clock
+    peak_half_gflops: Positive | None = None  # FP16: of tensor cores where there are any
     cuda_cores: Positive | None = None  # those that the mode leaves on
     gpu_mhz: Positive | None = None
     cpu_cores: Positive
@@ -129,15 +135,24 @@ class _DeviceForm(Form):
     reserved_desktop_mib: NotNegative | None = None  # what a graphical desktop takes on top
     reserved_runtime_mib: NotNegative  # CUDA context and libraries
     eta0: Ratio  # share of peak that dense training at large batch sustains
+    eta0_half: Ratio | None = None  # share of peak_half_gflops that the same training sustains in mixed precision
     half_batch: NotNegative
     launch_us: NotNegative  # per kernel at the board's highest CPU clock
     idle_w: Positive
     kappa: Ratio | None = None  # a ViT's speed against eta0; None: VIT_KAPPA
     dram_share: Ratio | None = None  # share of dram_gb_s that training reaches; None: DRAM_SHARE
+    gpu: bool | None = None  # does it train on a GPU? None: as cuda_cores of its modes say
     overlap: bool = True
     calibration: str = Field(UNCALIBRATED, min_length=1)  # else when it was timed and how well the times are met
     modes: dict[str, _ModeForm] = Field(min_length=1)
     sources: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _half_rates_are_whole(self) -> _DeviceForm:
+        given = {name for name, mode in self.modes.items() if mode.peak_half_gflops}
+        if given != (set(self.modes) if self.eta0_half else set()):
+            raise forms.broken("eta0_half goes with peak_half_gflops in every mode: give all of them or none")
+        return self
 
 
 def profile_names() -> tuple[str, ...]:
@@ -221,10 +236,18 @@ def _profile(name: str, form: _DeviceForm, mode: str, *, desktop: bool = False) 
         load_w=_load_w(form.idle_w.value, facts),
         cpu_cores=int(facts.cpu_cores.value),
         calibration=form.calibration,
+        gpu=form.gpu if form.gpu is not None else any(one.cuda_cores for one in form.modes.values()),
+        half_flops_per_s=_half_flops_per_s(form, facts),
         overlap=form.overlap,
         spread=_spread(form),
         facts=tuple(_display(key, fact) for source in (form, facts) for key, fact in _files.facts_of(source)),
     )
+
+
+def _half_flops_per_s(form: _DeviceForm, mode: _ModeForm) -> float | None:
+    if form.eta0_half is None or mode.peak_half_gflops is None:
+        return None
+    return mode.peak_half_gflops.value * 1e9 * form.eta0_half.value * _value_or(form.kappa, VIT_KAPPA)
 
 
 def _value_or(fact: FactForm | None, assumed: float) -> float:
@@ -236,6 +259,7 @@ def _spread(form: _DeviceForm) -> Spread:
     assumed = (low / DRAM_SHARE, high / DRAM_SHARE)
     return Spread(
         flops_per_s=_factors(form.eta0, ETA0_RANGE),
+        half_flops_per_s=_factors(form.eta0_half, ETA0_RANGE),
         memory_bytes_per_s=_factors(form.dram_share, assumed),
         launch_s=_factors(form.launch_us, LAUNCH_RANGE),
     )

@@ -22,11 +22,14 @@ class Speed:
     overlap: bool
     slowdown: float
     link: Link
+    half_flops_per_s: float | None = None  # in mixed precision; None: it names none
 
     def __post_init__(self) -> None:
         for name in ("flops_per_s", "memory_bytes_per_s", "slowdown"):
             if not 0 < (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"speed: {name} must be finite and > 0, got {value}")
+        if self.half_flops_per_s is not None and not 0 < self.half_flops_per_s < math.inf:
+            raise ValueError(f"speed: half_flops_per_s must be finite and > 0 or None, got {self.half_flops_per_s}")
         for name in ("half_batch", "launch_s"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"speed: {name} must be finite and >= 0, got {value}")
@@ -48,4 +51,5 @@ def speed_of(board: Board) -> Speed:
         overlap=profile.overlap,
         slowdown=board.slowdown,
         link=board.link,
+        half_flops_per_s=profile.half_flops_per_s,
     )

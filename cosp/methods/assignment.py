@@ -61,6 +61,7 @@ class Assignment:
                 client.memory_bytes,
                 batch=training.batch_size,
                 optimizer=training.optimizer,
+                precision=training.on(client.gpu).precision,
                 depth_share=depth_share,
             )
         except ConfigError as error:
@@ -73,12 +74,13 @@ class Assignment:
         """Return what tells what a submodel asks of ``client``."""
         if self.round_s is None:
             raise ValueError("rule 'time' needs round_s")
+        training = training.on(client.gpu)
         return partial(_demand, round_s=partial(self.round_s, client), model=model, training=training)
 
 
 def _demand(
     shape: SubmodelShape, *, round_s: Callable[[SubmodelShape], float], model: TransformerShape, training: TrainSettings
 ) -> Demand:
-    size = footprint(model, (shape.counts,) * shape.depth)
+    size = footprint(model, (shape.counts,) * shape.depth, training.precision)
     memory_bytes = size.training_bytes(training.batch_size, training.optimizer)
     return Demand(shape, size.parameters, memory_bytes, round_s(shape))

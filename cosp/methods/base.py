@@ -96,7 +96,7 @@ class Method:
     def training_parts(self, client: ClientRecord, training: TrainSettings) -> dict[str, Any]:
         """Return the parts of a ``Task`` that say how ``client`` trains."""
         return {
-            "training": self.training(training),
+            "training": self.training(training).on(client.introduction.gpu),
             "transfer": self.transfer,
             "compression": self.compression,
             "balanced": self.balanced,

@@ -38,6 +38,7 @@ def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
         step_flops=step.flops,
         step_bytes=step.bytes_moved,
         step_kernels=step.kernels,
+        precision=task.precision,
         load_bytes=size.loading_bytes(batch),
         extra_flops=rounds * judged.flops,
         extra_bytes=rounds * judged.bytes_moved,
@@ -82,14 +83,18 @@ def declared_round_s(model: TransformerShape, training: TrainSettings, **parts: 
     """
 
     @lru_cache(maxsize=4096)
-    def task_of(shape: SubmodelShape) -> Task:
+    def task_of(shape: SubmodelShape, gpu: bool) -> Task:
         plan = prefix_plan(shape.counts, shape.depth)
-        return Task("train", 0, ANY_VERSION, 0, 0, model, plan, training=training, **parts)
+        return Task("train", 0, ANY_VERSION, 0, 0, model, plan, training=training.on(gpu), **parts)
 
     def round_s(client: Introduction, shape: SubmodelShape) -> float:
         if client.speed is None:
             raise ConfigError("it declares no speed, which rule time needs: take rule memory or rate")
-        work = work_of(task_of(shape), samples=client.samples, test_samples=client.test_samples)
+        work = work_of(task_of(shape, client.gpu), samples=client.samples, test_samples=client.test_samples)
+        if work.precision == "mixed" and client.speed.half_flops_per_s is None:
+            raise ConfigError(
+                "it declares no half-precision rate, which rule time needs: take training.precision float32"
+            )
         return task_s(client.speed, work)
 
     return round_s

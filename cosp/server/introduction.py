@@ -48,6 +48,8 @@ class Introduction:
     class_counts: tuple[int, ...]
     idle_w: float = 0.0
     speed: Speed | None = None
+    gpu: bool = False
+    """It trains on a GPU, so in mixed precision where the run asks for it."""
 
     @property
     def budget(self) -> Budget:

@@ -48,7 +48,7 @@ def opening_rows(
 
 def _client_row(client: Introduction) -> Row:
     row = {"kind": "client", **vars(client)}
-    del row["speed"]  # the board's own file says it better
+    del row["speed"], row["gpu"]  # the board's own file says it better
     return row
 
 

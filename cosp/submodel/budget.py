@@ -46,27 +46,38 @@ def training_memory(batch: int, optimizer: str) -> Measure:
 
 @lru_cache(maxsize=1024)  # a fleet of thousands knows few keep ratios
 def shape_for_rate(
-    model: TransformerShape, rate: float, *, depth_share: float = 0.5, measure: Measure = parameters
+    model: TransformerShape,
+    rate: float,
+    *,
+    depth_share: float = 0.5,
+    measure: Measure = parameters,
+    precision: str = "float32",
 ) -> SubmodelShape:
     """Return the widest submodel whose cost is at most ``rate`` of the whole model's; rate 1 keeps everything."""
     if not 0 < rate <= 1:
         raise ConfigError(f"keep: {rate} is not a keep ratio: it must lie in (0, 1]")
-    budget = rate * measure(footprint(model, (model.sizes,) * model.blocks))
-    return _widest(model, depth_for_rate(model, rate, depth_share), budget, measure)
+    budget = rate * measure(footprint(model, (model.sizes,) * model.blocks, precision))
+    return _widest(model, depth_for_rate(model, rate, depth_share), budget, measure, precision)
 
 
 def shape_for_memory(
-    model: TransformerShape, limit_bytes: int, *, batch: int, optimizer: str, depth_share: float = 0.5
+    model: TransformerShape,
+    limit_bytes: int,
+    *,
+    batch: int,
+    optimizer: str,
+    precision: str = "float32",
+    depth_share: float = 0.5,
 ) -> SubmodelShape:
     """Return the largest submodel that trains within ``limit_bytes``; ``ConfigError`` if none does."""
     measure = training_memory(batch, optimizer)
-    whole = measure(footprint(model, (model.sizes,) * model.blocks))
+    whole = measure(footprint(model, (model.sizes,) * model.blocks, precision))
     for percent in range(100, 0, -1):
         try:
-            shape = shape_for_rate(model, percent / 100, depth_share=depth_share, measure=measure)
+            shape = shape_for_rate(model, percent / 100, depth_share=depth_share, measure=measure, precision=precision)
         except ConfigError:
             continue
-        if measure(footprint(model, (shape.counts,) * shape.depth)) <= limit_bytes:
+        if measure(footprint(model, (shape.counts,) * shape.depth, precision)) <= limit_bytes:
             return shape
     raise ConfigError(
         f"memory_bytes: {limit_bytes} holds no submodel of this model (the whole one trains in {whole:.0f} bytes): "
@@ -80,14 +91,14 @@ def depth_for_rate(model: TransformerShape, rate: float, depth_share: float) -> 
     return min(model.exits, key=lambda position: (abs(position - wanted), -position))
 
 
-def _widest(model: TransformerShape, depth: int, budget: float, measure: Measure) -> SubmodelShape:
+def _widest(model: TransformerShape, depth: int, budget: float, measure: Measure, precision: str) -> SubmodelShape:
     """Return the widest submodel of ``depth`` blocks within ``budget``: all groups shrink by the same share.
 
     Heads are few, so their number steps coarsely; what that leaves of the budget goes to the other groups.
     """
 
     def fits(counts: GroupSizes) -> bool:
-        return measure(footprint(model, (counts,) * depth)) <= budget
+        return measure(footprint(model, (counts,) * depth, precision)) <= budget
 
     widths = [model.sizes.scaled(step / WIDTH_STEPS) for step in range(WIDTH_STEPS, 0, -1)]
     uniform = next((counts for counts in widths if fits(counts)), None)
@@ -96,5 +107,5 @@ def _widest(model: TransformerShape, depth: int, budget: float, measure: Measure
         return SubmodelShape(depth, next(c for w in widths if fits(c := replace(w, heads=heads))))
     shallower = [position for position in model.exits if position < depth]
     if shallower:
-        return _widest(model, shallower[-1], budget, measure)
+        return _widest(model, shallower[-1], budget, measure, precision)
     raise ConfigError(f"keep: no submodel fits {budget:.0f}: embeddings and one block cost more; raise the ratio")

@@ -35,8 +35,8 @@ class Pass:
     """Bytes that a sample adds to the step's widest moment."""
     workspace_bytes: int
     """Bytes that the step's widest moment holds whatever the batch, weights apart."""
-    weight_visits: int
-    """How often a step reads or writes each weight, optimizer and word table apart."""
+    weight_visits: float
+    """How often a step reads or writes each weight, in floats, optimizer and word table apart."""
     kernels: int
     table_visits: int = 0
     """The same for a table of words: what is looked up is traffic of the samples, its gradient is as large as it is."""
@@ -62,10 +62,12 @@ class _Block(NamedTuple):
 def training(shape: TransformerShape, counts: Counts, precision: str = "float32") -> Pass:
     """Return the training pass. ``mixed`` is autocast: the residual stream stays float32, branches are halved.
 
-    A mixed pass also holds and writes a half copy of the weights; FLOPs and kernels other than its casts stay the same.
+    A mixed pass also makes and holds a half copy of the weights, and casts what goes into branches and comes out of
+    them, forward and backward; FLOPs stay the same.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    mixed = precision == "mixed"
     blocks, branch = _blocks(shape, counts), _branch_bytes(precision)
     exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts)
     averages = _averages(shape, exits)
@@ -73,7 +75,7 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     for block in blocks:
         attention, ffn = _saved(block, branch)
         t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
-        in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * (h + block.narrow[1]))
+        in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * (h + block.narrow[1]) + (branch * d if mixed else 0))
         in_attention = attention + t * (FLOAT_BYTES * d + branch * (4 * i + block.narrow[0]))
         widest = max(widest, held + in_ffn, held + in_attention)
         held += attention + ffn
@@ -81,16 +83,18 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     largest = max(max(block.dim * block.hidden, 3 * block.inner * block.dim) for block in blocks)
     copying = sum(rows > 0 for block in blocks for rows in block.narrow)
     teaching = 22 if exits > 1 else 0
-    forward = sum(_forward_traffic(block) for block in blocks)
-    backward = sum(_backward_traffic(block) for block in blocks)
+    moved = _mixed_bytes if mixed else _float_bytes
     outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1) + 2 * averages) + 5 * _entries(shape) + _looked_up(shape)
+    kernels = 42 * len(counts) + copying + 28 + 32 * (exits - 1) + averages + teaching - (4 if shape.table else 0)
     return Pass(
         flops=2 * (3 * _forward_macs(shape, counts) - shape.input_macs),  # nobody needs the images' gradient
-        traffic_bytes=branch * (forward + backward) + FLOAT_BYTES * outside,
+        traffic_bytes=sum(moved(block) for block in blocks)
+        + FLOAT_BYTES * outside
+        + (_input_cast_bytes(shape) if mixed else 0),
         held_bytes=widest,
-        workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * _weights(blocks) if precision == "mixed" else 0),
-        weight_visits=3,
-        kernels=42 * len(counts) + copying + 28 + 32 * (exits - 1) + averages + teaching - (4 if shape.table else 0),
+        workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * (_weights(blocks) + largest) if mixed else 0),
+        weight_visits=4.5 if mixed else 3,  # a copy of half the size is made and, going backward, made whole again
+        kernels=kernels + (_casts(shape, len(counts), exits) + copying if mixed else 0),
         table_visits=1,
     )
 
@@ -263,3 +267,31 @@ def _backward_traffic(block: _Block) -> int:
     """Floats that they read and write going backward, towards inputs and weights."""
     rows = 3 * sum(block.rows) + 2 * sum(block.narrow)
     return block.tokens * (16 * block.dim + 31 * block.inner + 8 * block.hidden + rows)
+
+
+def _float_bytes(block: _Block) -> int:
+    """Bytes that the kernels of one block read and write in a float32 training pass."""
+    return FLOAT_BYTES * (_forward_traffic(block) + _backward_traffic(block))
+
+
+def _mixed_bytes(block: _Block) -> int:
+    """The same under autocast: stream and norms in float32, branches in half precision, and the casts between them.
+
+    Per branch the norm's output is cast going forward, its gradient and the stream's going backward. A narrow branch is
+    cast to float32 before it is added to its rows.
+    """
+    stream = 2 * block.dim * (FLOAT_BYTES * (4 + 6) + HALF_BYTES * 3 + 2 * (FLOAT_BYTES + HALF_BYTES))
+    branch = HALF_BYTES * ((8 + 31) * block.inner + (4 + 8) * block.hidden + (2 + 3) * sum(block.rows))
+    gradient = (FLOAT_BYTES + HALF_BYTES) * sum(block.rows)
+    narrow = 4 * FLOAT_BYTES * sum(block.narrow)
+    return block.tokens * (stream + branch + gradient + narrow)
+
+
+def _input_cast_bytes(shape: TransformerShape) -> int:
+    """Bytes that autocast adds where patches become tokens; words are looked up in float32."""
+    return 0 if shape.table else 6 * shape.input_tokens * shape.dim + 2 * _entries(shape)
+
+
+def _casts(shape: TransformerShape, blocks: int, exits: int) -> int:
+    """Casts of a mixed step: weights, biases and inputs of the products, their gradients, and logits."""
+    return 22 * blocks + 8 * exits + (0 if shape.table else 7)

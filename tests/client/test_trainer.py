@@ -92,6 +92,12 @@ def test_a_balanced_task_trains_and_judges_itself_with_its_own_class_shares(trai
     assert not torch.equal(delta, trainer.run(TRAIN, received)[1])
 
 
+def test_a_cpu_trains_in_float32_whatever_is_asked(trainer):
+    mixed = replace(TRAIN, training=replace(TRAIN.training, precision="mixed"))
+    received = weights_for(TRAIN)
+    assert torch.equal(trainer.run(mixed, received)[1], trainer.run(TRAIN, received)[1])
+
+
 def test_training_nothing_changes_nothing(trainer):
     still = replace(TRAIN, training=TrainSettings(epochs=1, optimizer="sgd", learning_rate=1e-30, weight_decay=0.0))
     assert not trainer.run(still, weights_for(still))[1].any()

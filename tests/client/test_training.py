@@ -131,9 +131,23 @@ def test_steps_are_epochs_times_batches(count, steps):
     assert TrainSettings(epochs=3, batch_size=32).steps(count) == steps
 
 
+def test_training_is_float32_unless_asked_and_on_a_cpu_always():
+    mixed = TrainSettings(precision="mixed")
+    assert TrainSettings().precision == "float32"
+    assert (mixed.on(True), mixed.on(False)) == (mixed, TrainSettings())
+    assert TrainSettings().on(True) == TrainSettings()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("optimizer", "adam"), ("epochs", 0), ("batch_size", 0), ("learning_rate", 0.0), ("clip_norm", -1.0)],
+    [
+        ("optimizer", "adam"),
+        ("precision", "half"),
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("clip_norm", -1.0),
+    ],
 )
 def test_settings_that_train_nothing_are_refused(name, value):
     with pytest.raises(ValueError, match=f"^{name} must be"):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosp.fleet import Board, DeviceProfile, Link, Work, cost, cost_range, idle_j, jitter
+from cosp.fleet.cost import step_parts_s
 from cosp.fleet.profiles import Spread
 
 PROFILE = DeviceProfile(
@@ -81,6 +82,29 @@ def test_a_cost_lies_in_its_range_and_a_measured_board_has_none():
     assert fast.compute_s < cost(unsure, WORK).compute_s < slow.compute_s
     assert slow.compute_s == pytest.approx(2 * cost(unsure, WORK).compute_s)  # arithmetic binds, at half the rate
     assert fast.download_s == slow.download_s
+
+
+def test_a_mixed_step_runs_at_the_half_precision_rate_and_judging_at_the_other():
+    board = dataclasses.replace(BOARD, profile=dataclasses.replace(PROFILE, half_flops_per_s=200.0))
+    work = dataclasses.replace(WORK, precision="mixed", extra_flops=75.0)
+    assert cost(board, work).compute_s == pytest.approx(3 * 300 / (200 * 6 / 8) + 75 / (100 * 6 / 8))
+
+
+def test_a_board_without_a_half_precision_rate_prices_no_mixed_step():
+    with pytest.raises(ValueError, match="no half-precision rate"):
+        cost(BOARD, dataclasses.replace(WORK, precision="mixed"))
+
+
+def test_a_mixed_cost_has_the_range_of_its_own_rate():
+    profile = dataclasses.replace(PROFILE, half_flops_per_s=200.0, spread=Spread(half_flops_per_s=(0.25, 2.0)))
+    board, work = dataclasses.replace(BOARD, profile=profile), dataclasses.replace(WORK, precision="mixed")
+    fast, slow = cost_range(board, work)
+    assert slow.compute_s == pytest.approx(4 * cost(board, work).compute_s)  # arithmetic binds
+    assert fast.compute_s == pytest.approx(3 * 1.0)  # 2 kernels of half a second bind, as long as 10 bytes
+
+
+def test_the_parts_of_a_step_are_those_of_the_roofline():
+    assert step_parts_s(PROFILE, WORK) == {"arithmetic": 4.0, "memory": 1.0, "launches": 1.0}
 
 
 def test_slowdown_and_jitter_multiply_compute_and_leave_transfers():

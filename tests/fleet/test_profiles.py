@@ -12,6 +12,8 @@ from cosp.fleet.profiles import VIT_KAPPA
 
 RESNET18_TRAINING_FLOPS = 10.9e9  # per image of 224 x 224: 6 x 1.82 GMAC
 
+CPU_BOARDS = ("raspberry", "orange", "lattepanda", "phone")
+
 every_board = pytest.mark.parametrize("name", profile_names())
 
 
@@ -99,6 +101,35 @@ def test_boards_draw_more_under_load_than_idle_and_no_more_than_the_cap(name):
         assert profile.idle_w < profile.load_w <= cap_w
 
 
+@every_board
+def test_half_peaks_follow_from_the_float32_ones_where_neither_is_measured(name):
+    """Tensor cores give eight times the float32 peak; Maxwell and Pascal have none, and add in pairs."""
+    for profile in describe(name).modes:
+        facts = {fact.key: fact for fact in profile.facts}
+        if "gpu_mhz" in facts and name != "jetson-t4000" and facts["peak_half_gflops"].source == "derived":
+            times = 2 if name in ("jetson-nano", "jetson-tx2", "jetson-tx2-nx") else 8
+            assert facts["peak_half_gflops"].value == pytest.approx(times * facts["peak_gflops"].value, rel=1e-3)
+
+
+@every_board
+def test_a_board_with_a_gpu_has_a_half_precision_rate_and_one_without_has_none(name):
+    for profile in describe(name).modes:
+        assert (profile.half_flops_per_s is not None) == profile.gpu == (not name.startswith(CPU_BOARDS))
+
+
+@every_board
+def test_every_efficiency_has_a_range_of_its_own(name):
+    facts = {fact.key: fact for fact in load_profile(name).facts}
+    for key in facts.keys() & {"eta0", "eta0_half"}:
+        assert facts[key].low < facts[key].value < facts[key].high
+
+
+def test_the_nano_gains_no_arithmetic_from_half_precision_and_the_orin_about_twice():
+    nano, orin = (load_profile(name) for name in ("jetson-nano", "jetson-orin-nano-8"))
+    assert nano.half_flops_per_s == pytest.approx(nano.flops_per_s, rel=1e-3)
+    assert orin.half_flops_per_s == pytest.approx(8 * 0.12 / 0.45 * orin.flops_per_s, rel=1e-3)
+
+
 def test_15_w_switches_tpcs_off_on_the_agx_orin():
     full, gated = (load_profile("jetson-agx-orin-64", mode) for mode in ("MAXN", "15W"))
     assert full.flops_per_s / gated.flops_per_s == pytest.approx(2048 * 1301 / (768 * 408), rel=1e-3)
@@ -118,7 +149,8 @@ def test_measured_watts_win_over_the_rule():
 def test_what_nobody_has_timed_says_so_and_has_a_spread(name):
     profile = load_profile(name)
     assert profile.calibration == "default, uncalibrated"
-    for low, high in (profile.spread.flops_per_s, profile.spread.memory_bytes_per_s, profile.spread.launch_s):
+    spread = profile.spread
+    for low, high in (spread.flops_per_s, spread.half_flops_per_s, spread.memory_bytes_per_s, spread.launch_s):
         assert low < 1 < high
 
 
@@ -163,6 +195,7 @@ def test_a_file_of_ones_own_is_a_board(tmp_path):
         ({"eta0": {"value": 0.5, "low": 0.6, "source": "S40"}}, r"eta0: must have 0 <= low <= value <= high, got 0\.6"),
         ({"title": 5}, "title: must be a valid string, got 5$"),
         ({"default_mode": "MAXM"}, "default_mode: unknown mode 'MAXM'; known: .*; did you mean 'MAXN'"),
+        ({"eta0_half": None}, "eta0_half goes with peak_half_gflops in every mode: give all of them or none"),
         ({"visible_mib": 1000}, "visible_mib: must exceed what is reserved, got 1000"),
     ],
 )

@@ -20,6 +20,12 @@ def test_what_a_board_declares_prices_a_task_to_the_last_bit(name):
         assert task_s(speed_of(board), WORK) == cost(board, WORK).total_s
 
 
+def test_what_a_board_declares_prices_a_mixed_task_to_the_last_bit():
+    mixed = dataclasses.replace(WORK, precision="mixed")
+    for board in load_fleet("paper16").boards:
+        assert task_s(speed_of(board), mixed) == cost(board, mixed).total_s
+
+
 def test_a_busy_board_declares_that_it_is():
     board = dataclasses.replace(load_fleet("paper16").boards[2], slowdown=3.0)
     assert task_s(speed_of(board), WORK) == cost(board, WORK).total_s
@@ -36,6 +42,7 @@ def test_a_speed_survives_json():
         ({"flops_per_s": 0.0}, "flops_per_s must be finite and > 0, got 0.0"),
         ({"flops_per_s": math.inf}, "flops_per_s must be finite"),
         ({"slowdown": math.nan}, "slowdown must be finite and > 0, got nan"),
+        ({"half_flops_per_s": 0.0}, "half_flops_per_s must be finite and > 0 or None, got 0.0"),
         ({"launch_s": -1.0}, "launch_s must be finite and >= 0, got -1.0"),
     ],
 )

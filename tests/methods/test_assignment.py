@@ -43,11 +43,18 @@ def introduction(board: Board) -> Introduction:
     return Introduction(
         client=board.client, board=board.profile.name, link=board.link.name, keep=board.keep,
         memory_bytes=board.profile.memory_bytes, samples=100, test_samples=20, class_counts=(100,),
-        speed=speed_of(board),
+        speed=speed_of(board), gpu=board.profile.gpu,
     )  # fmt: skip
 
 
 CLIENTS = tuple(introduction(board) for board in BOARDS)
+BIG = ViTShape(image=32, patch=4, channels=3, classes=10, dim=96, blocks=4, heads=4, hidden=384, exits=(1, 2, 3, 4))
+SHORT = replace(CLIENTS[2], keep=None, memory_bytes=12_000_000)
+
+
+def scored(client: Introduction, model: ViTShape, run: Setting) -> ClientRecord:
+    scores = random_scores(model, CoS2P().build(run).depth(client), np.random.default_rng(0))
+    return ClientRecord(introduction=client, scores=scores)
 
 
 def setting(*clients: Introduction, rule: str = "time", target_s: float = 0.1) -> Setting:
@@ -118,6 +125,39 @@ def test_more_time_buys_no_less():
     bought = [capacities(setting(target_s=target_s)) for target_s in (0.085, 0.1, 0.12, 0.5)]
     for less, more in itertools.pairwise(bought):
         assert all(a <= 1.01 * b for a, b in zip(less, more, strict=True))
+
+
+def test_what_is_assigned_in_mixed_precision_keeps_memory_and_time_as_they_then_are():
+    training = replace(TRAINING, precision="mixed")
+    rule = Assignment(rule="time", target_round_s=0.2, round_s=declared_round_s(MODEL, training))
+    run = Setting(model=MODEL, training=training, seed=1, clients=CLIENTS, assignment=rule)
+    method = CoS2P().build(run)
+    for client in CLIENTS:
+        scores = random_scores(MODEL, method.depth(client), np.random.default_rng(client.client))
+        record = ClientRecord(introduction=client, scores=scores)
+        parts = method.training_parts(record, training)
+        task = Task("train", client.client, 0, 0, 1, MODEL, method.plan(record), **parts)
+        assert task.precision == ("mixed" if client.gpu else "float32")
+        assert simulated_s(task) <= 0.2
+
+
+def test_a_smaller_footprint_in_mixed_precision_holds_more():
+    plain, mixed = (
+        Setting(model=BIG, training=replace(TRAINING, precision=name), seed=1, clients=(SHORT,))
+        for name in ("float32", "mixed")
+    )
+    held = [
+        footprint(BIG, CoS2P().build(run).plan(scored(SHORT, BIG, run)).counts).parameters for run in (plain, mixed)
+    ]
+    assert held[0] < held[1]
+
+
+def test_a_gpu_that_declares_no_half_precision_rate_is_told_that_rule_time_needs_it():
+    training = replace(TRAINING, precision="mixed")
+    rule = Assignment(rule="time", target_round_s=0.1, round_s=declared_round_s(MODEL, training))
+    client = replace(CLIENTS[2], speed=replace(CLIENTS[2].speed, half_flops_per_s=None))
+    with pytest.raises(ConfigError, match="declares no half-precision rate, which rule time needs"):
+        CoS2P().build(Setting(model=MODEL, training=training, seed=1, clients=(client,), assignment=rule))
 
 
 def test_memory_binds_where_time_does_not():

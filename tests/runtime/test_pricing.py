@@ -28,6 +28,28 @@ def test_a_training_task_by_hand():
     assert work.upload_bytes == 4 * size.parameters
 
 
+MIXED = TrainSettings(epochs=3, batch_size=16, precision="mixed")
+
+
+def test_a_mixed_training_task_by_hand():
+    task, size = replace(TRAIN, training=MIXED), footprint(SMALL, NARROW.counts, "mixed")
+    work, step = work_of(task, samples=50, test_samples=5), size.training_step(16, "adamw")
+    assert (work.step_flops, work.step_bytes, work.step_kernels) == (step.flops, step.bytes_moved, step.kernels)
+    assert work.precision == "mixed"
+    assert task.peak_memory_bytes == size.training_bytes(16, "adamw")
+    judged = footprint(SMALL, NARROW.counts).evaluation_step(task.judging_batch)
+    assert work.extra_flops == pytest.approx(2 * 5 / task.judging_batch * judged.flops)
+
+
+def test_importance_learning_is_float32_whatever_is_asked():
+    asked = replace(SCORE, training=MIXED)
+    assert work_of(asked, samples=50, test_samples=5) == work_of(SCORE, samples=50, test_samples=5)
+    assert asked.peak_memory_bytes == SCORE.peak_memory_bytes
+    squares = ScoreSettings(how="squared_gradient", samples=40, batch_size=8)
+    plain, mixed = (replace(task, scoring=squares) for task in (SCORE, asked))
+    assert work_of(mixed, samples=50, test_samples=5) == work_of(plain, samples=50, test_samples=5)
+
+
 def test_a_score_task_by_hand():
     size = footprint(SMALL, SCORE.plan.counts)
     work = work_of(SCORE, samples=50, test_samples=5)

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cosp.client.trainer import EVALUATION_BATCH, count_predictions
-from cosp.client.training import OPTIMIZERS, Samples, TrainSettings, train
+from cosp.client.training import OPTIMIZERS, Samples, TrainSettings, _NoScaler, train
 from cosp.models import TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import POOLINGS, Transformer
 from cosp.submodel.flat import FlatModel
@@ -236,6 +236,33 @@ def test_kernels_and_traffic_of_evaluation_are_those_that_torch_starts(shape, wi
     assert step.bytes_moved == pytest.approx(found.bytes_moved, rel=0.1)
 
 
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """Trains on this CPU as on a GPU with bfloat16: autocast casts the same operations."""
+    under = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
+    monkeypatch.setattr("cosp.client.training._mixed_precision", lambda device, wanted: (under, _NoScaler()))
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+@on_the_grid
+@pytest.mark.parametrize("batch", [2, 64])
+def test_kernels_and_traffic_of_a_mixed_step_are_those_that_torch_starts(shape, width, depth, batch):
+    plan = prefix_plan(shape.sizes.scaled(width), depth)
+    step = footprint(shape, plan.counts, "mixed").training_step(batch, "adamw")
+    found = tally_of_a_step(partial(training, shape, plan, batch, "adamw"))
+    assert step.kernels == pytest.approx(found.kernels, rel=0.02)
+    assert step.bytes_moved == pytest.approx(found.bytes_moved, rel=0.06)
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+@on_the_grid
+@pytest.mark.parametrize("batch", [1, 64])
+def test_memory_of_mixed_training_is_what_torch_allocates(shape, width, depth, batch):
+    plan = prefix_plan(shape.sizes.scaled(width), depth)
+    predicted = footprint(shape, plan.counts, "mixed").training_bytes(batch, "sgd")
+    assert predicted == pytest.approx(peak_bytes(training(shape, plan, batch, "sgd")), rel=0.1)
+
+
 @on_the_grid
 def test_a_mixed_step_saves_what_autocast_saves(shape, width, depth):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
@@ -252,6 +279,19 @@ def test_a_mixed_step_halves_what_branches_save_and_keeps_the_residual_stream():
     assert half.training_step(8, "sgd").flops == full.training_step(8, "sgd").flops
     with pytest.raises(ValueError, match="precision must be one of"):
         footprint(FASHION, FASHION.full_plan().counts, "int8")
+
+
+def test_mixed_precision_costs_nothing_in_importance_learning_and_judging():
+    full, half = (footprint(FASHION, FASHION.full_plan().counts, precision) for precision in PRECISIONS)
+    assert half.scoring_step(8) == full.scoring_step(8)
+    assert half.evaluation_step(8) == full.evaluation_step(8)
+
+
+def test_autocast_starts_22_more_kernels_a_block_and_8_more_an_exit():
+    """Casts of the weights and biases of four products and of the inputs of two, and of all their gradients."""
+    for depth in (1, 2, 3, 4):
+        full, half = (footprint(FASHION, FASHION.full_plan(depth).counts, precision) for precision in PRECISIONS)
+        assert half.training.kernels - full.training.kernels == 7 + 22 * depth + 8 * depth
 
 
 def test_two_steps_one_after_the_other_add_up():
