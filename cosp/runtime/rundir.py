@@ -62,6 +62,12 @@ class RunDirectory:
         with self._rows_path.open("ab", buffering=0) as file:  # quicker to open than a text file, by half
             file.write(f"{_ROW.encode(row)}\n".encode())
 
+    def write_profile(self, client: int, text: str) -> None:
+        """Write what is known of a client's board by now; a fleet may name the file as a device."""
+        folder = self.folder / "profiles"
+        folder.mkdir(exist_ok=True)
+        (folder / f"client-{client}.yaml").write_text(text, encoding="utf-8")
+
     def write_metrics(self, metrics: Row) -> None:
         text = json.dumps(metrics, indent=2, sort_keys=True)
         (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
