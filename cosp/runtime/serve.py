@@ -90,7 +90,8 @@ def _loop(
         for client, text in measured.device_files(config.name):
             directory.write_profile(client, text)
         if coordinator.version % config.server.checkpoint_every == 0:
-            checkpoints.save(directory.checkpoints, loop, rows_bytes=directory.rows_bytes())
+            with directory.writing():
+                checkpoints.save(directory.checkpoints, loop, rows_bytes=directory.rows_bytes())
 
     count = None
     if evaluate_with is not None:
