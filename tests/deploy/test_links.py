@@ -25,7 +25,7 @@ LINKS = [
 """Two boards on a good link, one on a bad radio link, one straggler."""
 VERSIONS = 5
 CUT_S = 90.0
-NOTICED_S = 300.0
+NOTICED_S = 900.0
 SHAPED = {**CONFIG, "server": {"versions": VERSIONS, "quorum": 1.0, "checkpoint_every": 1}}
 
 
