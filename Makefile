@@ -10,7 +10,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup run test check bench deploy-test
+.PHONY: setup run test check bench deploy-test py38-test
 
 setup: $(READY)
 
@@ -23,6 +23,10 @@ test: $(READY)
 # A server, four boards and their trainers as real processes, over TLS; faults on purpose. Network namespaces need root.
 deploy-test: $(READY)
 	$(BIN)/python -m pytest -m deploy tests/deploy $(ARGS)
+
+# The trainer under Python 3.8 and 3.10 (pyenv's, or on the PATH) with torch 2.0; makes .venv/py3.8 and .venv/py3.10, once.
+py38-test: $(READY)
+	$(BIN)/python -m pytest -m pythons tests/test_board_pythons.py $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

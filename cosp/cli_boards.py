@@ -212,12 +212,12 @@ def store(
     from cosp.store import write_own, write_shares
 
     experiment = load_experiment(load_config(config, sets or []), data_dir=data_dir)
-    if own is None:
-        _print_paths(write_shares(experiment, out))
-    else:
-        size = experiment.config.data.image_size
-        write_own(experiment, read_source(own, data_dir=data_dir, image_size=size), out)
-        print(out)
+    size = experiment.config.data.image_size
+    source = None if own is None else read_source(own, data_dir=data_dir, image_size=size)
+    try:
+        _print_paths(write_shares(experiment, out) if source is None else [write_own(experiment, source, out)])
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); give another --out") from None
 
 
 def add_to(app: typer.Typer) -> None:

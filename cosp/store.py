@@ -25,13 +25,17 @@ def write_shares(experiment: Experiment, folder: Path) -> list[Path]:
     return found
 
 
-def write_own(experiment: Experiment, source: Source, folder: Path) -> None:
-    """Write a board's own images, ``data.local_test`` of them held back; DataError if they do not suit the model."""
+def write_own(experiment: Experiment, source: Source, folder: Path) -> Path:
+    """Write a board's own images, ``data.local_test`` of them held back, and return ``folder``.
+
+    DataError if they do not suit the model.
+    """
     config = experiment.config
     split = experiment.dataset.normalised(_with_labels_of(experiment.dataset, source))
     seed = stream_seed(config.seed, "local test", source.name)
     rows = hold_back(np.arange(len(split)), split.y, config.data.local_test, seed, owner=source.train.origin)
     write_board_store(folder, _store(split, rows, experiment.dataset))
+    return folder
 
 
 def _store(split: Split, rows: Rows, dataset: Dataset) -> BoardStore:

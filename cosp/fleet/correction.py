@@ -30,18 +30,25 @@ class Observed:
         return self.measured_s / self.predicted_s
 
 
+def slowness(observed: Sequence[Observed]) -> float:
+    """Return how many times as long as predicted the median task took; 1 while too few have been seen.
+
+    The median, because a stall or a throttled task has no weight in it.
+    """
+    return statistics.median(task.slowness for task in observed) if len(observed) >= FEWEST else 1.0
+
+
 def corrected(profile: DeviceProfile, observed: Sequence[Observed]) -> DeviceProfile:
     """Return ``profile`` with all its rates multiplied so that the median task takes as long as it did.
 
     One factor for arithmetic, memory and launches: plans on one board are too alike to tell these apart (``cosp
-    calibrate`` can), and a roofline scaled as a whole predicts every step scaled alike. The factor is the median, in
-    which a stall or a throttled task has no weight. The new range spans the middle four in five of what was seen.
+    calibrate`` can), and a roofline scaled as a whole predicts every step scaled alike. The factor is ``slowness``; the
+    new range spans the middle four in five of what was seen.
     """
     if len(observed) < FEWEST:
         return profile
-    slowness = sorted(task.slowness for task in observed)
-    factor = statistics.median(slowness)
-    tenths = statistics.quantiles(slowness, n=10, method="inclusive")
+    factor = slowness(observed)
+    tenths = statistics.quantiles((task.slowness for task in observed), n=10, method="inclusive")
     rates = (factor / tenths[-1], factor / tenths[0])
     return replace(
         profile,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 import cosp
 from cosp.config import Config, dump_config
@@ -59,12 +63,32 @@ class RunDirectory:
             os.truncate(self._rows_path, length_bytes)
 
     def write_row(self, row: Row) -> None:
-        with self._rows_path.open("ab", buffering=0) as file:  # quicker to open than a text file, by half
-            file.write(f"{_ROW.encode(row)}\n".encode())
+        line = f"{_ROW.encode(row)}\n".encode()
+        with self.writing(), self._rows_path.open("ab") as file:  # quicker to open than a text file, by half
+            file.write(line)
+
+    def write_profile(self, client: int, text: str) -> None:
+        """Write what is known of a client's board by now; a fleet may name the file as a device."""
+        folder = self.folder / "profiles"
+        with self.writing():
+            folder.mkdir(exist_ok=True)
+            (folder / f"client-{client}.yaml").write_text(text, encoding="utf-8")
 
     def write_metrics(self, metrics: Row) -> None:
         text = json.dumps(metrics, indent=2, sort_keys=True)
-        (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+        with self.writing():
+            (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn what goes wrong with a write into UserError: a full disk is mended, and the run goes on."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or str(error)
+            raise UserError(
+                f"{self.folder}: cannot be written ({why}); mend that, then go on with --resume {self.folder}"
+            ) from error
 
 
 def config_of(folder: Path) -> Path:

@@ -13,12 +13,15 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from cosp.experiment import Experiment
+from cosp.fleet.speed import speed_of
 from cosp.methods import Method
 from cosp.runtime import checkpoint as checkpoints
 from cosp.runtime.checkpoint import Checkpoint
 from cosp.runtime.evaluation import Start, counter
+from cosp.runtime.measured import Measured
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.virtual_grid import VirtualGrid
+from cosp.server.clients import Introduction
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions
 from cosp.server.greeting import greet
@@ -64,7 +67,7 @@ def _loop(
 ) -> Loop:
     """Return the server loop, ready to start or to go on from ``saved``."""
     config, shape = experiment.config, experiment.shape
-    found = greet(grid, len(experiment.boards))
+    found = {node: _with_speed(client, experiment) for node, client in greet(grid, len(experiment.boards)).items()}
     clients = tuple(sorted(found.values(), key=lambda introduction: introduction.client))
     method = experiment.method(clients)
     coordinator = Coordinator(
@@ -81,9 +84,14 @@ def _loop(
         directory.write_row(row)
         on_row(row)
 
+    measured = Measured(experiment.boards, plans_follow=config.assignment.rule == "time")
+
     def after_round(loop: Loop) -> None:
+        for client, text in measured.device_files(config.name):
+            directory.write_profile(client, text)
         if coordinator.version % config.server.checkpoint_every == 0:
-            checkpoints.save(directory.checkpoints, loop, rows_bytes=directory.rows_bytes())
+            with directory.writing():
+                checkpoints.save(directory.checkpoints, loop, rows_bytes=directory.rows_bytes())
 
     count = None
     if evaluate_with is not None:
@@ -97,6 +105,7 @@ def _loop(
         count=count,
         on_row=record,
         on_round=after_round,
+        observe=lambda task, row: measured.observe(coordinator.records[task.client].introduction, task, row),
         ledger=checkpoints.restore(saved, coordinator) if saved else None,
         began_s=saved.now_s if saved else 0.0,
     )
@@ -107,6 +116,13 @@ def _loop(
         for row in opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry):
             record(row)
     return loop
+
+
+def _with_speed(client: Introduction, experiment: Experiment) -> Introduction:
+    """Return ``client``, which declares its speed or, as real boards do not, is taken to be what the fleet says."""
+    if client.speed is not None or client.client >= len(experiment.boards):
+        return client
+    return replace(client, speed=speed_of(experiment.boards[client.client]))
 
 
 def served_by(method: Method, count: CountPredictions) -> CountPredictions:

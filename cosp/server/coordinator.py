@@ -78,8 +78,12 @@ class Coordinator:
         self._open_round()
 
     def learn(self, client: int, budget: Budget) -> bool:
-        """Take note of what ``client`` can afford now; True if that is news. Who can hold no submodel sits out."""
+        """Take note of what ``client`` can afford now; True if that is news. Who can hold no submodel sits out.
+
+        A budget that says nothing of the client's speed leaves what is known of it.
+        """
         record = self.records[client]
+        budget = replace(budget, speed=budget.speed or record.introduction.speed)
         if budget == record.introduction.budget:
             return False
         record.introduction, record.sits_out = record.introduction.with_budget(budget), None

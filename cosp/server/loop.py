@@ -63,7 +63,8 @@ class Dispatch(NamedTuple):
 class Loop:
     """Runs rounds until the model has ``rules.versions`` versions. ``on_row`` gets every row, ``on_round`` every close.
 
-    ``count`` None evaluates nothing (a dry run). ``began_s``: what the clock showed when the run broke off, for a grid
+    ``count`` None evaluates nothing (a dry run). ``observe`` may find in an accepted task's row that its client can
+    afford something else than it said. ``began_s``: what the clock showed when the run broke off, for a grid
     that has no clock of its own.
     """
 
@@ -77,6 +78,7 @@ class Loop:
         count: CountPredictions | None,
         on_row: Callable[[Row], None],
         on_round: Callable[[Loop], None] = lambda loop: None,
+        observe: Callable[[Task, Row], Budget | None] = lambda task, row: None,
         ledger: Ledger | None = None,
         began_s: float = 0.0,
     ) -> None:
@@ -91,6 +93,7 @@ class Loop:
         self._count = count
         self._on_row = on_row
         self._on_round = on_round
+        self._observe = observe
         self._roster = Roster(nodes)
         self._asked: dict[str, int] = {}
         """Message id -> client that sits out and was asked what it can afford."""
@@ -198,7 +201,7 @@ class Loop:
             row["reason"], row["detail"] = "malformed", repr(error)
         self.ledger.count_task(row)
         self._on_row(row)
-        self._learn(task.client, budget)
+        self._learn(task.client, budget or (self._observe(task, row) if row["accepted"] else None))
         failed = not row["accepted"] and row["reason"] != "stale"
         if failed or self.coordinator.records[task.client].last_version == self.coordinator.version:
             self._roster.rest(task.client)

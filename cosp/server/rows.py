@@ -85,7 +85,11 @@ def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_
 
 
 def budget_row(record: ClientRecord, *, version: int, now_s: float) -> Row:
-    """Return the row of a client that can afford something else than before; ``sits_out``: why it holds nothing."""
+    """Return the row of a client that can afford something else than before.
+
+    ``slowdown``: times as long as its board is said to take, by declaration or by steps that it trained. ``sits_out``:
+    why it holds nothing.
+    """
     client = record.introduction
     return {
         "kind": "budget",
@@ -95,6 +99,7 @@ def budget_row(record: ClientRecord, *, version: int, now_s: float) -> Row:
         "virtual_s": now_s,
         "keep": client.keep,
         "memory_bytes": client.memory_bytes,
+        "slowdown": client.speed and client.speed.slowdown,
         "sits_out": record.sits_out,
     }
 

@@ -72,9 +72,17 @@ def do(path: Path, task: Task, *, wait_s: float = 0.0) -> tuple[dict[str, object
 class TrainerProcess:
     """``python -m cosp.trainer`` on ten samples."""
 
-    def __init__(self, folder: Path, *flags: str, python: str = sys.executable) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         self.path = folder / "trainer.sock"
-        self._command = [python, "-m", "cosp.trainer", "--data", str(folder / "store"), "--socket", str(self.path)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "cosp.trainer",
+            "--data",
+            str(folder / "store"),
+            "--socket",
+            str(self.path),
+        ]
         self._command += ["--threads", "1", *flags]
         self.start()
 
@@ -285,17 +293,3 @@ def test_a_board_without_a_store_is_told_how_to_make_one(tmp_path):
     assert done.returncode == 2
     assert "holds no board's store" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_a_board_s_python_serves_the_same(tmp_path, store):
-    python = os.environ.get("COSP_PYTHON38")
-    if not python:
-        pytest.skip("COSP_PYTHON38 names no Python 3.8 with torch")
-    (tmp_path / "store").symlink_to(store / "store")
-    process = TrainerProcess(tmp_path, python=python)
-    assert describe(process.path, wait_s=START_S)["python"].startswith("3.8.")
-    expected, _ = Trainer({7: OWN}, {}).run(TRAIN, weights_of(TRAIN))
-    facts, _ = do(process.path, TRAIN)
-    assert facts["loss"] == pytest.approx(expected["loss"], abs=1e-4)
-    assert torch.tensor(facts["local_accuracy_trained"]).isfinite()
-    process.end(signal.SIGTERM)

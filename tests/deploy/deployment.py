@@ -22,8 +22,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 COSP = (sys.executable, "-m", "cosp.cli")
-START_S = 120.0
-"""What four clients and four trainers may take to start on two shared cores."""
+START_S = 300.0
+"""What four clients and four trainers may take to start on two cores that others use as well."""
 
 Row = dict[str, Any]
 
@@ -76,10 +76,10 @@ class Deployment:
         if admit:
             self.cosp("server", "admit", *map(str, sorted((self.folder / "keys").glob("*.pub"))))
 
-    def start_trainer(self, board: int) -> None:
+    def start_trainer(self, board: int, *, prefix: Sequence[str] = ()) -> None:
         self.start(
             f"trainer-{board}", "trainer", "--data", f"stores/{board}", "--socket", f"trainer-{board}.sock",
-            "--threads", "1",
+            "--threads", "1", prefix=prefix,
         )  # fmt: skip
 
     def start_client(
@@ -104,11 +104,11 @@ class Deployment:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
         return [json.loads(line) for line in lines]
 
-    def versions(self) -> int:
-        return max((row["version"] for row in self.rows() if row["kind"] == "round"), default=-1)
+    def versions(self, out: str = "run") -> int:
+        return max((row["version"] for row in self.rows(out) if row["kind"] == "round"), default=-1)
 
-    def arrivals(self, *, accepted: bool = True) -> list[Row]:
-        return [row for row in self.rows() if row["kind"] == "arrival" and row["accepted"] == accepted]
+    def arrivals(self, out: str = "run", *, accepted: bool = True) -> list[Row]:
+        return [row for row in self.rows(out) if row["kind"] == "arrival" and row["accepted"] == accepted]
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")

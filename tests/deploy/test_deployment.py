@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 from deployment import CONFIG, Deployment
 
 from cosp.client.hand_over import describe
+from cosp.fleet import load_profile
 
 pytestmark = pytest.mark.deploy
 BOARDS = 4
@@ -56,6 +58,16 @@ def test_the_rows_are_those_of_boards(finished):
     assert [(row["board"], row["link"]) for row in clients] == [(f"board-{n}", "own") for n in range(BOARDS)]
     shares = [describe(finished.folder / f"trainer-{board}.sock")["class_counts"] for board in range(BOARDS)]
     assert [row["class_counts"] for row in clients] == shares
+
+
+def test_every_board_s_profile_is_corrected_by_what_it_trained(finished):
+    for client in range(BOARDS):
+        steps = [
+            row["wall_step_s"] for row in finished.arrivals() if row["client"] == client and row["task"] == "train"
+        ]
+        profile = load_profile(finished.folder / "run" / "profiles" / f"client-{client}.yaml")
+        assert len(steps) == 5
+        assert re.fullmatch(r"corrected by [\d.]+ from 5 tasks that it trained", profile.calibration)
 
 
 def test_a_report_is_drawn(finished):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,13 +17,14 @@ from cosp.errors import CospError
 
 pytestmark = pytest.mark.deploy
 BOARDS = 4
-VERSIONS = 16
+VERSIONS = 18
+AWAY_S = 60.0
 LONG = {
     **CONFIG,
     "training": {"epochs": 8, "batch_size": 16},
     "server": {"versions": VERSIONS, "quorum": 0.5, "checkpoint_every": 1},
 }
-NOTICED_S = 300.0
+NOTICED_S = 900.0
 """Flower takes up to a minute to see that a node is gone; the rest is for a slow machine."""
 
 
@@ -73,6 +76,12 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         version = deployment.versions()
         kill_below(deployment, "server", "guarded_superlink")
         until(lambda: deployment.versions() >= version + 2, "rounds close again after SuperLink's death", NOTICED_S)
+        version = deployment.versions()
+        deployment.kill("server", signal.SIGSTOP)  # so that nobody starts SuperLink again
+        kill_below(deployment, "server", "guarded_superlink")
+        time.sleep(AWAY_S)
+        deployment.kill("server", signal.SIGCONT)
+        until(lambda: deployment.versions() >= version + 2, "rounds close after a minute without SuperLink", NOTICED_S)
         kill_below(deployment, "server", "flwr-serverapp")
         deployment.wait_for_run(3 * NOTICED_S)
         yield deployment
@@ -102,7 +111,9 @@ def test_the_rows_name_each_event_and_its_board(survived):
     assert {1} == {row["client"] for row in failures(survived, "client-raised")}
     assert {2} == {row["client"] for row in failures(survived, "node-unavailable")}
     assert "connection" in failures(survived, "client-raised")[0]["detail"]
-    assert sum(row["kind"] == "resume" for row in survived.rows()) == 1
+    resumes = sum(row["kind"] == "resume" for row in survived.rows())
+    print(f"runs that went on from a checkpoint: {resumes}")
+    assert 1 <= resumes <= 2  # the ServerApp was killed once; Flower may give it up when SuperLink is away for a minute
 
 
 def test_metrics_and_rows_agree_on_what_was_refused(survived):

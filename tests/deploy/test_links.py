@@ -13,14 +13,19 @@ from typing import Any
 import pytest
 import yaml
 from deployment import CONFIG, Deployment, Row, until
-from network import SERVER, Network, available
+from network import SERVER, Link, Network, available
 
 pytestmark = pytest.mark.deploy
-RATES_MBIT_S = [100.0, 100.0, 8.0, 1.0]
-"""Two boards on a good link, one on a fair one, one straggler."""
+LINKS = [
+    Link(rate_mbit_s=100.0),
+    Link(rate_mbit_s=100.0),
+    Link(rate_mbit_s=8.0, delay_ms=40.0, loss=0.02),
+    Link(rate_mbit_s=0.5),
+]
+"""Two boards on a good link, one on a bad radio link, one straggler."""
 VERSIONS = 5
 CUT_S = 90.0
-NOTICED_S = 300.0
+NOTICED_S = 900.0
 SHAPED = {**CONFIG, "server": {"versions": VERSIONS, "quorum": 1.0, "checkpoint_every": 1}}
 
 
@@ -28,10 +33,10 @@ SHAPED = {**CONFIG, "server": {"versions": VERSIONS, "quorum": 1.0, "checkpoint_
 def shaped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A finished run of five rounds; in the last, board 1 was cut off for 90 s."""
     if not available():
-        pytest.skip("network namespaces, bridges and token buckets need root and a kernel that has them")
+        pytest.skip("network namespaces, bridges, token buckets and TAP devices need root and a kernel that has them")
     folder = tmp_path_factory.mktemp("network")
-    boards = len(RATES_MBIT_S)
-    with Network(RATES_MBIT_S) as network, Deployment(folder, SHAPED, address=SERVER) as deployment:
+    boards = len(LINKS)
+    with Network(LINKS) as network, Deployment(folder, SHAPED, address=SERVER) as deployment:
         deployment.make_keys(boards)
         deployment.cosp("store", str(deployment.config), "--out", "stores")
         deployment.start_server()
@@ -58,7 +63,7 @@ def beside_compute_s(deployment: Deployment, client: int) -> float:
 
 def wire_s(deployment: Deployment, client: int) -> float:
     row = tasks(deployment, client)[0]
-    return (row["bytes_down"] + row["bytes_up"]) * 8 / (RATES_MBIT_S[client] * 1e6)
+    return (row["bytes_down"] + row["bytes_up"]) * 8 / (LINKS[client].rate_mbit_s * 1e6)
 
 
 def test_a_slow_link_costs_what_its_bytes_say(shaped):
@@ -67,6 +72,14 @@ def test_a_slow_link_costs_what_its_bytes_say(shaped):
     expected_s = wire_s(shaped, 3) - wire_s(shaped, 0)
     print(f"straggler's extra: {extra_s:.1f} s, its bytes need {expected_s:.1f} s")
     assert extra_s == pytest.approx(expected_s, rel=0.5)
+
+
+def test_a_link_that_delays_and_loses_frames_loses_no_task(shaped):
+    done = [row["base_version"] for row in shaped.arrivals() if row["client"] == 2]
+    bad_s, good_s = beside_compute_s(shaped, 2), beside_compute_s(shaped, 0)
+    print(f"beside computing: {bad_s:.1f} s over the bad link, {good_s:.1f} s over a good one")
+    assert sorted(done) == list(range(VERSIONS))
+    assert not [row for row in shaped.arrivals(accepted=False) if row["client"] == 2]
 
 
 def test_rounds_take_what_the_virtual_fleet_says(shaped):
@@ -95,9 +108,9 @@ def test_a_board_that_was_cut_off_is_named_and_the_run_goes_on(shaped):
 def virtual_rounds_s(deployment: Deployment, flower_s: float, compute_s: float) -> list[float]:
     """Return the round times of a dry run whose boards compute for ``compute_s`` and whose links add ``flower_s``."""
     links = {
-        f"link{n}": {"title": f"{rate} Mbit/s", "downlink_mbit_s": rate, "uplink_mbit_s": rate,
-                     "latency_ms": 1000 * flower_s / 2}
-        for n, rate in enumerate(RATES_MBIT_S)
+        f"link{n}": {"title": f"{link.rate_mbit_s} Mbit/s", "downlink_mbit_s": link.rate_mbit_s,
+                     "uplink_mbit_s": link.rate_mbit_s, "latency_ms": 1000 * flower_s / 2 + link.delay_ms}
+        for n, link in enumerate(LINKS)
     }  # fmt: skip
     plain = dry_tasks(deployment, links, 1.0, "plain")
     slowdown = compute_s / statistics.median(row["compute_s"] for row in plain if row["kind"] == "arrival")

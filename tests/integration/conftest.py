@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,23 @@ TINY: dict[str, Any] = {
 
 Start = Callable[..., tuple[Experiment, RunDirectory]]
 
+DYING = """
+import itertools, os, signal, sys
+from cosp import cli
+from cosp.runtime.rundir import RunDirectory
+
+write_row, numbers, last = RunDirectory.write_row, itertools.count(1), int(sys.argv.pop(1))
+
+def write_and_die(directory, row):
+    write_row(directory, row)
+    if next(numbers) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunDirectory.write_row = write_and_die
+cli.main()
+"""
+"""``cosp``, killed when it has written so many rows: whoever watches from outside may be too late on a busy machine."""
+
 
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
@@ -61,3 +81,17 @@ def run(start: Start) -> Callable[..., list[dict[str, Any]]]:
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def killed_run(config: Path, out: Path, *flags: str, after_rows: int) -> None:
+    """Start ``cosp run`` and have SIGKILL end it after a checkpoint, with rows behind that one."""
+    words = ["run", str(config), "--out", str(out), "--workers", "1", *flags]
+    done = subprocess.run([sys.executable, "-c", DYING, str(after_rows), *words], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list(out.glob("checkpoint/*.json"))
+    assert not (out / "metrics.json").exists()
+
+
+def resume(folder: Path, *, workers: int) -> None:
+    command = [sys.executable, "-m", "cosp.cli", "run", "--resume", str(folder), "--workers", str(workers)]
+    subprocess.run(command, check=True, capture_output=True)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import copy
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, rows_of
-from test_simulate import wait_for
+from conftest import TINY, killed_run, resume, rows_of
 
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
@@ -113,14 +109,8 @@ def test_a_killed_run_resumes_to_the_same_rows(config: Path, start: Callable[...
     experiment, whole = start("whole")
     simulate(experiment, whole, workers=1)
     killed = tmp_path / "killed"
-    cosp = [sys.executable, "-m", "cosp.cli", "run"]
-    first = [*cosp, str(config), "--out", str(killed), "--workers", "1"]
-    process = subprocess.Popen(first, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    wait_for(lambda: list(killed.glob("checkpoint/*.json")), process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / "metrics.json").exists()
-    subprocess.run([*cosp, "--resume", str(killed), "--workers", "2"], check=True, capture_output=True)
+    killed_run(config, killed, after_rows=len(rows_of(whole.folder)) // 2)
+    resume(killed, workers=2)
     assert (killed / "rows.jsonl").read_bytes() == (whole.folder / "rows.jsonl").read_bytes()
 
 

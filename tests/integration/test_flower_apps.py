@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
@@ -22,11 +23,14 @@ from cosp.client.app import app as client_app
 from cosp.config import load_config
 from cosp.errors import ConfigError, CospError
 from cosp.experiment import load_experiment
+from cosp.fleet import load_fleet, load_profile
 from cosp.runtime import checkpoint
+from cosp.runtime.measured import predicted_step_s
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.simulate import simulate
 from cosp.server.app import app as server_app
 from cosp.server.greeting import greet
+from cosp.wire import read_task
 
 pytestmark = pytest.mark.integration
 
@@ -216,6 +220,78 @@ def test_tasks_in_flight_when_a_run_broke_off_are_named_and_asked_for_again(tmp_
     assert metrics["refused"] == {"server-restarted": len(lost)}
     merged = [(row["client"], row["base_version"]) for row in rows_of(folder, "arrival") if row["weight"] > 0]
     assert len(merged) == len(set(merged))
+
+
+class SlowClient(PostalGrid):
+    """Every client takes what its board is said to take for a step, but client 2 three times as long.
+
+    None declares a speed, as real boards do not.
+    """
+
+    def __init__(self, nodes: int, run_config: dict[str, Any]) -> None:
+        super().__init__(nodes, run_config)
+        self._boards = load_experiment(load_config(Path(run_config["config"]))).boards
+        self._sent: dict[str, Message] = {}
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return [self._timed(reply) for reply in super().pull_messages(message_ids)]
+
+    def _push(self, message: Message) -> str:
+        message_id = super()._push(message)
+        self._sent[message_id] = message
+        return message_id
+
+    def _timed(self, reply: Message) -> Message:
+        facts = json.loads(str(reply.content["result"]["json"]))
+        if reply.metadata.message_type == "query":
+            facts["speed"] = None
+        elif reply.metadata.message_type == "train":
+            task = read_task(self._sent[reply.metadata.reply_to_message_id])
+            step_s = predicted_step_s(task, self._boards[task.client], samples=facts["samples"])
+            facts["wall_step_s"] = step_s * (3 if task.client == 2 else 1)
+        reply.content["result"] = ConfigRecord({"json": json.dumps(facts)})
+        return reply
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a fleet of which client 2 is slower than declared, with a target round time."""
+    folder = tmp_path_factory.mktemp("slow")
+    target = "assignment={rule: time, target_round_s: 0.015}"  # by declaration, the whole model takes half of it
+    run_config = run_config_of(folder) | {"set": f"'{target}' server.versions=6 server.checkpoint_every=1"}
+    serve(SlowClient(4, run_config), run_config)
+    assert rows_of(folder / "flower", "round")[-1]["version"] == 6
+    return folder / "flower"
+
+
+def test_a_client_that_is_slower_than_declared_gets_a_smaller_plan(slow):
+    (told,) = rows_of(slow, "budget")
+    assert (told["client"], told["slowdown"], told["sits_out"]) == (2, pytest.approx(3.0), None)
+    sizes = {client: [row["parameters"] for row in rows_of(slow, "arrival")
+                      if row["client"] == client and row["task"] == "train"] for client in range(4)}  # fmt: skip
+    whole = max(sizes[0])
+    assert sizes[0] == sizes[1] == sizes[3] == [whole] * 6
+    assert sizes[2][:3] == [whole] * 3  # as many tasks as it takes to believe it
+    assert all(size < whole for size in sizes[2][3:])
+
+
+def test_measured_profiles_can_be_named_by_a_fleet(slow):
+    boards = [{"device": str(slow / "profiles" / f"client-{client}.yaml"), "link": "ethernet"} for client in (0, 2)]
+    as_declared, slower = (board.profile for board in load_fleet({"boards": boards}).boards)
+    declared = load_profile("jetson-orin-nano-8")
+    assert as_declared.flops_per_s == pytest.approx(declared.flops_per_s)
+    assert slower.flops_per_s == pytest.approx(declared.flops_per_s / 3)
+    assert slower.calibration == "corrected by 3.00 from 6 tasks that it trained"
+
+
+def test_a_resumed_run_plans_by_what_was_measured_before(slow, tmp_path):
+    shutil.copytree(slow, tmp_path / "flower")
+    target = "assignment={rule: time, target_round_s: 0.015}"
+    run_config = run_config_of(tmp_path) | {"set": f"'{target}' server.versions=7", "resume": True}
+    serve(SlowClient(4, run_config), run_config)
+    assert len(rows_of(tmp_path / "flower", "budget")) == 1
+    sizes = [row["parameters"] for row in rows_of(tmp_path / "flower", "arrival") if row["client"] == 2]
+    assert sizes[-1] == sizes[-2] < sizes[0]
 
 
 class OneAtATime(PostalGrid):

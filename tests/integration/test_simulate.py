@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import TINY, rows_of
+from conftest import TINY, killed_run, resume, rows_of
 from flwr.app import Message
 
 from cosp.client.store import open_store, write_store
@@ -208,27 +204,15 @@ def final_model(directory: RunDirectory) -> dict[str, torch.Tensor]:
 
 
 def test_a_killed_run_resumes_to_the_same_rows(start: Callable[..., Any], tmp_path: Path):
-    """A process of its own is killed (SIGKILL) after its first checkpoint; --resume finishes it."""
+    """A process of its own is killed (SIGKILL) half-way; --resume finishes it."""
     experiment, whole = start("server.versions=12", out="whole")
     simulate(experiment, whole, workers=1)
     killed = tmp_path / "killed"
-    cosp = [sys.executable, "-m", "cosp.cli", "run"]
-    first = [*cosp, str(tmp_path / "tiny.yaml"), "--set", "server.versions=12", "--out", str(killed), "--workers", "1"]
-    process = subprocess.Popen(first, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    wait_for(lambda: list(killed.glob("checkpoint/*.json")), process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / "metrics.json").exists()
-    subprocess.run([*cosp, "--resume", str(killed), "--workers", "1"], check=True, capture_output=True)
+    killed_run(
+        tmp_path / "tiny.yaml", killed, "--set", "server.versions=12", after_rows=len(rows_of(whole.folder)) // 2
+    )
+    resume(killed, workers=1)
     assert rows_of(killed) == rows_of(whole.folder)
-
-
-def wait_for(ready: Callable[[], Any], process: subprocess.Popen[bytes], limit_s: float = 120) -> None:
-    end = time.monotonic() + limit_s
-    while not ready():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < end, "no checkpoint in time"
-        time.sleep(0.005)
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(start: Callable[..., Any]):

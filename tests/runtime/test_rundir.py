@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cosp.errors import UserError
+from cosp.runtime.rundir import RunDirectory
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> RunDirectory:
+    """A run directory whose every file lies on a device that is always full."""
+    for name in ("rows.jsonl", "metrics.json"):
+        (tmp_path / name).symlink_to("/dev/full")
+    return RunDirectory(tmp_path)
+
+
+def test_rows_are_read_back(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    for number in range(3):
+        directory.write_row({"kind": "round", "version": number})
+    lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["version"] for line in lines] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("write", [RunDirectory.write_row, RunDirectory.write_metrics])
+def test_a_full_disk_is_one_line_that_says_how_to_go_on(full: RunDirectory, write) -> None:
+    with pytest.raises(UserError) as caught:
+        write(full, {"kind": "round"})
+    folder = full.folder
+    assert str(caught.value) == (
+        f"{folder}: cannot be written (No space left on device); mend that, then go on with --resume {folder}"
+    )
