@@ -78,8 +78,7 @@ def price(task: Task, board: Board, *, samples: int, test_samples: int, sigma: f
 def declared_round_s(model: TransformerShape, training: TrainSettings, **parts: Any) -> RoundTime:
     """Return what prices a training task before its units are known, by what the client declares.
 
-    ``parts`` are further fields of a method's tasks, e.g. ``compression``. The plan is taken to be as long on the wire as
-    one can be; jitter, heat and a shared link are left out.
+    ``parts`` are further fields of a method's tasks, e.g. ``compression``. Jitter, heat and a shared link are left out.
     """
 
     @lru_cache(maxsize=4096)
