@@ -16,7 +16,7 @@ def device_yaml(profile: DeviceProfile, *, measured_in: str) -> str:
 
     The rates are written as they are, with all shares of them at 1: what a share was of is not measured.
     """
-    spread = profile.spread
+    spread, half = profile.spread, profile.half_flops_per_s
     value = {
         "title": profile.title,
         "notes": [f"Speed is what steps took in the run {measured_in}; all else is that of {profile.name}."],
@@ -26,15 +26,18 @@ def device_yaml(profile: DeviceProfile, *, measured_in: str) -> str:
         "reserved_os_mib": _fact(0.0),
         "reserved_runtime_mib": _fact(0.0),
         "eta0": _measured(1.0, spread.flops_per_s),
+        **({"eta0_half": _measured(1.0, spread.half_flops_per_s)} if half else {}),
         "kappa": _measured(1.0),
         "dram_share": _measured(1.0, spread.memory_bytes_per_s),
         "overlap": profile.overlap,
+        "gpu": profile.gpu,
         "half_batch": _fact(profile.half_batch),
         "launch_us": _measured(profile.launch_s * 1e6, spread.launch_s),
         "idle_w": _fact(profile.idle_w),
         "modes": {
             profile.mode: {
                 "peak_gflops": _measured(profile.flops_per_s / 1e9),
+                **({"peak_half_gflops": _measured(half / 1e9)} if half else {}),
                 "cpu_cores": _fact(profile.cpu_cores),
                 "dram_gb_s": _measured(profile.memory_bytes_per_s / 1e9),
                 "cap_w": _fact(profile.load_w),

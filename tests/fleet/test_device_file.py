@@ -20,8 +20,8 @@ def test_a_corrected_profile_written_and_read_is_the_same(name: str, tmp_path: P
     for field in ("flops_per_s", "memory_bytes_per_s", "launch_s"):
         assert getattr(found, field) == pytest.approx(getattr(profile, field), rel=1e-12)
         assert getattr(found.spread, field) == pytest.approx(getattr(profile.spread, field), rel=1e-12)
-    rates = {
-        field: getattr(profile, field) for field in ("flops_per_s", "memory_bytes_per_s", "launch_s", "memory_bytes")
-    }
-    assert replace(found, **rates) == profile
+    if profile.half_flops_per_s is not None:
+        assert found.half_flops_per_s == pytest.approx(profile.half_flops_per_s, rel=1e-12)
+    rates = ("flops_per_s", "half_flops_per_s", "memory_bytes_per_s", "launch_s", "memory_bytes")
+    assert replace(found, **{field: getattr(profile, field) for field in rates}) == profile
     assert found.memory_bytes == pytest.approx(profile.memory_bytes, abs=1)
