@@ -81,11 +81,8 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
         held += attention + ffn
     widest = max(widest, held + _stream_bytes(shape))
     largest = max(max(block.dim * block.hidden, 3 * block.inner * block.dim) for block in blocks)
-    copying = sum(rows > 0 for block in blocks for rows in block.narrow)
-    teaching = 22 if exits > 1 else 0
     moved = _mixed_bytes if mixed else _float_bytes
     outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1) + 2 * averages) + 5 * _entries(shape) + _looked_up(shape)
-    kernels = 42 * len(counts) + copying + 28 + 32 * (exits - 1) + averages + teaching - (4 if shape.table else 0)
     return Pass(
         flops=2 * (3 * _forward_macs(shape, counts) - shape.input_macs),  # nobody needs the images' gradient
         traffic_bytes=sum(moved(block) for block in blocks)
@@ -94,7 +91,7 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
         held_bytes=widest,
         workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * (_weights(blocks) + largest) if mixed else 0),
         weight_visits=4.5 if mixed else 3,  # a copy of half the size is made and, going backward, made whole again
-        kernels=kernels + (_casts(shape, len(counts), exits) + copying if mixed else 0),
+        kernels=_training_kernels(shape, blocks, exits) + (_casts(shape, blocks, exits) if mixed else 0),
         table_visits=1,
     )
 
@@ -292,6 +289,16 @@ def _input_cast_bytes(shape: TransformerShape) -> int:
     return 0 if shape.table else 6 * shape.input_tokens * shape.dim + 2 * _entries(shape)
 
 
-def _casts(shape: TransformerShape, blocks: int, exits: int) -> int:
+def _training_kernels(shape: TransformerShape, blocks: List[_Block], exits: int) -> int:
+    teaching = 22 if exits > 1 else 0
+    outside = 28 + 32 * (exits - 1) + _averages(shape, exits) + teaching - (4 if shape.table else 0)
+    return 42 * len(blocks) + _narrow_branches(blocks) + outside
+
+
+def _casts(shape: TransformerShape, blocks: List[_Block], exits: int) -> int:
     """Casts of a mixed step: weights, biases and inputs of the products, their gradients, and logits."""
-    return 22 * blocks + 8 * exits + (0 if shape.table else 7)
+    return 22 * len(blocks) + _narrow_branches(blocks) + 8 * exits + (0 if shape.table else 7)
+
+
+def _narrow_branches(blocks: List[_Block]) -> int:
+    return sum(rows > 0 for block in blocks for rows in block.narrow)
