@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployme
         memory.leave(1 << 20)
         deployment.start_run("disk/run", "--restarts", "0")
         until(lambda: memory.kills, "the kernel kills a trainer", NOTICED_S)
+        assert deployment.processes["trainer-2"].wait(NOTICED_S) == -signal.SIGKILL
         until(lambda: lost(deployment, 2), "the rows name board 2", NOTICED_S)
         until(lambda: done(deployment, 1), "board 1 has trained", NOTICED_S)
         fill(board_disk)
