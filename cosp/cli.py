@@ -83,7 +83,7 @@ def run(
         assert config is not None
         chosen = load_config(config, overrides)
         directory = None
-    with RunProgress(err, chosen.server.versions) as progress:
+    with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
         experiment = load_experiment(chosen, data_dir=data_dir)
         if directory is None:
             directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)

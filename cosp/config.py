@@ -96,16 +96,34 @@ class AssignmentConfig(Settings):
 
 
 class ServerConfig(Settings):
-    """When rounds close. ``quorum`` is a share of the clients in flight (0.5) or a count (8)."""
+    """When rounds close. ``quorum`` is a share of the clients in flight (0.5) or a count (8).
 
-    versions: int = Field(40, ge=1)
+    A run ends at ``versions``, or at ``until_s`` seconds with the last version that closed by then, whichever is first.
+    Without either it makes 40 versions. ``evaluate_every_s`` takes the place of ``evaluate_every``.
+    """
+
+    versions: int | None = Field(None, ge=1)
+    until_s: float | None = Field(None, gt=0)
     quorum: float | int = Field(0.5, gt=0)
     deadline_s: float | None = Field(None, gt=0)
     max_staleness: int | None = Field(None, ge=0)
     concurrency: int | None = Field(None, ge=1)
     task_timeout_s: float | None = Field(None, gt=0)
     evaluate_every: int = Field(1, ge=1)
+    evaluate_every_s: float | None = Field(None, gt=0)
     checkpoint_every: int = Field(10, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forty_versions(cls, data: Any) -> Any:
+        said = not isinstance(data, Mapping) or "versions" in data or data.get("until_s") is not None
+        return data if said else {**data, "versions": 40}
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> ServerConfig:
+        if self.versions is None and self.until_s is None:
+            raise broken("says no end of the run: give versions, until_s or both")
+        return self
 
 
 class Config(Settings):
@@ -121,7 +139,7 @@ class Config(Settings):
     method: MethodSettings
     assignment: AssignmentConfig = AssignmentConfig()
     training: TrainSettings = TrainSettings()
-    server: ServerConfig = ServerConfig()
+    server: ServerConfig = Field(default_factory=ServerConfig)  # a plain default would fill in its versions
     variant: str | None = None
     versions: dict[str, str] = {}
 
