@@ -17,6 +17,8 @@ from cosp.methods import MethodSettings
 from cosp.methods.assignment import Rule
 from cosp.methods.rules import Settings
 
+NO_CHANGES: Mapping[str, Any] = {}
+
 
 class PartitionConfig(Settings):
     """How training images are spread over clients; see ``cosp.data.PartitionScheme``."""
@@ -154,6 +156,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
     ``variants:`` in the file maps a name to dotted keys and their values; ``variant=NAME`` chooses one.
     """
+    return checked(raw_config(path, overrides), path)
+
+
+def raw_config(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    levels: Mapping[str, Any] = NO_CHANGES,
+    settings: Mapping[str, Any] = NO_CHANGES,
+) -> dict[str, Any]:
+    """Return what a file says, changed by dotted keys: by ``levels``, then its variant, ``settings``, ``overrides``."""
     value = load_yaml(path)
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values, got {type(value).__name__}")
@@ -162,11 +175,21 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     asked = [new for key, new in pairs if key == "variant"]
     variant = asked[-1] if asked else None if resolved else value.get("variant")
     variants = value.pop("variants", None) or {}
+    value.pop("table", None)  # see cosp.tables
+    for key, new in levels.items():
+        _set(value, key, new, where=f"{path}: table.grid")
     if variant is not None:
         for key, new in _changes(variants, variant, where=str(path)).items():
             _set(value, key, new, where=f"{path}: variants.{variant}")
+    for key, new in settings.items():
+        _set(value, key, new, where=f"{path}: table.search")
     for key, new in pairs:
         _set(value, key, new, where="--set")
+    return value
+
+
+def checked(value: object, path: Path) -> Config:
+    """Return the configuration that ``path`` and its changes say; ConfigError if it is none."""
     config = parse(value, Config, where=str(path))
     if isinstance(config.server.quorum, float) and config.server.quorum > 1:
         raise ConfigError(

@@ -30,8 +30,9 @@ class Assignment:
     """The rule of a run.
 
     "rate": the client's keep ratio, the paper's rule, whatever its memory; without one as "memory". "memory": as much
-    as trains within its memory. "memory_share": the keep ratio is a share of the memory that plain training of the whole
-    model takes, and counts all that the method holds. "time": the most capacity within its memory and ``target_round_s``.
+    as trains within its memory. "memory_share": the keep ratio is a share of the memory that plain training of the
+    whole model takes, and counts all that the method holds. "time": the most capacity within its memory and
+    ``target_round_s``.
     """
 
     rule: Rule = "rate"

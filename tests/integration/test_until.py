@@ -63,8 +63,9 @@ def test_more_workers_or_a_resumed_run_give_the_same_bytes(start: Callable[..., 
         raise KeyboardInterrupt
 
     experiment, directory = start(*UNTIL, "server.checkpoint_every=3", out="stopped")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("cosp.runtime.checkpoint.save", save_and_stop)
+    monkeypatch.setattr("cosp.runtime.checkpoint.save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
         simulate(experiment, directory, workers=1)
+    monkeypatch.undo()
     simulate(experiment, directory, workers=1, resume=True)
     assert (directory.folder / "rows.jsonl").read_bytes() == whole
