@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,11 +44,10 @@ def draw_accuracy(lines: Sequence[Line], base: str, path: Path) -> None:
     rows = -(-len(panels) // columns)
     with house_style():
         figure = Figure(figsize=(HALF * columns if columns > 1 else 7.5, 3.6 * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+        axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
         for panel, shown in zip(axes, panels, strict=False):
             _accuracy(panel, first, shown)
-        for panel in list(axes)[len(panels) :]:
-            panel.set_visible(False)
+        _finish(axes, len(panels), columns)
         _save(figure, path)
 
 
@@ -101,8 +100,7 @@ def draw_staleness(lines: Sequence[Line], path: Path) -> None:
         panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
         for panel, line in zip(panels, lines, strict=False):
             _ages(panel, line)
-        for panel in panels[len(lines) :]:
-            panel.set_visible(False)
+        _finish(panels, len(lines), columns)
         figure.supxlabel(
             "versions that the server moved on while an update was made", fontsize=8, color=colour("muted")
         )
@@ -154,6 +152,13 @@ def _ages(axes: Axes, line: Line) -> None:
     means = map(mean_staleness, line.outcomes.values())
     found = [mean for mean in means if mean is not None]
     axes.set_title(line.variant + (f", mean {fmean(found):.1f}" if found else ""), loc="left", color=colour("ink"))
+
+
+def _finish(panels: Sequence[Axes], used: int, columns: int) -> None:
+    """Hide the panels that are left over, and label the time axis of those with none below."""
+    for number, panel in enumerate(panels):
+        panel.set_visible(number < used)
+        panel.tick_params(labelbottom=number >= used - columns)
 
 
 def _front(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -36,6 +36,7 @@ class Filling:
         self.tried: dict[str, list[Outcome]] = {}
         """"level variant" -> what the search found."""
         self.chosen: dict[str, str] = {}
+        self.edges: dict[str, str] = {}
         self._jobs, self._workers, self._data_dir, self._console = jobs, workers, data_dir, console
 
     def cells(self) -> list[tuple[Level, str, list[Cell]]]:
@@ -66,6 +67,7 @@ class Filling:
             return None
         best = max(range(len(cells)), key=lambda i: self.tried[name][i].valid)
         self.chosen[name] = cells[best].settings
+        self.edges[name] = ", ".join(self.plan.edges(variant, candidates[best]))
         return candidates[best]
 
     def _run(self, cells: Sequence[Cell]) -> None:
@@ -156,7 +158,7 @@ def _write_sheets(filling: Filling, levels: Sequence[Found], rule: str) -> Path:
         base = next((line for line in lines if line.variant == BASE), None)
         sheets += level_sheets(lines, Context(base, level.target_accuracy, rule), level.name)
     if filling.tried:
-        sheets.append(search_sheet(filling.tried, filling.chosen))
+        sheets.append(search_sheet(filling.tried, filling.chosen, filling.edges))
     seeds = ", ".join(map(str, filling.plan.seeds))
     notes = [f"- *{name}*: {text}" for name, text in NOTES.items()]
     notes.append(f"- {OVER}: over the budget that the base's assignment rule, {rule}, gives")

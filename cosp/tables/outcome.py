@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -150,10 +151,10 @@ def _drift(rounds: Sequence[Round]) -> float | None:
     return fmean(drifts) if drifts else None
 
 
-def _local(run: Run) -> dict[str, float | None]:
+def _local(run: Run) -> dict[str, Any]:
     """Return mean and worst decile over clients of their latest submodel, as received and after training."""
     totals = board_totals(run)
-    found: dict[str, float | None] = {}
+    found: dict[str, Any] = {}
     for name, values in (
         ("local", [total.trained for total in totals if total.trained is not None]),
         ("received", [total.received for total in totals if total.received is not None]),
@@ -163,7 +164,7 @@ def _local(run: Run) -> dict[str, float | None]:
     return found
 
 
-def _memory(run: Run) -> dict[str, float]:
+def _memory(run: Run) -> dict[str, Any]:
     """Return peak memory of the boards, and the most that one used of what its keep ratio allows."""
     whole, training = run.header.parameters, run.header.training_bytes
     if training is None:

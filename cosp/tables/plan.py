@@ -92,6 +92,11 @@ class TablePlan:
         search = self.settings.search_of.get(variant, self.settings.search)
         return [dict(zip(search, values, strict=True)) for values in itertools.product(*search.values())]
 
+    def edges(self, variant: str, chosen: Mapping[str, Any]) -> list[str]:
+        """Return the searched keys whose chosen value is the first or last that was tried: beyond may lie better."""
+        search = self.settings.search_of.get(variant, self.settings.search)
+        return [key for key, tried in search.items() if len(tried) > 1 and chosen[key] in (tried[0], tried[-1])]
+
     def cell(self, level: Level, variant: str, settings: Mapping[str, Any], seed: int) -> Cell:
         """Return one cell; ConfigError if its configuration is wrong."""
         choice = [] if variant == BASE else [f"variant={variant}"]

@@ -70,13 +70,22 @@ def overview_sheet(levels: Mapping[str, Sequence[Line]]) -> Sheet:
     return Sheet("all levels: accuracy of the chosen exit", ["variant", *by_level, "mean"], rows)
 
 
-def search_sheet(found: Mapping[str, Sequence[Outcome]], chosen: Mapping[str, str]) -> Sheet:
+def search_sheet(found: Mapping[str, Sequence[Outcome]], chosen: Mapping[str, str], edges: Mapping[str, str]) -> Sheet:
     """Return what the search tried and chose; keys are "level variant"."""
     rows = [
-        [name, chosen[name] or MISSING, ", ".join(f"{one.settings}: {one.valid:.3f}" for one in tried)]
+        [
+            name,
+            chosen[name] or MISSING,
+            edges.get(name) or MISSING,
+            ", ".join(f"{one.settings}: {one.valid:.3f}" for one in tried),
+        ]
         for name, tried in found.items()
     ]
-    return Sheet("search: validation accuracy of the chosen exit", ["variant", "chosen", "tried"], rows)
+    return Sheet(
+        "search: validation accuracy of the chosen exit",
+        ["variant", "chosen", "at an edge of what was tried", "tried"],
+        rows,
+    )
 
 
 def _sheet(title: str, columns: Mapping[str, Column], lines: Sequence[Line], context: Context) -> Sheet:
@@ -156,7 +165,7 @@ ACCURACY: Mapping[str, Column] = {
     "own data, as received": _three(FIELDS["received_mean"]),
     "seeds": lambda line, context: str(len(line.outcomes)),
 }
-COSTS: Mapping[str, Column] = {
+COSTS: dict[str, Column] = {
     "memory used": _share_of_budget("memory_used"),
     "capacity used": _share_of_budget("capacity_used"),
     "peak memory": _mean(FIELDS["peak_bytes"], lambda value: quantity(value, "B")),
