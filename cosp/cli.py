@@ -9,9 +9,8 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -83,7 +82,7 @@ def run(
         assert config is not None
         chosen = load_config(config, overrides)
         directory = None
-    with RunProgress(err, chosen.server.versions) as progress:
+    with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
         experiment = load_experiment(chosen, data_dir=data_dir)
         if directory is None:
             directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
@@ -137,40 +136,63 @@ def devices(
         _show_board(name, as_json)
 
 
-@app.command(epilog="Example: `cosp table experiments/fashion_mnist_weak.yaml --data-dir DATA --seeds 0,1,2`")
+TABLE_EXAMPLES = (
+    "Examples: `cosp table experiments/tables/digits.yaml` · "
+    "`cosp table experiments/fashion_mnist_weak.yaml --data-dir DATA --seeds 0,1,2`"
+)
+
+
+@app.command(epilog=TABLE_EXAMPLES)
 def table(
     config: ConfigPath,
-    seeds: Annotated[str, typer.Option(help="Comma-separated")] = "0,1,2",
+    seeds: Annotated[
+        str | None, typer.Option(help="Comma-separated; default those of the file's table section, or 0,1,2")
+    ] = None,
     only: Annotated[
         str | None, typer.Option(help="Comma-separated variants; default all, and the base as 'base'")
     ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Where runs and table go; default results/NAME")] = None,
-    workers: Annotated[int | None, typer.Option(min=1)] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; default one a core, as far as memory allows")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes of one run")] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Tabulate costs, by dry runs: memory, time, utilisation")] = False,
     sets: Sets = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Run every variant of CONFIG with every seed that has no result yet, then write the table (csv, md) and figure."""
+    """Run every variant of CONFIG with every seed that has no result yet, then write the table (csv, md) and figures.
+
+    A file with a `table:` section says itself what to run, search and compare; see docs/tables.md.
+    """
     from cosp.cost_table import fill_cost_table
     from cosp.runtime.simulate import default_workers
     from cosp.table import fill_table
+    from cosp.tables import has_table
+    from cosp.tables.fill import fill_tables
+    from cosp.tables.running import default_jobs
 
     try:
-        numbers = [int(text) for text in seeds.split(",")]
+        numbers = [int(text) for text in seeds.split(",")] if seeds else None
     except ValueError:
         raise UserError(f"--seeds {seeds}: must be comma-separated whole numbers, e.g. 0,1,2") from None
-    fill = fill_cost_table if dry else partial(fill_table, workers=workers or default_workers())
-    written = fill(
-        config,
-        seeds=numbers,
-        only=only.split(",") if only else None,
-        folder=out_dir,
-        overrides=sets or [],
-        data_dir=data_dir,
-        console=err,
-    )
+    asked: dict[str, Any] = {
+        "only": only.split(",") if only else None,
+        "folder": out_dir,
+        "overrides": sets or [],
+        "data_dir": data_dir,
+        "console": err,
+    }
+    failed: dict[str, str] = {}
+    if dry:
+        written = fill_cost_table(config, seeds=numbers or [0, 1, 2], **asked)
+    elif has_table(config):
+        written, failed = fill_tables(config, seeds=numbers, jobs=jobs or default_jobs(), workers=workers or 1, **asked)
+    else:
+        written = fill_table(config, seeds=numbers or [0, 1, 2], workers=workers or default_workers(), **asked)
     print(written.read_text(encoding="utf-8"))
     print(f"table: {written}")
+    if failed:
+        raise CospError(f"{len(failed)} of the runs failed; the table is without them: {', '.join(failed)}")
 
 
 @app.command(epilog="Examples: `cosp calibrate` · `cosp calibrate --threads 4 --like raspberry-pi-5 --out my-pi.yaml`")

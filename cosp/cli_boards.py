@@ -128,7 +128,7 @@ def server_run(
         "set": " ".join(f"'{text}'" for text in sets or []),
         "resume": resume is not None,
     }
-    with RunProgress(cli.err, chosen.server.versions) as progress:
+    with RunProgress(cli.err, chosen.server.versions, chosen.server.until_s) as progress:
         metrics = run_on_boards(
             Control(state), run_config, folder, restarts=restarts, on_row=progress.on_row, say=cli.err.print
         )

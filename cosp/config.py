@@ -17,6 +17,8 @@ from cosp.methods import MethodSettings
 from cosp.methods.assignment import Rule
 from cosp.methods.rules import Settings
 
+NO_CHANGES: Mapping[str, Any] = {}
+
 
 class PartitionConfig(Settings):
     """How training images are spread over clients; see ``cosp.data.PartitionScheme``."""
@@ -96,16 +98,34 @@ class AssignmentConfig(Settings):
 
 
 class ServerConfig(Settings):
-    """When rounds close. ``quorum`` is a share of the clients in flight (0.5) or a count (8)."""
+    """When rounds close. ``quorum`` is a share of the clients in flight (0.5) or a count (8).
 
-    versions: int = Field(40, ge=1)
+    A run ends at ``versions``, or at ``until_s`` seconds with the last version that closed by then, whichever is first.
+    Without either it makes 40 versions. ``evaluate_every_s`` takes the place of ``evaluate_every``.
+    """
+
+    versions: int | None = Field(None, ge=1)
+    until_s: float | None = Field(None, gt=0)
     quorum: float | int = Field(0.5, gt=0)
     deadline_s: float | None = Field(None, gt=0)
     max_staleness: int | None = Field(None, ge=0)
     concurrency: int | None = Field(None, ge=1)
     task_timeout_s: float | None = Field(None, gt=0)
     evaluate_every: int = Field(1, ge=1)
+    evaluate_every_s: float | None = Field(None, gt=0)
     checkpoint_every: int = Field(10, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forty_versions(cls, data: Any) -> Any:
+        said = not isinstance(data, Mapping) or "versions" in data or data.get("until_s") is not None
+        return data if said else {**data, "versions": 40}
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> ServerConfig:
+        if self.versions is None and self.until_s is None:
+            raise broken("says no end of the run: give versions, until_s or both")
+        return self
 
 
 class Config(Settings):
@@ -121,7 +141,7 @@ class Config(Settings):
     method: MethodSettings
     assignment: AssignmentConfig = AssignmentConfig()
     training: TrainSettings = TrainSettings()
-    server: ServerConfig = ServerConfig()
+    server: ServerConfig = Field(default_factory=ServerConfig)  # a plain default would fill in its versions
     variant: str | None = None
     versions: dict[str, str] = {}
 
@@ -136,6 +156,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
     ``variants:`` in the file maps a name to dotted keys and their values; ``variant=NAME`` chooses one.
     """
+    return checked(raw_config(path, overrides), path)
+
+
+def raw_config(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    levels: Mapping[str, Any] = NO_CHANGES,
+    settings: Mapping[str, Any] = NO_CHANGES,
+) -> dict[str, Any]:
+    """Return what a file says, changed by dotted keys: by ``levels``, then its variant, ``settings``, ``overrides``."""
     value = load_yaml(path)
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values, got {type(value).__name__}")
@@ -144,11 +175,21 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     asked = [new for key, new in pairs if key == "variant"]
     variant = asked[-1] if asked else None if resolved else value.get("variant")
     variants = value.pop("variants", None) or {}
+    value.pop("table", None)  # see cosp.tables
+    for key, new in levels.items():
+        _set(value, key, new, where=f"{path}: table.grid")
     if variant is not None:
         for key, new in _changes(variants, variant, where=str(path)).items():
             _set(value, key, new, where=f"{path}: variants.{variant}")
+    for key, new in settings.items():
+        _set(value, key, new, where=f"{path}: table.search")
     for key, new in pairs:
         _set(value, key, new, where="--set")
+    return value
+
+
+def checked(value: object, path: Path) -> Config:
+    """Return the configuration that ``path`` and its changes say; ConfigError if it is none."""
     config = parse(value, Config, where=str(path))
     if isinstance(config.server.quorum, float) and config.server.quorum > 1:
         raise ConfigError(

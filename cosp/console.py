@@ -13,6 +13,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -48,19 +49,21 @@ def calibration_lines(boards: Iterable[tuple[str, str]]) -> list[str]:
 
 
 class RunProgress(AbstractContextManager["RunProgress"]):
-    """A progress bar over model versions that reads the run's rows."""
+    """A progress bar over model versions, or virtual seconds where they end the run, that reads the run's rows."""
 
-    def __init__(self, console: Console, versions: int) -> None:
+    def __init__(self, console: Console, versions: int | None, until_s: float | None = None) -> None:
         columns = (
             SpinnerColumn(),
             BarColumn(bar_width=10),
-            MofNCompleteColumn(),
+            MofNCompleteColumn() if until_s is None else TaskProgressColumn(),
             TextColumn("{task.fields[status]}"),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
         self._progress = Progress(*columns, console=console, refresh_per_second=4)
-        self._bar = self._progress.add_task("run", total=versions, status="reading data, starting workers")
+        self._done = "version" if until_s is None else "virtual_s"
+        total = versions if until_s is None else until_s
+        self._bar = self._progress.add_task("run", total=total, status="reading data, starting workers")
         self._accuracy = ""
         self._staleness: list[int] = []
 
@@ -81,7 +84,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         recent = self._staleness[-50:]
         stale = f"staleness {sum(recent) / len(recent):.1f}" if recent else ""
         parts = [f"virtual {seconds(row['virtual_s'])}", self._accuracy, stale]
-        self._progress.update(self._bar, completed=row["version"], status="  ".join(filter(None, parts)))
+        self._progress.update(self._bar, completed=row[self._done], status="  ".join(filter(None, parts)))
 
     def __enter__(self) -> RunProgress:
         self._progress.start()

@@ -96,6 +96,10 @@ class Experiment:
         method = self.config.method
         return {name: getattr(method, name) for name in ("transfer", "compression") if hasattr(method, name)}
 
+    def limit_bytes(self, client: Introduction) -> int:
+        """Return what a task of ``client`` may hold."""
+        return self.assignment.limit_bytes(client, self.shape, self.config.training)
+
     def method(self, clients: tuple[Introduction, ...]) -> Method:
         config = self.config
         setting = Setting(
@@ -117,11 +121,13 @@ class Experiment:
         server = self.config.server
         return LoopRules(
             versions=server.versions,
+            until_s=server.until_s or math.inf,
             quorum=server.quorum,
             deadline_s=server.deadline_s,
             concurrency=server.concurrency,
             task_timeout_s=server.task_timeout_s,
             evaluate_every=server.evaluate_every,
+            evaluate_every_s=server.evaluate_every_s,
         )
 
 

@@ -40,7 +40,8 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
     typical, (fast, slow) = cost(board, work), cost_range(board, work)
     counts = plan.counts[0]
     blocks = footprint(shape, (shape.sizes,) * size.depth)
-    scoring = scoring_within_memory(client, method.scoring_of(client), blocks)
+    limit_bytes = experiment.limit_bytes(client)
+    scoring = scoring_within_memory(client, method.scoring_of(client), blocks, limit_bytes)
     share = size.parameters / footprint(shape, (shape.sizes,) * shape.blocks).parameters
     target_s = config.assignment.target_round_s
     return {
@@ -61,11 +62,11 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "binding": _binding(experiment, method, client, plan),
         "used": {  # of each limit
             "keep": share / client.keep if client.keep and experiment.assignment.by_rate(client) else None,
-            "memory": task.peak_memory_bytes / client.memory_bytes,
+            "memory": task.peak_memory_bytes / limit_bytes,
             "time": typical.total_s / target_s if target_s else None,
         },
         "memory_bytes": task.peak_memory_bytes,
-        "memory_limit_bytes": client.memory_bytes,
+        "memory_limit_bytes": limit_bytes,
         "score_memory_bytes": scoring.peak_bytes(blocks, scoring.held_samples) if scoring else None,
         "score_samples_held": scoring.held_samples if scoring else None,
         "step_parts_s": step_parts_s(board.profile, work),

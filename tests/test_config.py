@@ -118,7 +118,7 @@ def test_a_quorum_is_a_share_or_a_count(path):
         ("method.transfer.temperature=0", "method.transfer", "temperature must be > 0"),
         ("method.name=fedsgd", "method", ".*'fedsgd'"),
         ("fleet=3", "fleet", "must be a valid string, got 3"),
-        ("assignment.rule=luck", "assignment.rule", "must be 'rate', 'memory' or 'time', got 'luck'"),
+        ("assignment.rule=luck", "assignment.rule", "must be 'rate', 'memory', 'memory_share' or 'time', got 'luck'"),
         ("assignment.rule=time", "assignment", "target_round_s goes with rule time, .* got rule time and .* None"),
         ("assignment.target_round_s=3", "assignment", "target_round_s goes with rule time, .* got rule rate and .* 3"),
         ("assignment={rule: time, target_round_s: 0}", "assignment.target_round_s", "must be greater than 0, got 0"),
@@ -197,3 +197,17 @@ def test_every_method_can_be_named(path):
 def test_the_shipped_experiments_and_all_their_variants_are_valid(file):
     for variant in (None, *variant_names(file)):
         assert load_config(file, [] if variant is None else [f"variant={variant}"]).variant == variant
+
+
+@pytest.mark.parametrize(
+    ("override", "versions", "until_s"),
+    [("server={}", 40, None), ("server={until_s: 5}", None, 5.0), ("server={until_s: 5, versions: 3}", 3, 5.0)],
+)
+def test_a_run_ends_at_versions_or_at_a_time_and_without_either_at_forty_versions(path, override, versions, until_s):
+    server = load_config(path, [override]).server
+    assert (server.versions, server.until_s) == (versions, until_s)
+
+
+def test_a_run_without_an_end_is_refused(path):
+    with pytest.raises(ConfigError, match="server: says no end of the run"):
+        load_config(path, ["server.versions=null"])

@@ -7,7 +7,6 @@ keeps its first block free of them; here all is trained from the start.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -28,4 +27,4 @@ class AdaViT(OneModel):
 
     def build(self, setting: Setting) -> Method:
         local = LocalSettings(penalty=self.penalty, target=self.usage)
-        return replace(self.one_model(setting, self.name), local=lambda client: local)
+        return self.one_model(setting, self.name, local)

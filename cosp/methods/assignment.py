@@ -1,4 +1,6 @@
-"""How big a client's submodel is: by its keep ratio, by its memory, or by its memory and a target round time."""
+"""How big a client's submodel is: by its keep ratio, as a share of parameters or of training memory, by its memory, or
+by its memory and a target round time.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.capacity import Demand, DemandOf, Limits
 from cosp.submodel.footprint import footprint
 
-Rule = Literal["rate", "memory", "time"]
+Rule = Literal["rate", "memory", "memory_share", "time"]
 
 RoundTime = Callable[[Introduction, SubmodelShape], float]
 """Seconds that a training task of that shape takes a client by what it declares; ConfigError if it declares nothing."""
@@ -28,7 +30,9 @@ class Assignment:
     """The rule of a run.
 
     "rate": the client's keep ratio, the paper's rule, whatever its memory; without one as "memory". "memory": as much
-    as trains within its memory. "time": the most capacity within its memory and ``target_round_s``.
+    as trains within its memory. "memory_share": the keep ratio is a share of the memory that plain training of the
+    whole model takes, and counts all that the method holds. "time": the most capacity within its memory and
+    ``target_round_s``.
     """
 
     rule: Rule = "rate"
@@ -46,12 +50,17 @@ class Assignment:
         *,
         depth_share: float,
         measure: budget.Measure,
+        memory_of: budget.CostOf,
     ) -> SubmodelShape:
         """Return the shape of the client's submodel; ConfigError names the client if it can hold none.
 
-        Rule "time" chooses depth and width itself; the others split pruning by ``depth_share``.
+        Rule "time" chooses depth and width itself; the others split pruning by ``depth_share``. ``memory_of``: what a
+        task of the method holds at its peak.
         """
         try:
+            if self.rule == "memory_share":
+                rate, limit = self._share(client), self.limit_bytes(client, model, training)
+                return budget.shape_within(model, rate, limit, memory_of, depth_share=depth_share)
             if self.rule == "time":
                 return capacity.best(model, self.demand_of(client, model, training), self.limits(client)).shape
             if client.keep is not None and self.rule == "rate":
@@ -66,6 +75,18 @@ class Assignment:
             )
         except ConfigError as error:
             raise ConfigError(f"client {client.client} ({client.board}, {client.link}): {error}") from None
+
+    def limit_bytes(self, client: Introduction, model: TransformerShape, training: TrainSettings) -> int:
+        """Return what a task of ``client`` may hold."""
+        if self.rule != "memory_share":
+            return client.memory_bytes
+        whole = footprint(model, (model.sizes,) * model.blocks, training.on(client.gpu).precision)
+        return int(self._share(client) * whole.training_bytes(training.batch_size, training.optimizer))
+
+    def _share(self, client: Introduction) -> float:
+        if client.keep is None:
+            raise ConfigError("keep: is missing, rule memory_share needs it: give it, or take rule memory")
+        return client.keep
 
     def limits(self, client: Introduction) -> Limits:
         return Limits(memory_bytes=client.memory_bytes, round_s=self.target_round_s)

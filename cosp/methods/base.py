@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from cosp.client.compression import CompressionSettings
 from cosp.client.local import LocalSettings
-from cosp.client.task import ScoreSettings
+from cosp.client.task import ScoreSettings, Task
 from cosp.client.training import TrainSettings
 from cosp.methods.assignment import Assignment
 from cosp.models.transformer import TransformerShape
@@ -16,7 +17,7 @@ from cosp.server.aggregation import Merged
 from cosp.server.clients import ClientRecord, Introduction
 from cosp.server.staleness import WeightRule
 from cosp.submodel import budget
-from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.plan import SubmodelPlan, prefix_plan
 from cosp.submodel.slicing import State
 from cosp.transfer import TransferSettings
 
@@ -106,21 +107,47 @@ class Method:
         }
 
 
+Extra = Callable[[budget.SubmodelShape], dict[str, Any]]
+"""What a method's training task of that shape has beside plain training: ``Task.local`` and ``Task.within``."""
+
+
+def plain(shape: budget.SubmodelShape) -> dict[str, Any]:
+    return {}
+
+
 def affordable(
-    setting: Setting, client: Introduction, *, depth_share: float, measure: budget.Measure
+    setting: Setting, client: Introduction, *, depth_share: float, measure: budget.Measure, extra: Extra = plain
 ) -> budget.SubmodelShape:
     """Return the submodel shape that the run's assignment rule gives the client."""
-    return setting.assignment.shape(client, setting.model, setting.training, depth_share=depth_share, measure=measure)
+    return setting.assignment.shape(
+        client,
+        setting.model,
+        setting.training,
+        depth_share=depth_share,
+        measure=measure,
+        memory_of=_memory_of(setting.model, setting.training, extra),
+    )
+
+
+@lru_cache(maxsize=64)  # one a method, so that ``budget.shape_within`` knows it again
+def _memory_of(model: TransformerShape, training: TrainSettings, extra: Extra) -> budget.CostOf:
+    def peak_bytes(shape: budget.SubmodelShape) -> int:
+        plan = prefix_plan(shape.counts, shape.depth)
+        return Task("train", 0, 0, 0, 0, model, plan, training=training, **extra(shape)).peak_memory_bytes
+
+    return peak_bytes
 
 
 def shapes_of(
-    setting: Setting, *, depth_share: float, measure: budget.Measure
+    setting: Setting, *, depth_share: float, measure: budget.Measure, extra: Extra = plain
 ) -> Callable[[Introduction], budget.SubmodelShape]:
     """Return what finds each client's ``affordable`` shape, anew only when its introduction is another.
 
     All are found now: a client that can hold no submodel is named before the run begins.
     """
-    return for_clients(setting, lambda client: affordable(setting, client, depth_share=depth_share, measure=measure))
+    return for_clients(
+        setting, lambda client: affordable(setting, client, depth_share=depth_share, measure=measure, extra=extra)
+    )
 
 
 def for_clients(setting: Setting, find: Callable[[Introduction], Found]) -> Callable[[Introduction], Found]:

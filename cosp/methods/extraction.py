@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cosp.methods.base import Method, PlanRule, Setting, shapes_of
+from cosp.methods.base import Extra, Method, PlanRule, Setting, plain, shapes_of
 from cosp.methods.rules import Shared
 from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel import budget, selection
@@ -35,9 +35,10 @@ def extracting(
     rule: selection.Rule,
     depth_share: float = WIDTH,
     turn: Turn = by_dispatch,
+    extra: Extra = plain,
 ) -> Method:
     """Return the method whose clients hold, at each turn, the units that ``rule`` chooses within their budget."""
-    shape_of = shapes_of(setting, depth_share=depth_share, measure=budget.parameters)
+    shape_of = shapes_of(setting, depth_share=depth_share, measure=budget.parameters, extra=extra)
     return Method(
         name=name,
         plan=plan_rule(setting, shape_of, rule, turn),

@@ -29,8 +29,7 @@ class FedAsync(OneModel):
     def build(self, setting: Setting) -> Method:
         local = LocalSettings(proximal=self.mu)
         return replace(
-            self.one_model(setting, self.name),
-            local=lambda client: local,
+            self.one_model(setting, self.name, local),
             quorum=1,
             weigh=by_age(self.weighting.build()),
             mass=unit(),

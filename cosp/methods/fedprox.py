@@ -6,7 +6,6 @@ boards arrive late instead.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -22,4 +21,4 @@ class FedProx(OneModel):
 
     def build(self, setting: Setting) -> Method:
         local = LocalSettings(proximal=self.mu)
-        return replace(self.one_model(setting, self.name), local=lambda client: local)
+        return self.one_model(setting, self.name, local)

@@ -8,7 +8,7 @@ the teacher. That costs more than a plain step, not less: what FjORD saves is wh
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -33,13 +33,18 @@ class FjORD(Shared):
     def build(self, setting: Setting) -> Method:
         levels = [shape for rate in sorted(self.rates) if (shape := _shape(setting, rate)) is not None]
         local = LocalSettings(distillation=self.distillation)
-        shape_of = shapes_of(setting, depth_share=WIDTH, measure=budget.parameters)
 
-        def within(client: ClientRecord) -> tuple[SubmodelPlan, ...]:
-            own = shape_of(client.introduction)
+        def within_of(own: SubmodelShape) -> tuple[SubmodelPlan, ...]:
             return tuple(prefix_plan(level.counts, level.depth) for level in levels if _inside(level, own))
 
-        method = extracting(self, setting, name=self.name, rule=selection.prefix)
+        def extra(shape: SubmodelShape) -> dict[str, Any]:
+            return {"local": local, "within": within_of(shape)}
+
+        def within(client: ClientRecord) -> tuple[SubmodelPlan, ...]:
+            return within_of(shape_of(client.introduction))
+
+        shape_of = shapes_of(setting, depth_share=WIDTH, measure=budget.parameters, extra=extra)
+        method = extracting(self, setting, name=self.name, rule=selection.prefix, extra=extra)
         return replace(method, local=lambda client: local, within=within)
 
 

@@ -11,7 +11,7 @@ What the original has beside that, and what becomes of it in a pre-norm transfor
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from cosp.client.local import LocalSettings
 from cosp.methods.base import Method, Setting
@@ -19,6 +19,8 @@ from cosp.methods.extraction import extracting
 from cosp.methods.rules import Shared
 from cosp.server.clients import ClientRecord
 from cosp.submodel import selection
+from cosp.submodel.budget import SubmodelShape
+from cosp.submodel.plan import SubmodelPlan, prefix_plan
 
 
 class HeteroFL(Shared):
@@ -27,10 +29,16 @@ class HeteroFL(Shared):
     masked_loss: bool = True
 
     def build(self, setting: Setting) -> Method:
-        method, whole = extracting(self, setting, name=self.name, rule=selection.prefix), setting.model.full_plan()
+        whole = setting.model.full_plan()
+
+        def local_of(plan: SubmodelPlan) -> LocalSettings:
+            return LocalSettings(view="scaled" if self.scaler and plan != whole else "plain")
+
+        def extra(shape: SubmodelShape) -> dict[str, Any]:
+            return {"local": local_of(prefix_plan(shape.counts, shape.depth))}
 
         def local(client: ClientRecord) -> LocalSettings:
-            narrow = self.scaler and method.plan(client) != whole
-            return LocalSettings(view="scaled" if narrow else "plain")
+            return local_of(method.plan(client))
 
+        method = extracting(self, setting, name=self.name, rule=selection.prefix, extra=extra)
         return replace(method, local=local, present_labels=self.masked_loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cosp.client.local import LocalSettings
+from cosp.errors import ConfigError
 from cosp.methods.base import Method, Setting, affordable, for_clients
 from cosp.methods.rules import Shared
 from cosp.server.clients import ClientRecord, Introduction
@@ -41,7 +42,14 @@ def masking(
 
 
 def kept_shares(setting: Setting) -> Share:
-    """Return what tells the share of all weights that a client's budget allows to be on or held."""
+    """Return what tells the share of all weights that a client's budget allows to be on or held; ConfigError under
+    rule memory_share, which no share of weights keeps: the whole model is held to be masked or measured.
+    """
+    if setting.assignment.rule == "memory_share":
+        raise ConfigError(
+            "assignment.rule: the method holds the whole model on every board, which keeps no memory_share; "
+            "set assignment.rule: rate for it"
+        )
 
     def share(client: Introduction) -> float:
         if client.keep is not None and setting.assignment.by_rate(client):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from cosp.client.local import LocalSettings
 from cosp.errors import ConfigError
 from cosp.methods.base import Method, Setting, affordable
 from cosp.methods.rules import Shared
@@ -15,6 +16,8 @@ from cosp.submodel import budget
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
+
+PLAIN = LocalSettings()
 
 
 class OneModel(Shared):
@@ -25,25 +28,38 @@ class OneModel(Shared):
     submodel: Literal["full", "fitting", "smallest"] = "full"
     depth_share: float = Field(0.75, ge=0, le=1)
 
-    def one_model(self, setting: Setting, name: str) -> Method:
-        """Return FedAvg of this model; ConfigError if "fitting" leaves nobody."""
-        smallest = self.submodel == "smallest"
-        plan = smallest_plan(setting, self.depth_share) if smallest else setting.model.full_plan()
+    def one_model(self, setting: Setting, name: str, local: LocalSettings = PLAIN) -> Method:
+        """Return FedAvg of this model with ``local`` steps; ConfigError if "fitting" leaves nobody."""
+        shape_of = shapes(setting, self.depth_share, local)
+        plan = smallest_plan(setting, shape_of) if self.submodel == "smallest" else setting.model.full_plan()
         return Method(
             name=f"{name}-{self.submodel}",
             plan=lambda client: plan,
             depth=lambda client: plan.depth,
             scoring=None,
-            takes_part=fitting(setting, self.depth_share) if self.submodel == "fitting" else lambda client: True,
+            takes_part=fitting(setting, shape_of) if self.submodel == "fitting" else lambda client: True,
+            local=lambda client: local,
             evaluated=plan,
             **self.shared(),
         )
 
 
-def fitting(setting: Setting, depth_share: float) -> Callable[[Introduction], bool]:
+ShapeOf = Callable[[Introduction], SubmodelShape]
+
+
+def shapes(setting: Setting, depth_share: float, local: LocalSettings) -> ShapeOf:
+    """Return what tells the shape that a client could hold."""
+
+    def extra(shape: SubmodelShape) -> dict[str, Any]:
+        return {"local": local}
+
+    return lambda client: affordable(setting, client, depth_share=depth_share, measure=budget.parameters, extra=extra)
+
+
+def fitting(setting: Setting, shape_of: ShapeOf) -> Callable[[Introduction], bool]:
     """Return who can hold the whole model; ConfigError if nobody can."""
     whole = SubmodelShape(setting.model.blocks, setting.model.sizes)
-    able = {client.client for client in setting.clients if _shape(setting, client, depth_share) == whole}
+    able = {client.client for client in setting.clients if shape_of(client) == whole}
     if not able:
         raise ConfigError(
             "method.submodel: 'fitting' leaves no board: none may hold the whole model; take 'smallest', or give a "
@@ -52,12 +68,10 @@ def fitting(setting: Setting, depth_share: float) -> Callable[[Introduction], bo
     return lambda client: client.client in able
 
 
-def smallest_plan(setting: Setting, depth_share: float) -> SubmodelPlan:
+def smallest_plan(setting: Setting, shape_of: ShapeOf) -> SubmodelPlan:
     """Return the largest submodel that every client can hold."""
-    shapes = [_shape(setting, client, depth_share) for client in setting.clients]
-    least = min(shapes, key=lambda shape: footprint(setting.model, (shape.counts,) * shape.depth).parameters)
+    least = min(
+        map(shape_of, setting.clients),
+        key=lambda shape: footprint(setting.model, (shape.counts,) * shape.depth).parameters,
+    )
     return prefix_plan(least.counts, least.depth)
-
-
-def _shape(setting: Setting, client: Introduction, depth_share: float) -> SubmodelShape:
-    return affordable(setting, client, depth_share=depth_share, measure=budget.parameters)

@@ -7,7 +7,6 @@ saves in use, on hardware that multiplies few bits.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -28,4 +27,4 @@ class QViT(OneModel):
 
     def build(self, setting: Setting) -> Method:
         local = LocalSettings(penalty=self.penalty, target=self.bits)
-        return replace(self.one_model(setting, self.name), local=lambda client: local)
+        return self.one_model(setting, self.name, local)

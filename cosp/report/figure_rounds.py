@@ -41,7 +41,7 @@ def staleness_histogram(run: Run) -> Figure:
 
 def coverage_grid(rounds: Sequence[Round]) -> tuple[list[float], np.ndarray]:
     """Edges on the version axis (columns + 1,) and mean coverage (blocks, columns), of trained versions only."""
-    trained = [row for row in rounds if row.version > 0]
+    trained = [row for row in rounds if row.version > 0 and row.closed_by != "end"]
     group = max(1, -(-len(trained) // _MOST_COLUMNS))
     columns = [trained[i : i + group] for i in range(0, len(trained), group)]
     edges = [columns[0][0].version - 0.5, *(column[-1].version + 0.5 for column in columns)] if columns else []

@@ -19,6 +19,7 @@ class Scores:
     mean_accuracy: float  # of the mean of the exits' softmax
     chosen_exit: int  # index into the exits, by validation data
     chosen_accuracy: float
+    validation_accuracy: tuple[float, ...] = ()
 
     @property
     def deepest_accuracy(self) -> float:
@@ -38,7 +39,9 @@ class Header:
     classes: tuple[str, ...]
     parameters: int
     quorum: float
-    versions: int
+    versions: int | None
+    until_s: float | None = None
+    training_bytes: int | None = None  # of plain training of the whole model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +99,7 @@ class Round:
     closed_by: str
     arrivals: int
     coverage: tuple[float, ...]  # (blocks,)
+    drift: float | None = None
     evaluation: Scores | None
     bytes_down: int
     bytes_up: int

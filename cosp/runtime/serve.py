@@ -78,6 +78,7 @@ def _loop(
         clients=clients,
         seed=config.seed,
         max_staleness=config.server.max_staleness,
+        limit_bytes=experiment.limit_bytes,
     )
 
     def record(row: Row) -> None:

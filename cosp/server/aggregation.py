@@ -26,10 +26,15 @@ from cosp.submodel.slicing import State, grid, kept_indices
 
 @dataclass(frozen=True)
 class Merged:
-    """The weighted mean update of covered entries, and the mass of those who cover each; it broadcasts to ``delta``."""
+    """The weighted mean update of covered entries, and the mass of those who cover each; it broadcasts to ``delta``.
+
+    ``drift``: how far the updates were from that mean, as a share of their length: 0 if all are the same, 1 if they
+    cancel out. The root of sum m |u - mean|^2 / sum m |u|^2, m an arrival's mass, u its update times weight / mass.
+    """
 
     delta: State
     mass: State
+    drift: float | None = None
 
     @property
     def covered(self) -> State:
@@ -53,6 +58,8 @@ class OpenRound:
     _moved: State = field(default_factory=dict)
     _plans: list[SubmodelPlan] = field(default_factory=list)
     _masses: list[float] = field(default_factory=list)
+    _squares: float = 0.0
+    """Sum of m |u|^2 so far; see ``Merged.drift``."""
     _kept: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)
     """(block, group) -> (holders, units), as far as somebody asked since the last arrival."""
 
@@ -66,6 +73,7 @@ class OpenRound:
         ``mass`` None is ``weight``.
         """
         mass = weight if mass is None else mass
+        self._squares += sum(map(_square, delta.values())) * weight**2 / mass if mass else 0.0
         for name, change in delta.items():
             entry = self.layout[name]
             where = grid(kept_indices(entry, plan), entry.shape)
@@ -84,12 +92,15 @@ class OpenRound:
         """Return the merge of what has arrived."""
         delta: State = {}
         masses: State = {}
+        shared = 0.0
         for name, total in self._numerator.items():
             mass = self._moved[name] if self.over_moved else self._mass_of(self.layout[name])
             divisor = torch.full_like(mass, sum(self._masses)) if self.over_all else mass
             delta[name] = total / torch.where(mass > 0, divisor, 1.0).float()
             masses[name] = mass
-        return Merged(delta, masses)
+            shared += float((total * delta[name]).sum(dtype=torch.float64))
+        drift = math.sqrt(max(0.0, 1.0 - shared / self._squares)) if self._squares else None
+        return Merged(delta, masses, drift)
 
     def coverage(self, block: int) -> float:
         """Return the share of the block's entries that at least one arrival covers."""
@@ -138,6 +149,10 @@ class OpenRound:
             rows = [mask(plan.blocks[block].of(group), size) for plan in self._plans if plan.depth > block]
             self._kept[block, group] = np.array(rows, dtype=np.float64).reshape(len(rows), size)
         return self._kept[block, group]
+
+
+def _square(tensor: Tensor) -> float:
+    return float(tensor.square().sum(dtype=torch.float64))
 
 
 @dataclass(frozen=True)

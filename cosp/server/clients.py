@@ -46,10 +46,12 @@ class ClientRecord:
 
 
 def scoring_within_memory(
-    client: Introduction, scoring: ScoreSettings | None, blocks: Footprint
+    client: Introduction, scoring: ScoreSettings | None, blocks: Footprint, limit_bytes: int
 ) -> ScoreSettings | None:
-    """Return how ``client`` scores full-width ``blocks`` within its memory; ConfigError names it if it cannot."""
+    """Return how ``client`` scores full-width ``blocks`` within its memory, and ``limit_bytes`` if that is less;
+    ConfigError names it if it cannot.
+    """
     try:
-        return scoring and scoring.within(blocks, client.memory_bytes)
+        return scoring and scoring.within(blocks, min(client.memory_bytes, limit_bytes))
     except ConfigError as error:
         raise ConfigError(f"client {client.client} ({client.board}): {error}") from None

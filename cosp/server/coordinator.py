@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,11 +26,14 @@ from cosp.submodel.slicing import State, extract
 
 @dataclass(frozen=True)
 class ClosedRound:
-    """What a round did: the version it made, how many updates it merged and the share of each block that they cover."""
+    """What a round did: the version it made, how many updates it merged, the share of each block that they cover, and
+    how far they were apart (``Merged.drift``).
+    """
 
     version: int
     arrivals: int
     coverage: tuple[float, ...]
+    drift: float | None
 
 
 class Coordinator:
@@ -46,6 +49,7 @@ class Coordinator:
         clients: Iterable[Introduction],
         seed: int,
         max_staleness: int | None = None,
+        limit_bytes: Callable[[Introduction], int] = lambda client: client.memory_bytes,
     ) -> None:
         self.shape = shape
         self.layout = {name: entry for name, entry in layout_of(shape).items() if name in model}
@@ -54,6 +58,7 @@ class Coordinator:
         self.training = training
         self.seed = seed
         self.max_staleness = max_staleness
+        self._limit_bytes = limit_bytes
         self.version = 0
         self.velocity: State = {}
         self.snapshots: dict[int, State] = {0: model}
@@ -163,13 +168,14 @@ class Coordinator:
         """Turn the open round into the next version; keep only the snapshots that ``in_flight`` tasks started from."""
         closed = self._round
         coverage = tuple(closed.coverage(block) for block in range(self.shape.blocks))
-        model, self.velocity = self.method.step.apply(self.model, self.velocity, closed.close())
+        merged = closed.close()
+        model, self.velocity = self.method.step.apply(self.model, self.velocity, merged)
         self.version += 1
         self.snapshots[self.version] = model
         needed = {task.version for task in in_flight} | {self.version}
         self.snapshots = {version: state for version, state in self.snapshots.items() if version in needed}
         self._open_round()
-        return ClosedRound(self.version, closed.arrivals, coverage)
+        return ClosedRound(self.version, closed.arrivals, coverage, merged.drift)
 
     def _open_round(self) -> None:
         method = self.method
@@ -185,7 +191,7 @@ class Coordinator:
     def _scoring_of(self, client: Introduction) -> ScoreSettings | None:
         """Return how ``client`` scores the units of its blocks; ConfigError if it can hold or score none."""
         full_width = footprint(self.shape, (self.shape.sizes,) * self.method.depth(client))
-        return scoring_within_memory(client, self.method.scoring_of(client), full_width)
+        return scoring_within_memory(client, self.method.scoring_of(client), full_width, self._limit_bytes(client))
 
     def _informed(self, record: ClientRecord) -> ClientRecord:
         """Return the record that the method plans by: with everybody's scores where it pools them."""

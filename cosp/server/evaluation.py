@@ -24,7 +24,7 @@ CountPredictions = Callable[[State, str], Counts]
 @dataclass(frozen=True)
 class Evaluation:
     """Global accuracy, mean loss and macro F1 of every exit, shallow to deep; accuracy of their mean probabilities; and
-    the exit that validation data prefers, ties to the deeper.
+    the exit that validation data prefers, ties to the deeper. All are of test data but ``validation_accuracy``.
     """
 
     accuracy: list[float]
@@ -33,6 +33,7 @@ class Evaluation:
     mean_accuracy: float
     chosen_exit: int
     chosen_accuracy: float
+    validation_accuracy: list[float]
 
     def as_row(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,6 +53,7 @@ def evaluate(model: State, count: CountPredictions) -> Evaluation:
         mean_accuracy=accuracy[-1],
         chosen_exit=chosen,
         chosen_accuracy=accuracy[chosen],
+        validation_accuracy=preferred,
     )
 
 

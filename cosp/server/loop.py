@@ -22,8 +22,8 @@ from cosp import wire
 from cosp.client.task import Task
 from cosp.errors import CospError, FleetStalled, RefusedUpdate
 from cosp.server.clients import Budget
-from cosp.server.coordinator import Coordinator
-from cosp.server.evaluation import CountPredictions, evaluate
+from cosp.server.coordinator import ClosedRound, Coordinator
+from cosp.server.evaluation import CountPredictions, Evaluation, evaluate
 from cosp.server.ledger import NO_FIGURES, Ledger
 from cosp.server.roster import Roster
 from cosp.server.rows import arrival_row, budget_row, reported
@@ -37,14 +37,29 @@ BARREN_ROUNDS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class LoopRules:
-    """When rounds close and who works. ``quorum`` is a share of those in flight (float) or a count (int)."""
+    """When rounds close, when the run ends, and who works. ``quorum`` is a share of those in flight (float) or a count.
 
-    versions: int
+    A run ends at ``versions``, or at ``until_s`` with the last version that closed by then, whichever comes first.
+    With ``evaluate_every_s`` the first version to close at or after each multiple of it is evaluated, in place of every
+    ``evaluate_every``-th.
+    """
+
+    versions: int | None
+    until_s: float = math.inf
     quorum: float | int = 0.5
     deadline_s: float | None = None
     concurrency: int | None = None
     task_timeout_s: float | None = None
     evaluate_every: int = 1
+    evaluate_every_s: float | None = None
+
+    def due(self, version: int, closed_s: float, before_s: float) -> bool:
+        """Tell whether the version that closed at ``closed_s``, its predecessor at ``before_s``, is evaluated."""
+        if version in (0, self.versions):
+            return True
+        if self.evaluate_every_s is None:
+            return version % self.evaluate_every == 0
+        return closed_s // self.evaluate_every_s > before_s // self.evaluate_every_s
 
     def arrivals_wanted(self, in_flight: int) -> int:
         share = isinstance(self.quorum, float)
@@ -61,7 +76,7 @@ class Dispatch(NamedTuple):
 
 
 class Loop:
-    """Runs rounds until the model has ``rules.versions`` versions. ``on_row`` gets every row, ``on_round`` every close.
+    """Runs rounds until ``rules`` end the run. ``on_row`` gets every row, ``on_round`` every close.
 
     ``count`` None evaluates nothing (a dry run). ``observe`` may find in an accepted task's row that its client can
     afford something else than it said. ``began_s``: what the clock showed when the run broke off, for a grid
@@ -98,15 +113,19 @@ class Loop:
         self._asked: dict[str, int] = {}
         """Message id -> client that sits out and was asked what it can afford."""
         self._barren = 0
+        self._closed_s = 0.0
+        self._found: Evaluation | None = None
+        """Of the current version, if it was evaluated."""
         self._wall_started = time.monotonic() - began_s
 
     def run(self) -> None:
         for client in set(self.nodes.values()) - {dispatch.task.client for dispatch in self.in_flight.values()}:
             self._wait(client)
+        self._closed_s = self.now_s()  # a checkpoint is made as a round closes
         if self.coordinator.version == 0:
-            self._report_round("start", arrivals=0, coverage=(0.0,) * self.coordinator.shape.blocks)
+            self._report_round("start", self._nothing())
         try:
-            while self.coordinator.version < self.rules.versions:
+            while self.coordinator.version != self.rules.versions and self._time_left_s() > 0:
                 self._fill_round()
         except FleetStalled as stalled:
             if not self.coordinator.version:
@@ -115,6 +134,8 @@ class Loop:
             self.ended_early = f"{stalled}; {idle} of {len(self.nodes)} boards sit out" if idle else str(stalled)
             self._on_row({"kind": "end", "version": self.coordinator.version, "virtual_s": self.now_s(),
                           "reason": self.ended_early})  # fmt: skip
+        if self._time_left_s() <= 0:
+            self._report_round("end", self._nothing())
 
     def resend(self, dispatches: Sequence[Dispatch], send: Callable[[float, Message], str]) -> None:
         """Put a checkpoint's tasks back in flight; ``send`` is given when they were first sent."""
@@ -142,7 +163,9 @@ class Loop:
                 return self._close("quorum")
             if arrived and self._left_s(opened_s) <= 0:
                 return self._close("deadline")
-            self._idle(self._left_s(opened_s) if arrived else math.inf)
+            if self._time_left_s() <= 0:
+                return None
+            self._idle(min(self._left_s(opened_s) if arrived else math.inf, self._time_left_s()))
             self._receive()
             self._hear()
             self._forget_overdue()
@@ -155,8 +178,13 @@ class Loop:
         closed = self.coordinator.close_round([dispatch.task for dispatch in self.in_flight.values()])
         self._wake()
         self._barren = 0
-        self._report_round(closed_by, arrivals=closed.arrivals, coverage=closed.coverage)
+        self._found = None
+        self._report_round(closed_by, closed)
         self._on_round(self)
+
+    def _nothing(self) -> ClosedRound:
+        """Return what stands in for a round where none was closed: at the start, and at ``until_s``."""
+        return ClosedRound(self.coordinator.version, 0, (0.0,) * self.coordinator.shape.blocks, None)
 
     def _dispatch(self) -> None:
         """Send a task to every idle client that has not yet worked on this version, as far as concurrency allows."""
@@ -288,20 +316,25 @@ class Loop:
         if record.sits_out is None:
             self._roster.wait(client, dispatches=record.dispatches)
 
-    def _report_round(self, closed_by: str, *, arrivals: int, coverage: tuple[float, ...]) -> None:
-        version, now_s = self.coordinator.version, self.now_s()
-        evaluation = None
-        due = version % self.rules.evaluate_every == 0 or version == self.rules.versions
-        if due and self._count is not None:
-            found = evaluate(self.coordinator.model, self._count)
-            self.ledger.note_evaluation(found)
-            evaluation = found.as_row()
+    def _report_round(self, closed_by: str, closed: ClosedRound) -> None:
+        now_s = self.now_s()
+        due = closed_by == "end" or self.rules.due(closed.version, now_s, self._closed_s)
+        self._closed_s = now_s
         self._on_row({
-            "kind": "round", "version": version, "virtual_s": now_s, "closed_by": closed_by, "arrivals": arrivals,
-            "in_flight": len(self.in_flight), "coverage": list(coverage), "evaluation": evaluation,
+            "kind": "round", "version": closed.version, "virtual_s": now_s, "closed_by": closed_by,
+            "arrivals": closed.arrivals, "in_flight": len(self.in_flight), "coverage": list(closed.coverage),
+            "drift": closed.drift, "evaluation": self._evaluate() if due else None,
             "bytes_down": self.ledger.bytes_down, "bytes_up": self.ledger.bytes_up, "energy_j": self.energy_j(),
             "utilisation": self.utilisation(),
         })  # fmt: skip
+
+    def _evaluate(self) -> Row | None:
+        """Return the scores of the current version, None in a dry run; each version is judged once."""
+        if self._count is None:
+            return None
+        self._found = self._found or evaluate(self.coordinator.model, self._count)
+        self.ledger.note_evaluation(self._found)
+        return self._found.as_row()
 
     def now_s(self) -> float:
         """Seconds on the grid's clock, or on the wall since the loop began."""
@@ -323,6 +356,9 @@ class Loop:
             for client, record in self.coordinator.records.items()
         )
         return self.ledger.energy_j + waiting_j
+
+    def _time_left_s(self) -> float:
+        return self.rules.until_s - self.now_s()
 
     def _left_s(self, opened_s: float) -> float:
         deadline_s = self.rules.deadline_s

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cosp.client.task import Task
 from cosp.config import Config
 from cosp.methods import Method
-from cosp.models.transformer import TransformerShape, layout_of
+from cosp.models.transformer import TransformerShape
 from cosp.server.clients import ClientRecord, Introduction
-from cosp.submodel.layout import parameter_count
+from cosp.submodel.footprint import footprint
 
 if TYPE_CHECKING:
     from cosp.server.loop import Loop
@@ -28,7 +28,10 @@ def opening_rows(
     *,
     dry: bool = False,
 ) -> list[Row]:
-    """Return the row of the run (``exits``: those that the method's result has) and one row a client."""
+    """Return the row of the run and one row a client. ``exits``: those that the method's result has;
+    ``training_bytes``: what plain training of the whole model holds.
+    """
+    whole = footprint(shape, (shape.sizes,) * shape.blocks)
     run = {
         "kind": "run",
         "name": config.name,
@@ -39,9 +42,11 @@ def opening_rows(
         "blocks": shape.blocks,
         "exits": list(shape.exits_within(method.evaluated.depth)),
         "classes": list(classes),
-        "parameters": parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks),
+        "parameters": whole.parameters,
+        "training_bytes": whole.training_bytes(config.training.batch_size, config.training.optimizer),
         "quorum": method.quorum or config.server.quorum,
         "versions": config.server.versions,
+        "until_s": config.server.until_s,
     } | ({"dry": True} if dry else {})
     return [run, *map(_client_row, clients)]
 

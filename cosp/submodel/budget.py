@@ -18,6 +18,9 @@ from cosp.submodel.plan import GroupSizes
 Measure = Callable[[Footprint], float]
 """What a budget counts: parameters, FLOPs or bytes of training memory."""
 
+CostOf = Callable[["SubmodelShape"], float]
+"""What a submodel costs where its footprint does not say it all: a method may hold more than the submodel."""
+
 WIDTH_STEPS = 256
 
 
@@ -57,7 +60,16 @@ def shape_for_rate(
     if not 0 < rate <= 1:
         raise ConfigError(f"keep: {rate} is not a keep ratio: it must lie in (0, 1]")
     budget = rate * measure(footprint(model, (model.sizes,) * model.blocks, precision))
-    return _widest(model, depth_for_rate(model, rate, depth_share), budget, measure, precision)
+    cost_of = _measured_by(model, measure, precision)
+    return _widest(model, depth_for_rate(model, rate, depth_share), budget, cost_of)
+
+
+@lru_cache(maxsize=1024)
+def shape_within(
+    model: TransformerShape, rate: float, limit: float, cost_of: CostOf, *, depth_share: float
+) -> SubmodelShape:
+    """Return the widest submodel, as deep as ``rate`` says, that costs at most ``limit``; ConfigError if none does."""
+    return _widest(model, depth_for_rate(model, rate, depth_share), limit, cost_of)
 
 
 def shape_for_memory(
@@ -91,14 +103,18 @@ def depth_for_rate(model: TransformerShape, rate: float, depth_share: float) -> 
     return min(model.exits, key=lambda position: (abs(position - wanted), -position))
 
 
-def _widest(model: TransformerShape, depth: int, budget: float, measure: Measure, precision: str) -> SubmodelShape:
+def _measured_by(model: TransformerShape, measure: Measure, precision: str) -> CostOf:
+    return lambda shape: measure(footprint(model, (shape.counts,) * shape.depth, precision))
+
+
+def _widest(model: TransformerShape, depth: int, budget: float, cost_of: CostOf) -> SubmodelShape:
     """Return the widest submodel of ``depth`` blocks within ``budget``: all groups shrink by the same share.
 
     Heads are few, so their number steps coarsely; what that leaves of the budget goes to the other groups.
     """
 
     def fits(counts: GroupSizes) -> bool:
-        return measure(footprint(model, (counts,) * depth, precision)) <= budget
+        return cost_of(SubmodelShape(depth, counts)) <= budget
 
     widths = [model.sizes.scaled(step / WIDTH_STEPS) for step in range(WIDTH_STEPS, 0, -1)]
     uniform = next((counts for counts in widths if fits(counts)), None)
@@ -107,5 +123,5 @@ def _widest(model: TransformerShape, depth: int, budget: float, measure: Measure
         return SubmodelShape(depth, next(c for w in widths if fits(c := replace(w, heads=heads))))
     shallower = [position for position in model.exits if position < depth]
     if shallower:
-        return _widest(model, shallower[-1], budget, measure, precision)
+        return _widest(model, shallower[-1], budget, cost_of)
     raise ConfigError(f"keep: no submodel fits {budget:.0f}: embeddings and one block cost more; raise the ratio")

@@ -65,7 +65,7 @@ def test_spans_of_a_task_add_up_to_its_arrival(run: Run):
 
 
 QUICKSTART = Path(__file__).parents[2] / "experiments/quickstart.yaml"
-TRAINED = {"loss", "local_accuracy_received", "local_accuracy_trained", "evaluation", "coverage", "dry"}
+TRAINED = {"loss", "local_accuracy_received", "local_accuracy_trained", "evaluation", "coverage", "drift", "dry"}
 """What only training can say; scores decide which units are covered."""
 
 

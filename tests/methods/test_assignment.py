@@ -17,8 +17,10 @@ from cosp.methods import (
     Assignment,
     CoS2P,
     DepthFL,
+    FedAsync,
     FedAvg,
     FederatedDropout,
+    FedProx,
     FedRolex,
     FjORD,
     HeteroFL,
@@ -28,6 +30,7 @@ from cosp.methods import (
     ScaleFL,
     Setting,
 )
+from cosp.methods.one_model import OneModel
 from cosp.models.vit import ViTShape
 from cosp.runtime.pricing import declared_round_s, work_of
 from cosp.server.clients import ClientRecord, Introduction
@@ -207,3 +210,33 @@ def test_a_shape_is_found_anew_when_a_clients_budget_is_another():
     assert method.depth(less) == after.depth
     assert not method.chooses(CLIENTS[2])
     assert method.chooses(less)
+
+
+SHARED = [
+    CoS2P(), FedRolex(), FederatedDropout(), RAFed(), HeteroFL(), FjORD(), DepthFL(), ScaleFL(),
+    FedAvg(submodel="smallest"), FedProx(submodel="smallest"), FedAsync(submodel="smallest"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", SHARED, ids=lambda settings: settings.name)
+def test_no_training_task_holds_more_than_its_share_of_what_the_whole_model_trains_in(settings):
+    run = setting(rule="memory_share")
+    method, whole = settings.build(run), footprint(MODEL, MODEL.full_plan().counts).training_bytes(16, "adamw")
+    for client in run.clients:
+        scores = random_scores(MODEL, method.depth(client), np.random.default_rng(0))
+        record = ClientRecord(introduction=client, scores=scores)
+        parts = method.training_parts(record, TRAINING)
+        task = Task("train", client.client, 0, 0, 1, MODEL, method.plan(record), **parts)
+        smallest = min(one.keep for one in run.clients) if isinstance(settings, OneModel) else client.keep
+        assert 0.6 * smallest * whole < task.peak_memory_bytes <= client.keep * whole
+
+
+@pytest.mark.parametrize("kind", [FIARSE, Platon, PruneFL])
+def test_who_must_hold_the_whole_model_cannot_keep_a_share_of_its_memory(kind):
+    with pytest.raises(ConfigError, match=r"^assignment.rule: .*set assignment.rule: rate"):
+        kind().build(setting(rule="memory_share"))
+
+
+def test_a_share_of_memory_needs_a_keep_ratio():
+    with pytest.raises(ConfigError, match=r"^client 2 .*: keep: is missing"):
+        CoS2P().build(setting(replace(CLIENTS[2], keep=None), rule="memory_share"))

@@ -234,3 +234,18 @@ def test_a_step_makes_new_tensors_and_keeps_the_old_version():
     assert before["w"].tolist() == [1.0, 7.0]
     assert after["w"].tolist() == [3.0, 7.0]
     assert after["untouched"] is before["untouched"]
+
+
+@pytest.mark.parametrize(("other", "drift"), [(1.0, 0.0), (-1.0, 1.0), (3.0, math.sqrt(1 / 5))])
+def test_drift_is_none_where_updates_agree_and_all_where_they_cancel_out(other, drift):
+    one = random_update(TINY, FULL, 1)
+    arrived = [(FULL, one, 2.0), (FULL, {name: other * change for name, change in one.items()}, 2.0)]
+    assert merge(arrived).drift == pytest.approx(drift, abs=1e-3)
+
+
+@given(updates())
+def test_drift_is_the_weighted_distance_from_the_mean_of_those_who_cover(arrived):
+    merged = merge(arrived)
+    apart = sum(w * float(((d[n] - extract(merged.delta, LAYOUT, p)[n]) ** 2).sum()) for p, d, w in arrived for n in d)
+    length = sum(w * float((d[n] ** 2).sum()) for p, d, w in arrived for n in d)
+    assert merged.drift == pytest.approx(math.sqrt(apart / length), abs=1e-3)

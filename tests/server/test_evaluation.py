@@ -45,6 +45,7 @@ def test_an_evaluation_by_hand():
     assert found.loss == [0.0, 0.1]
     assert found.macro_f1 == pytest.approx([16 / 18 / 2, 12 / 16 / 2])
     assert found.mean_accuracy == 0.9
+    assert found.validation_accuracy == [0.5, 0.7]
     assert (found.chosen_exit, found.chosen_accuracy) == (1, 0.6)  # validation chooses, the mean is no exit
 
 
@@ -55,5 +56,6 @@ def test_ties_go_to_the_deeper_exit():
 
 def test_an_evaluation_is_a_row_of_plain_values():
     row = evaluated(test=[(8, 2), (9, 1)], validation=[(8, 2), (9, 1)]).as_row()
-    assert sorted(row) == ["accuracy", "chosen_accuracy", "chosen_exit", "loss", "macro_f1", "mean_accuracy"]
+    keys = "accuracy chosen_accuracy chosen_exit loss macro_f1 mean_accuracy validation_accuracy"
+    assert sorted(row) == keys.split()
     assert all(type(value) in (int, float) for value in [*row["loss"], *row["accuracy"], row["chosen_exit"]])

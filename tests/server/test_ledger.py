@@ -62,7 +62,7 @@ def test_utilisation_by_hand():
 
 
 def evaluation(deepest: float) -> Evaluation:
-    return Evaluation([0.9, deepest], [1.0, 1.0], [0.5, 0.5], 0.8, 0, 0.9)
+    return Evaluation([0.9, deepest], [1.0, 1.0], [0.5, 0.5], 0.8, 0, 0.9, [0.9, deepest])
 
 
 def test_the_best_is_by_the_deepest_exit_and_the_first_at_a_tie():

@@ -1,0 +1,169 @@
+"""``cosp table`` on a file with a section ``table:``: runs what is missing, searches, and writes what the cells say."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from cosp.config import checked, raw_config
+from cosp.tables import figures
+from cosp.tables.lines import Line
+from cosp.tables.outcome import Outcome
+from cosp.tables.page import page
+from cosp.tables.plan import BASE, Cell, Level, TablePlan, plan_table
+from cosp.tables.progress import CellsProgress
+from cosp.tables.results import Results
+from cosp.tables.running import run_cells
+from cosp.tables.sheets import NOTES, OVER, Context, Sheet, level_sheets, overview_sheet, search_sheet
+from cosp.tables.writing import latex, markdown, write_measures
+
+Found = tuple[Level, Sequence[Line]]
+
+
+class Filling:
+    """One call of ``cosp table``: ``failed`` holds the errors of the cells that brought no result."""
+
+    def __init__(
+        self, plan: TablePlan, folder: Path, *, jobs: int, workers: int, data_dir: Path | None, console: Console
+    ) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.results = Results(folder)
+        self.failed: dict[str, str] = {}
+        self.tried: dict[str, list[Outcome]] = {}
+        """"level variant" -> what the search found."""
+        self.chosen: dict[str, str] = {}
+        self.edges: dict[str, str] = {}
+        self._jobs, self._workers, self._data_dir, self._console = jobs, workers, data_dir, console
+
+    def cells(self) -> list[tuple[Level, str, list[Cell]]]:
+        """Run the search, then what it chose; return the cells of each level and variant."""
+        pairs = [(level, variant) for level in self.plan.levels for variant in self.plan.variants]
+        searches = {
+            (level.name, variant): [self.plan.cell(level, variant, one, self.plan.search_seed) for one in candidates]
+            for level, variant in pairs
+            if len(candidates := self.plan.candidates(variant)) > 1
+        }
+        self._run([cell for cells in searches.values() for cell in cells])
+        found = []
+        for level, variant in pairs:
+            settings = self._choice(level, variant, searches.get((level.name, variant)))
+            if settings is not None:
+                cells = [self.plan.cell(level, variant, settings, seed) for seed in self.plan.seeds]
+                found.append((level, variant, cells))
+        self._run([cell for _, _, cells in found for cell in cells])
+        return found
+
+    def _choice(self, level: Level, variant: str, cells: list[Cell] | None) -> Mapping[str, object] | None:
+        """Return the values of best validation accuracy, the first at a tie; None if a value tried has no result."""
+        candidates, name = self.plan.candidates(variant), " ".join(filter(None, (level.name, variant)))
+        if cells is None:
+            return candidates[0]
+        self.tried[name], self.chosen[name] = self.results.of(cells), ""
+        if len(self.tried[name]) < len(cells):
+            return None
+        best = max(range(len(cells)), key=lambda i: self.tried[name][i].valid)
+        self.chosen[name] = cells[best].settings
+        self.edges[name] = ", ".join(self.plan.edges(variant, candidates[best]))
+        return candidates[best]
+
+    def _run(self, cells: Sequence[Cell]) -> None:
+        missing = self.results.missing(cells)
+        if not missing:
+            return
+        with CellsProgress(self._console, len(missing), jobs=self._jobs) as progress:
+            self.failed |= run_cells(
+                missing,
+                self.results.runs,
+                jobs=self._jobs,
+                workers=self._workers,
+                data_dir=self._data_dir,
+                on_news=progress.hear,
+            )
+        self.results.missing(missing)  # reads what has ended
+        self.results.write(self.plan)
+
+
+def fill_tables(
+    path: Path,
+    *,
+    seeds: Sequence[int] | None,
+    only: Sequence[str] | None,
+    folder: Path | None,
+    jobs: int,
+    workers: int,
+    overrides: Sequence[str],
+    data_dir: Path | None,
+    console: Console,
+) -> tuple[Path, dict[str, str]]:
+    """Run every cell that has no result, write tables, figures and page; return ``table.md``, and errors by cell."""
+    plan = plan_table(path, only=only, seeds=seeds, overrides=overrides)
+    base = checked(raw_config(path, overrides), path)
+    filling = Filling(
+        plan, folder or Path("results") / base.name, jobs=jobs, workers=workers, data_dir=data_dir, console=console
+    )
+    cells = filling.cells()
+    filling.results.write(plan)
+    levels = [(level, _lines(filling.results, cells, level)) for level in plan.levels]
+    levels = [(level, lines) for level, lines in levels if lines]
+    used = _used(filling, cells)
+    again = shlex.join(["cosp", "table", str(path), *(f"--set={text}" for text in overrides)])
+    drawn = {level.name: _draw(filling.folder, level, lines) for level, lines in levels}
+    text = page(plan, base.title or base.name, used, filling.failed, drawn, again)
+    (filling.folder / "index.md").write_text(text, encoding="utf-8")
+    write_measures(filling.folder / "table.csv", levels, BASE)
+    return _write_sheets(filling, levels, base.assignment.rule), filling.failed
+
+
+def _lines(results: Results, cells: Sequence[tuple[Level, str, list[Cell]]], level: Level) -> list[Line]:
+    """Return the lines of one level; a variant without any result has none."""
+    lines = []
+    for of_level, variant, wanted in cells:
+        outcomes = {outcome.seed: outcome for outcome in results.of(wanted)} if of_level is level else {}
+        if outcomes:
+            points = {seed: results.points[outcome.cell] for seed, outcome in outcomes.items()}
+            lines.append(Line(variant=variant, outcomes=outcomes, points=points))
+    return lines
+
+
+def _used(filling: Filling, cells: Sequence[tuple[Level, str, list[Cell]]]) -> list[Outcome]:
+    """Return the results that the tables are made of, each once: a run of the search may be one of the seeds'."""
+    searched = [outcome for tried in filling.tried.values() for outcome in tried]
+    final = [outcome for _, _, wanted in cells for outcome in filling.results.of(wanted)]
+    return list({outcome.cell: outcome for outcome in (*searched, *final)}.values())
+
+
+def _draw(folder: Path, level: Level, lines: Sequence[Line]) -> list[Path]:
+    paths = {
+        name: folder / "-".join(filter(None, (name, level.name)))
+        for name in ("accuracy", "memory", "utilisation", "staleness")
+    }
+    paths = {name: path.with_name(path.name + ".svg") for name, path in paths.items()}
+    figures.draw_accuracy(lines, BASE, paths["accuracy"])
+    figures.draw_memory(lines, paths["memory"])
+    figures.draw_utilisation(lines, paths["utilisation"])
+    figures.draw_staleness(lines, paths["staleness"])
+    return list(paths.values())
+
+
+def _write_sheets(filling: Filling, levels: Sequence[Found], rule: str) -> Path:
+    """Write ``table.md`` and ``table.tex`` and return the former."""
+    sheets: list[Sheet] = []
+    if len(levels) > 1:
+        sheets.append(overview_sheet({level.name: lines for level, lines in levels}))
+    for level, lines in levels:
+        base = next((line for line in lines if line.variant == BASE), None)
+        sheets += level_sheets(lines, Context(base, level.target_accuracy, rule), level.name)
+    if filling.tried:
+        sheets.append(search_sheet(filling.tried, filling.chosen, filling.edges))
+    seeds = ", ".join(map(str, filling.plan.seeds))
+    notes = [f"- *{name}*: {text}" for name, text in NOTES.items()]
+    notes.append(f"- {OVER}: over the budget that the base's assignment rule, {rule}, gives")
+    text = "\n\n".join([f"Seeds {seeds}.", *(f"## {s.title}\n\n{markdown(s)}" for s in sheets), "\n".join(notes)])
+    path = filling.folder / "table.md"
+    path.write_text(text + "\n", encoding="utf-8")
+    (filling.folder / "table.tex").write_text("\n\n".join(map(latex, sheets)) + "\n", encoding="utf-8")
+    return path

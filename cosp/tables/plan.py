@@ -1,0 +1,158 @@
+"""What a table consists of: the file's ``table:`` section, and the cells that it asks for.
+
+A cell is one run. What makes it is the file changed by a level of the grid, a variant, values of the search, ``--set``
+and a seed; ``key`` is the hash of all that, so a result is known again wherever it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cosp.config import Config, checked, raw_config, variant_names
+from cosp.errors import ConfigError
+from cosp.forms import load_yaml, parse, unknown
+from cosp.methods.rules import Settings
+
+BASE = "base"
+SECTION = "table"
+NO_PART_OF_A_RESULT = ("name", "title", "variant", "versions")
+"""Keys of a configuration that its rows do not depend on."""
+
+Values = Mapping[str, tuple[Any, ...]]
+
+
+class TableSettings(Settings):
+    """The section ``table:``. ``search`` maps a dotted key to the values that every variant is tried with on
+    ``search_seed`` (None: the first of ``seeds``), ``search_of`` a variant to a search of its own in place of that.
+    ``grid`` maps an axis to its levels, a level to dotted keys and values; ``table.target_accuracy`` may be one.
+    """
+
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    target_accuracy: float | None = Field(None, gt=0, lt=1)
+    search: dict[str, tuple[Any, ...]] = {}
+    search_of: dict[str, dict[str, tuple[Any, ...]]] = {}
+    search_seed: int | None = None
+    grid: dict[str, dict[str, dict[str, Any]]] = {}
+
+
+@dataclass(frozen=True)
+class Level:
+    """A cell of the grid: one table. ``name`` is empty where there is no grid."""
+
+    name: str
+    changes: Mapping[str, Any]
+    target_accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of the table. ``settings`` are the values of the search, e.g. "training.learning_rate=0.002"."""
+
+    level: str
+    variant: str
+    settings: str
+    seed: int
+    config: Config
+    key: str
+
+    @property
+    def name(self) -> str:
+        """Return where the cell's run lies below the folder of runs; unique within a table."""
+        parts = (self.level, self.variant, self.settings.replace(" ", ","), f"seed{self.seed}")
+        return "/".join(filter(None, parts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablePlan:
+    """A table as it was asked for."""
+
+    path: Path
+    settings: TableSettings
+    levels: tuple[Level, ...]
+    variants: tuple[str, ...]
+    """Those that were asked for, the base among them."""
+    all_variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...]
+
+    @property
+    def search_seed(self) -> int:
+        return self.seeds[0] if self.settings.search_seed is None else self.settings.search_seed
+
+    def candidates(self, variant: str) -> list[Mapping[str, Any]]:
+        """Return all combinations of the searched values; one without any, if there is nothing to search."""
+        search = self.settings.search_of.get(variant, self.settings.search)
+        return [dict(zip(search, values, strict=True)) for values in itertools.product(*search.values())]
+
+    def edges(self, variant: str, chosen: Mapping[str, Any]) -> list[str]:
+        """Return the searched keys whose chosen value is the first or last that was tried: beyond may lie better."""
+        search = self.settings.search_of.get(variant, self.settings.search)
+        return [key for key, tried in search.items() if len(tried) > 1 and chosen[key] in (tried[0], tried[-1])]
+
+    def cell(self, level: Level, variant: str, settings: Mapping[str, Any], seed: int) -> Cell:
+        """Return one cell; ConfigError if its configuration is wrong."""
+        choice = [] if variant == BASE else [f"variant={variant}"]
+        overrides = [*choice, *self.overrides, f"seed={seed}"]
+        value = raw_config(self.path, overrides, levels=level.changes, settings=settings)
+        return Cell(
+            level=level.name,
+            variant=variant,
+            settings=" ".join(f"{key}={new}" for key, new in settings.items()),
+            seed=seed,
+            config=checked(value, self.path),
+            key=_hash(value),
+        )
+
+
+def has_table(path: Path) -> bool:
+    """Tell whether the file has a section ``table:``."""
+    value = load_yaml(path)
+    return isinstance(value, dict) and SECTION in value
+
+
+def plan_table(
+    path: Path, *, only: Sequence[str] | None = None, seeds: Sequence[int] | None = None, overrides: Sequence[str] = ()
+) -> TablePlan:
+    """Read a table's file; ConfigError if anything that it asks for is wrong, whichever cell that concerns."""
+    value = load_yaml(path)
+    settings = parse(value.get(SECTION) or {}, TableSettings, where=f"{path}: {SECTION}")
+    known = (BASE, *variant_names(path))
+    for name in (*(only or ()), *settings.search_of):
+        if name not in known:
+            raise ConfigError(f"{path}: {unknown('variant', name, known)}")
+    plan = TablePlan(
+        path=path,
+        settings=settings,
+        levels=tuple(_levels(settings)),
+        variants=tuple(dict.fromkeys((BASE, *(only or known)))),
+        all_variants=known,
+        seeds=tuple(seeds or settings.seeds),
+        overrides=tuple(overrides),
+    )
+    for level, variant in itertools.product(plan.levels, plan.variants):
+        for candidate in plan.candidates(variant):
+            plan.cell(level, variant, candidate, plan.seeds[0])
+    return plan
+
+
+def _levels(settings: TableSettings) -> list[Level]:
+    """Return one level for each combination of the axes' levels."""
+    found = []
+    for chosen in itertools.product(*(axis.items() for axis in settings.grid.values())):
+        changes = {key: new for _, level in chosen for key, new in level.items()}
+        target = changes.pop(f"{SECTION}.target_accuracy", settings.target_accuracy)
+        found.append(Level("-".join(name for name, _ in chosen), changes, target))
+    return found
+
+
+def _hash(value: Mapping[str, Any]) -> str:
+    told = {key: new for key, new in value.items() if key not in NO_PART_OF_A_RESULT}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

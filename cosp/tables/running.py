@@ -1,0 +1,162 @@
+"""Runs cells side by side, each in a process of its own; a cell that was interrupted goes on from its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from cosp.config import load_config
+from cosp.errors import CospError, UserError
+from cosp.experiment import load_experiment
+from cosp.runtime.rundir import RunDirectory
+from cosp.runtime.simulate import simulate
+from cosp.tables.origin import origin
+from cosp.tables.plan import NO_PART_OF_A_RESULT, Cell
+
+CELL_BYTES = 1_500_000_000
+"""What a cell's two processes may take, torch included; bounds how many run at a time."""
+REPORT_S = 0.5
+ORIGIN = "origin.json"
+
+
+@dataclass(frozen=True)
+class News:
+    """What is told of a cell: the share that is done, and at its end the error, empty if it has a result."""
+
+    cell: Cell
+    share: float
+    error: str | None = None
+
+
+def default_jobs() -> int:
+    """Return one job a core, as far as free memory allows."""
+    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("MemAvailable:"):  # counts what caches would give back, too
+            free_bytes = 1024 * int(line.split()[1])
+    return max(1, min(len(os.sched_getaffinity(0)), free_bytes // CELL_BYTES))
+
+
+def finished(folder: Path) -> bool:
+    return (folder / "metrics.json").exists() and (folder / ORIGIN).exists()
+
+
+def check_folder(cell: Cell, folder: Path) -> None:
+    """UserError if ``folder`` holds a run of another configuration than the cell's."""
+    path, names = folder / "config.yaml", set(NO_PART_OF_A_RESULT)
+    if path.exists() and load_config(path).model_dump(exclude=names) != cell.config.model_dump(exclude=names):
+        raise UserError(
+            f"{folder}: holds a run of another configuration than {cell.name} has now; remove it, or give another --out"
+        )
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    folder: Path,
+    *,
+    jobs: int,
+    workers: int,
+    data_dir: Path | None,
+    on_news: Callable[[News], None] = lambda news: None,
+) -> dict[str, str]:
+    """Run ``cells`` below ``folder``, ``jobs`` at a time, and return the errors of those that failed, by name."""
+    waiting, running, failed = deque(cells), dict[Connection, _Job](), dict[str, str]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                job = _Job.start(waiting.popleft(), folder, workers, data_dir)
+                running[job.pipe] = job
+            for pipe in wait(list(running)):
+                assert isinstance(pipe, Connection)
+                news = running[pipe].hear()
+                if news.error is not None:
+                    running.pop(pipe).process.join()
+                if news.error:
+                    failed[news.cell.name] = news.error
+                on_news(news)
+    finally:
+        for job in running.values():  # interrupted: they go on from their checkpoints another time
+            job.process.terminate()
+            job.process.join()
+    return failed
+
+
+@dataclass(frozen=True)
+class _Job:
+    cell: Cell
+    process: BaseProcess
+    pipe: Connection
+
+    @staticmethod
+    def start(cell: Cell, folder: Path, workers: int, data_dir: Path | None) -> _Job:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(theirs, cell, folder / cell.name, workers, data_dir))
+        process.start()
+        theirs.close()
+        return _Job(cell, process, ours)
+
+    def hear(self) -> News:
+        try:
+            share, error = self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            return News(self.cell, 1.0, f"its process died (exit code {self.process.exitcode}); fewer --jobs need less")
+        return News(self.cell, share, error)
+
+
+def _work(pipe: Connection, cell: Cell, folder: Path, workers: int, data_dir: Path | None) -> None:
+    """Run one cell; tell the share done, and at the end the error or that there is none.
+
+    If the table's own process is gone, telling fails and so the run ends; it goes on with the next table.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and so ends workers and temporary files, too
+    error = ""
+    try:
+        run_cell(cell, folder, workers=workers, data_dir=data_dir, on_row=_teller(pipe, cell))
+    except CospError as raised:
+        error = str(raised)
+    except Exception:  # whatever a cell raises is that cell's result; the others go on
+        error = traceback.format_exc()
+    with suppress(BrokenPipeError):
+        pipe.send((1.0, error))
+
+
+def run_cell(
+    cell: Cell, folder: Path, *, workers: int, data_dir: Path | None, on_row: Callable[[dict[str, Any]], None]
+) -> None:
+    """Run one cell, or go on with it if it was interrupted; where it ran is written last."""
+    begun = (folder / "rows.jsonl").exists()
+    directory = RunDirectory(folder) if begun else RunDirectory.create(folder, cell.config)
+    experiment = load_experiment(cell.config, data_dir=data_dir)
+    simulate(experiment, directory, workers=workers, on_row=on_row, resume=begun)
+    (folder / ORIGIN).write_text(json.dumps(origin(), indent=2) + "\n", encoding="utf-8")
+
+
+def _teller(pipe: Connection, cell: Cell) -> Callable[[dict[str, Any]], None]:
+    """Return what tells the share of a run that is done, now and then."""
+    server, told_s = cell.config.server, 0.0
+
+    def on_row(row: dict[str, Any]) -> None:
+        nonlocal told_s
+        if row["kind"] == "round" and time.monotonic() - told_s > REPORT_S:
+            told_s = time.monotonic()
+            by_time = row["virtual_s"] / server.until_s if server.until_s else 0.0
+            by_version = row["version"] / server.versions if server.versions else 0.0
+            pipe.send((min(1.0, max(by_time, by_version)), None))
+
+    return on_row

@@ -1,0 +1,197 @@
+"""Lines in words: the tables of a level, as cells of text that ``writing.py`` turns into Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cosp.report.units import MISSING, duration, quantity
+from cosp.tables.lines import (
+    CHOSEN,
+    DEEPEST,
+    FIELDS,
+    STALENESS,
+    TO_TARGET_S,
+    VERSIONS_TO_TARGET,
+    Line,
+    Measure,
+    exit_accuracy,
+)
+from cosp.tables.outcome import Outcome
+from cosp.tables.spread import Spread
+
+OVER = "‡"
+BUDGETS = {"memory_share": "memory_used", "rate": "capacity_used"}
+"""Assignment rule -> what is measured of the budget that it gives."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    title: str
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every column knows: the line to compare with, if it has a result; the accuracy to reach; and the base's
+    assignment rule, which names the budget.
+    """
+
+    base: Line | None
+    target: float | None
+    rule: str
+
+
+Column = Callable[[Line, Context], str]
+
+
+def level_sheets(lines: Sequence[Line], context: Context, title: str) -> list[Sheet]:
+    """Return accuracy, accuracy of every exit, and cost, one line a variant."""
+    target, exits = context.target, max(len(line.first.exits) for line in lines)
+    each = {f"exit {number + 1}": _three(exit_accuracy(number)) for number in range(exits)}
+    costs = (
+        COSTS if target is None else {f"time to {target:.0%}": _time_to, f"versions to {target:.0%}": _count_to} | COSTS
+    )
+    groups: dict[str, Mapping[str, Column]] = {"accuracy": ACCURACY, "every exit": each, "cost": costs}
+    return [_sheet(": ".join(filter(None, (title, name))), columns, lines, context) for name, columns in groups.items()]
+
+
+def overview_sheet(levels: Mapping[str, Sequence[Line]]) -> Sheet:
+    """Return the chosen exit's accuracy of every variant at every level, and its mean over the levels."""
+    by_level = {name: {line.variant: line.spread(CHOSEN, None) for line in lines} for name, lines in levels.items()}
+    variants = list(dict.fromkeys(variant for found in by_level.values() for variant in found))
+    rows = []
+    for variant in variants:
+        found = [spreads.get(variant) for spreads in by_level.values()]
+        means = [one.mean for one in found if one]
+        mean = f"{sum(means) / len(means):.3f}" if len(means) == len(found) else MISSING
+        rows.append([variant, *(_mean_sd(one, "{:.3f}") for one in found), mean])
+    return Sheet("all levels: accuracy of the chosen exit", ["variant", *by_level, "mean"], rows)
+
+
+def search_sheet(found: Mapping[str, Sequence[Outcome]], chosen: Mapping[str, str], edges: Mapping[str, str]) -> Sheet:
+    """Return what the search tried and chose; keys are "level variant"."""
+    rows = [
+        [
+            name,
+            chosen[name] or MISSING,
+            edges.get(name) or MISSING,
+            ", ".join(f"{one.settings}: {one.valid:.3f}" for one in tried),
+        ]
+        for name, tried in found.items()
+    ]
+    return Sheet(
+        "search: validation accuracy of the chosen exit",
+        ["variant", "chosen", "at an edge of what was tried", "tried"],
+        rows,
+    )
+
+
+def _sheet(title: str, columns: Mapping[str, Column], lines: Sequence[Line], context: Context) -> Sheet:
+    rows = [[line.variant, *(column(line, context) for column in columns.values())] for line in lines]
+    return Sheet(title, ["variant", *columns], rows)
+
+
+def _mean_sd(found: Spread | None, form: str) -> str:
+    if found is None:
+        return MISSING
+    return form.format(found.mean) + (f" ± {form.format(found.sd)}" if found.sd is not None else "")
+
+
+def _three(measure: Measure) -> Column:
+    """Return mean and standard deviation with three decimals."""
+    return lambda line, context: _mean_sd(line.spread(measure, context.target), "{:.3f}")
+
+
+def _interval(line: Line, context: Context) -> str:
+    found = line.spread(CHOSEN, None)
+    if found is None or found.half is None:
+        return MISSING
+    return f"{found.mean - found.half:.3f} to {found.mean + found.half:.3f}"
+
+
+def _beside_base(line: Line, context: Context) -> str:
+    found = None if context.base in (None, line) else line.beside(context.base, CHOSEN, None)
+    if found is None:
+        return MISSING
+    return f"{found.mean:+.3f}" + (f" ± {found.half:.3f}" if found.half is not None else "")
+
+
+def _mean(measure: Measure, text: Callable[[float], str]) -> Column:
+    def column(line: Line, context: Context) -> str:
+        found = line.spread(measure, context.target)
+        return MISSING if found is None else text(found.mean)
+
+    return column
+
+
+def _seeds_that(line: Line, found: Spread) -> str:
+    """Say how many seeds a mean is of, if not of all."""
+    return "" if found.count == len(line.outcomes) else f" ({found.count} of {len(line.outcomes)})"
+
+
+def _time_to(line: Line, context: Context) -> str:
+    found = line.spread(TO_TARGET_S, context.target)
+    return "not reached" if found is None else duration(found.mean) + _seeds_that(line, found)
+
+
+def _count_to(line: Line, context: Context) -> str:
+    found = line.spread(VERSIONS_TO_TARGET, context.target)
+    return "not reached" if found is None else f"{found.mean:.0f}" + _seeds_that(line, found)
+
+
+def _share_of_budget(name: str) -> Column:
+    """Return the most that any board, with any seed, used of what it is allowed, with a sign if that is too much."""
+
+    def column(line: Line, context: Context) -> str:
+        most = max(getattr(outcome, name) for outcome in line.outcomes.values())
+        return f"{most:.2f}" + (OVER if name == BUDGETS.get(context.rule) and most > 1 + 1e-9 else "")
+
+    return column
+
+
+ACCURACY: Mapping[str, Column] = {
+    "chosen exit": _three(CHOSEN),
+    "95 % interval": _interval,
+    "beside base": _beside_base,
+    "best version": _three(FIELDS["best"]),
+    "deepest exit": _three(DEEPEST),
+    "mean of exits": _three(FIELDS["mean_of_exits"]),
+    "macro F1": _three(FIELDS["macro_f1"]),
+    "loss": _three(FIELDS["loss"]),
+    "own data": _three(FIELDS["local_mean"]),
+    "own data, worst tenth": _three(FIELDS["local_worst"]),
+    "own data, as received": _three(FIELDS["received_mean"]),
+    "seeds": lambda line, context: str(len(line.outcomes)),
+}
+COSTS: dict[str, Column] = {
+    "memory used": _share_of_budget("memory_used"),
+    "capacity used": _share_of_budget("capacity_used"),
+    "peak memory": _mean(FIELDS["peak_bytes"], lambda value: quantity(value, "B")),
+    "mean over boards": _mean(FIELDS["mean_peak_bytes"], lambda value: quantity(value, "B")),
+    "virtual time": _mean(FIELDS["virtual_s"], duration),
+    "versions": _mean(FIELDS["versions"], "{:.0f}".format),
+    "updates": _mean(FIELDS["updates"], "{:.0f}".format),
+    "staleness": _mean(STALENESS, "{:.2f}".format),
+    "drift": _mean(FIELDS["drift"], "{:.2f}".format),
+    "utilisation": _mean(FIELDS["utilisation"], "{:.2f}".format),
+    "down": _mean(FIELDS["bytes_down"], lambda value: quantity(value, "B")),
+    "up": _mean(FIELDS["bytes_up"], lambda value: quantity(value, "B")),
+    "energy": _mean(FIELDS["energy_j"], lambda value: quantity(value, "J")),
+}
+NOTES = {
+    "chosen exit": "the exit with the best validation accuracy; test accuracy, mean ± standard deviation over seeds",
+    "95 % interval": "of the mean of the chosen exit, by Student's t over seeds",
+    "beside base": "the chosen exit less the base's at the same seed: mean ± half of its 95 % interval",
+    "best version": "the chosen exit at the version with the best validation accuracy",
+    "own data": "mean over clients of their latest trained submodel's accuracy on their own held-back data; the worst "
+    "tenth is the lowest decile over clients; as received is before training",
+    "memory used": "the most that any board held, in training or scoring, of its keep ratio times what plain training "
+    "of the whole model takes",
+    "capacity used": "the most that any board trained of its keep ratio times the model's parameters",
+    "staleness": "mean age of merged updates in versions",
+    "drift": "distance of updates to their weighted mean, as a share of their length (0: all are the same, 1: they "
+    "cancel out); mean over rounds with more than one update",
+    "utilisation": "share of all boards' time spent computing or transferring",
+}  # fmt: skip

@@ -1,0 +1,62 @@
+"""Sheets as Markdown and LaTeX, and every measure of every line as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from cosp.tables.lines import Line, measures
+from cosp.tables.plan import Level
+from cosp.tables.sheets import OVER, Sheet
+from cosp.tables.spread import Spread
+
+LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", OVER: r"$^\ddagger$", "–": "--", **{c: "\\" + c for c in "&%$#_{}"}}
+STATISTICS = ("mean", "sd", "half_interval", "seeds")
+
+
+def markdown(sheet: Sheet) -> str:
+    rows = [sheet.head, ["---"] * len(sheet.head), *sheet.lines]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows])
+
+
+def latex(sheet: Sheet) -> str:
+    """Return a table for the package booktabs."""
+    rows = [" & ".join(map(_escaped, row)) + r" \\" for row in [sheet.head, *sheet.lines]]
+    return "\n".join(
+        [
+            f"% {sheet.title}",
+            rf"\begin{{tabular}}{{l{'r' * (len(sheet.head) - 1)}}}",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            *rows[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+
+
+def write_measures(path: Path, levels: Sequence[tuple[Level, Sequence[Line]]], base: str) -> None:
+    """Write one row for each level, variant and measure: its spread, and that of its differences to the base."""
+    head = ["level", "variant", "measure", *STATISTICS, *(f"beside_base_{name}" for name in STATISTICS)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        for level, lines in levels:
+            first = next((line for line in lines if line.variant == base), None)
+            for line in lines:
+                for measure in measures(len(line.first.exits)):
+                    own = line.spread(measure, level.target_accuracy)
+                    beside = line.beside(first, measure, level.target_accuracy) if first else None
+                    writer.writerow([level.name, line.variant, measure.name, *_figures(own), *_figures(beside)])
+
+
+def _figures(found: Spread | None) -> list[str]:
+    if found is None:
+        return ["", "", "", "0"]
+    return ["" if value is None else repr(value) for value in (found.mean, found.sd, found.half)] + [str(found.count)]
+
+
+def _escaped(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)

@@ -1,0 +1,95 @@
+"""What a file's table section asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cosp.errors import ConfigError
+from cosp.tables.plan import plan_table
+
+CONFIG = """
+name: tiny
+data: {name: digits}
+model: {patch: 4}
+method: {name: fedavg}
+server: {until_s: 1.0}
+variants:
+  prox: {method: {name: fedprox}}
+  pm: {method: {name: fedpm}}
+table:
+  seeds: [3, 4]
+  target_accuracy: 0.5
+  search: {training.learning_rate: [0.001, 0.002, 0.004]}
+  search_of: {pm: {method.score_learning_rate: [0.1, 0.3]}}
+  grid:
+    data: {easy: {data.train: 100}, hard: {data.train: 50, table.target_accuracy: 0.4}}
+    skew: {mild: {data.partition.alpha: 1.5}, harsh: {data.partition.alpha: 0.1}}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path):
+    def make(*changes: tuple[str, str], **asked):
+        text = CONFIG
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
+        return plan_table(tmp_path / "tiny.yaml", **asked)
+
+    return make
+
+
+def test_levels_are_all_combinations_of_the_axes(plan):
+    levels = plan().levels
+    assert [level.name for level in levels] == ["easy-mild", "easy-harsh", "hard-mild", "hard-harsh"]
+    assert [level.target_accuracy for level in levels] == [0.5, 0.5, 0.4, 0.4]
+    assert levels[3].changes == {"data.train": 50, "data.partition.alpha": 0.1}
+
+
+def test_a_cell_is_the_file_changed_by_level_variant_search_and_seed(plan):
+    table = plan(overrides=["jitter=0.0"])
+    cell = table.cell(table.levels[3], "prox", {"training.learning_rate": 0.004}, 9)
+    assert cell.name == "hard-harsh/prox/training.learning_rate=0.004/seed9"
+    config = cell.config
+    assert (config.method.name, config.data.train, config.data.partition.alpha) == ("fedprox", 50, 0.1)
+    assert (config.training.learning_rate, config.seed, config.jitter) == (0.004, 9, 0.0)
+
+
+def test_a_variant_may_have_a_search_of_its_own(plan):
+    table = plan()
+    assert len(table.candidates("prox")) == 3
+    assert table.candidates("pm") == [{"method.score_learning_rate": 0.1}, {"method.score_learning_rate": 0.3}]
+    assert table.edges("prox", {"training.learning_rate": 0.002}) == []
+    assert table.edges("prox", {"training.learning_rate": 0.004}) == ["training.learning_rate"]
+
+
+def test_seeds_are_the_files_unless_others_are_asked_for_and_the_first_is_searched_on(plan):
+    assert (plan().seeds, plan().search_seed) == ((3, 4), 3)
+    assert (plan(seeds=[7]).seeds, plan(seeds=[7]).search_seed) == ((7,), 7)
+    assert plan(("target_accuracy: 0.5", "search_seed: 5")).search_seed == 5
+
+
+def test_what_a_result_depends_on_changes_its_key_and_a_title_does_not(plan):
+    def key(*changes):
+        table = plan(*changes)
+        return table.cell(table.levels[0], "prox", {}, 0).key
+
+    assert key() == key(("name: tiny", "name: other\ntitle: A table"))
+    assert key() != key(("patch: 4", "patch: 2"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("seeds:", "seads:"), "table: unknown key 'seads'"),
+        (("search_of: {pm:", "search_of: {pn:"), "unknown variant 'pn'"),
+        (("[0.001, 0.002, 0.004]", "[0.001, -1]"), "learning_rate must be"),
+        (("skew: {mild: {data.partition.alpha: 1.5}", "skew: {mild: {data.partition.alpa: 1.5}"), "alpa"),
+    ],
+)
+def test_whatever_is_wrong_is_told_before_anything_runs(plan, change, told):
+    with pytest.raises(ConfigError, match=told):
+        plan(change)
