@@ -27,7 +27,7 @@ FLEET: dict[str, Any] = {
     "boards": [
         {"count": 2, "device": "jetson-nano", "link": "radio", "keep": 0.5, "dropout": 0.1,
          "availability": {"trace": {"path": "trace.csv", "period_s": 1.0}}},
-        {"device": "jetson-orin-nano-8", "link": "radio", "keep": 0.7, "battery_j": 1.5,
+        {"device": "jetson-orin-nano-8", "link": "radio", "keep": 0.7, "battery_j": 3.0,
          "throttle": {"after_s": 0.05, "slowdown": 3.0, "recover_s": 0.4}},
         {"device": "jetson-agx-orin-64", "link": "ethernet", "keep": 1.0,
          "throttle": {"after_s": 0.05, "slowdown": 1.5, "recover_s": 0.2}},
@@ -46,7 +46,7 @@ def config(tmp_path: Path) -> Path:
     (tmp_path / "trace.csv").write_text("\n".join(["client,start_s,end_s", *lines, ""]), encoding="utf-8")
     (tmp_path / "fleet.yaml").write_text(yaml.safe_dump(FLEET), encoding="utf-8")
     value = copy.deepcopy(TINY) | {"fleet": str(tmp_path / "fleet.yaml")}
-    value["server"] |= {"versions": 12}
+    value["server"] |= {"versions": 30}
     path = tmp_path / "stormy.yaml"
     path.write_text(yaml.safe_dump(value), encoding="utf-8")
     return path
@@ -85,7 +85,7 @@ def test_what_happens_is_named_counted_and_the_same_for_any_number_of_workers(st
         reason: sum(row["reason"] == reason for row in lost) for reason in {row["reason"] for row in lost}
     }
     assert metrics["empty_batteries"] == [2]
-    assert (metrics["rounds"], metrics["ended_early"]) == (12, None)
+    assert (metrics["rounds"], metrics["ended_early"]) == (30, None)
     for row in arrivals(rows):
         assert is_on(row["client"], row["sent_s"])  # nobody is sent a task while off
         spans = row["download_s"] + row["compute_s"] + row["upload_s"]
