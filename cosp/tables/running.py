@@ -57,7 +57,8 @@ def finished(folder: Path) -> bool:
 def check_folder(cell: Cell, folder: Path) -> None:
     """UserError if ``folder`` holds a run of another configuration than the cell's."""
     path, names = folder / "config.yaml", set(NO_PART_OF_A_RESULT)
-    if path.exists() and load_config(path).model_dump(exclude=names) != cell.config.model_dump(exclude=names):
+    begun = (folder / "rows.jsonl").exists()  # a cell that failed before is no run
+    if begun and load_config(path).model_dump(exclude=names) != cell.config.model_dump(exclude=names):
         raise UserError(
             f"{folder}: holds a run of another configuration than {cell.name} has now; remove it, or give another --out"
         )
