@@ -18,6 +18,8 @@ from cosp.client.task import Task
 from cosp.client.trainer import Result, Trainer
 
 CANCEL = signal.SIGUSR1
+LOOK_UP_S = 0.5
+"""How long a signal may go unnoticed that comes just before the wait for a job begins: it does not end that wait."""
 
 
 class Cancelled(BaseException):
@@ -75,7 +77,10 @@ class Bench:
         """Do jobs until stopped; call it in the main thread."""
         signal.signal(CANCEL, self._on_signal)
         while True:
-            job = self._jobs.get()
+            try:
+                job = self._jobs.get(timeout=LOOK_UP_S)
+            except queue.Empty:  # a signal that came on the way into the wait has been handled by now
+                continue
             if job is None:
                 return
             self._do(job)
