@@ -38,7 +38,10 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
     [
         (["run"], "give either CONFIG or --resume DIR"),
         (["run", "nope.yaml"], "nope.yaml: cannot be read"),
-        (["run", QUICKSTART, "--set", "server.quorom=1"], "server: unknown key 'quorom'; known: versions, until_s, quorum"),
+        (
+            ["run", QUICKSTART, "--set", "server.quorom=1"],
+            "server: unknown key 'quorom'; known: versions, until_s, quorum",
+        ),
         (["run", QUICKSTART, "--set", "server.quorum=2.5"], "server.quorum: a share must lie in (0, 1], got 2.5"),
         (["run", QUICKSTART, "--set", "training.batch_size=many"], "training.batch_size"),
         (["run", QUICKSTART, "--set", "fleet=paper17"], "unknown fleet 'paper17'"),
