@@ -142,10 +142,11 @@ def run_cell(
 ) -> None:
     """Run one cell, or go on with it if it was interrupted; where it ran is written last."""
     begun = (folder / "rows.jsonl").exists()
+    here = origin()  # now: the source may be another when the run ends
     directory = RunDirectory(folder) if begun else RunDirectory.create(folder, cell.config)
     experiment = load_experiment(cell.config, data_dir=data_dir)
     simulate(experiment, directory, workers=workers, on_row=on_row, resume=begun)
-    (folder / ORIGIN).write_text(json.dumps(origin(), indent=2) + "\n", encoding="utf-8")
+    (folder / ORIGIN).write_text(json.dumps(here, indent=2) + "\n", encoding="utf-8")
 
 
 def _teller(pipe: Connection, cell: Cell) -> Callable[[dict[str, Any]], None]:
