@@ -151,6 +151,9 @@ def table(
     only: Annotated[
         str | None, typer.Option(help="Comma-separated variants; default all, and the base as 'base'")
     ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Comma-separated levels of the grid, e.g. fashion-skewed; default all")
+    ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Where runs and table go; default results/NAME")] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; default one a core, as far as memory allows")
@@ -183,10 +186,15 @@ def table(
         "console": err,
     }
     failed: dict[str, str] = {}
+    levels = at.split(",") if at else None
+    if levels and (dry or not has_table(config)):
+        raise UserError(f"--at {at}: {'--dry has' if dry else f'{config} has'} no grid; leave --at out")
     if dry:
         written = fill_cost_table(config, seeds=numbers or [0, 1, 2], **asked)
     elif has_table(config):
-        written, failed = fill_tables(config, seeds=numbers, jobs=jobs or default_jobs(), workers=workers or 1, **asked)
+        written, failed = fill_tables(
+            config, seeds=numbers, at=levels, jobs=jobs or default_jobs(), workers=workers or 1, **asked
+        )
     else:
         written = fill_table(config, seeds=numbers or [0, 1, 2], workers=workers or default_workers(), **asked)
     print(written.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
 import traceback
@@ -25,6 +26,7 @@ def work(pipe: Connection, memory_name: str, slot_floats: int, store: str) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     trainer = Trainer(*open_store(Path(store)))
     memory = SharedMemory(name=memory_name)
     try:
@@ -43,6 +45,15 @@ def work(pipe: Connection, memory_name: str, slot_floats: int, store: str) -> No
         pass
     finally:
         memory.close()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what a step frees for the next one; else every step asks the kernel for it anew."""
+    trim_threshold, mmap_threshold, largest_bytes = -1, -3, 32 << 20
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's alone
+    if mallopt is not None:
+        mallopt(mmap_threshold, largest_bytes)
+        mallopt(trim_threshold, 8 * largest_bytes)
 
 
 def slot_of(memory: SharedMemory, slot: int, slot_floats: int) -> torch.Tensor:

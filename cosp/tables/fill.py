@@ -92,6 +92,7 @@ def fill_tables(
     *,
     seeds: Sequence[int] | None,
     only: Sequence[str] | None,
+    at: Sequence[str] | None,
     folder: Path | None,
     jobs: int,
     workers: int,
@@ -100,7 +101,7 @@ def fill_tables(
     console: Console,
 ) -> tuple[Path, dict[str, str]]:
     """Run every cell that has no result, write tables, figures and page; return ``table.md``, and errors by cell."""
-    plan = plan_table(path, only=only, seeds=seeds, overrides=overrides)
+    plan = plan_table(path, only=only, at=at, seeds=seeds, overrides=overrides)
     base = checked(raw_config(path, overrides), path)
     filling = Filling(
         plan, folder or Path("results") / base.name, jobs=jobs, workers=workers, data_dir=data_dir, console=console

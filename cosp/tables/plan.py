@@ -119,19 +119,31 @@ def has_table(path: Path) -> bool:
 
 
 def plan_table(
-    path: Path, *, only: Sequence[str] | None = None, seeds: Sequence[int] | None = None, overrides: Sequence[str] = ()
+    path: Path,
+    *,
+    only: Sequence[str] | None = None,
+    at: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
 ) -> TablePlan:
-    """Read a table's file; ConfigError if anything that it asks for is wrong, whichever cell that concerns."""
+    """Read a table's file; ConfigError if anything that it asks for is wrong, whichever cell that concerns.
+
+    ``only`` names variants, ``at`` levels of the grid; None: all of them.
+    """
     value = load_yaml(path)
     settings = parse(value.get(SECTION) or {}, TableSettings, where=f"{path}: {SECTION}")
     known = (BASE, *variant_names(path))
     for name in (*(only or ()), *settings.search_of):
         if name not in known:
             raise ConfigError(f"{path}: {unknown('variant', name, known)}")
+    levels = {level.name: level for level in _levels(settings)}
+    for name in at or ():
+        if name not in levels:
+            raise ConfigError(f"{path}: {unknown('level of the grid', name, tuple(levels))}")
     plan = TablePlan(
         path=path,
         settings=settings,
-        levels=tuple(_levels(settings)),
+        levels=tuple(level for name, level in levels.items() if at is None or name in at),
         variants=tuple(dict.fromkeys((BASE, *(only or known)))),
         all_variants=known,
         seeds=tuple(seeds or settings.seeds),

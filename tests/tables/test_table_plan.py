@@ -93,3 +93,9 @@ def test_what_a_result_depends_on_changes_its_key_and_a_title_does_not(plan):
 def test_whatever_is_wrong_is_told_before_anything_runs(plan, change, told):
     with pytest.raises(ConfigError, match=told):
         plan(change)
+
+
+def test_levels_can_be_asked_for_by_name(plan):
+    assert [level.name for level in plan(at=["hard-mild"]).levels] == ["hard-mild"]
+    with pytest.raises(ConfigError, match="level of the grid 'hard-milt'.*did you mean 'hard-mild'"):
+        plan(at=["hard-milt"])
