@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import time
@@ -45,6 +46,7 @@ def simulate(
     """
     started = time.monotonic()
     single_thread()
+    gc.set_threshold(50_000, 20, 50)  # a fleet's many objects live long: searching them at the default rate takes a tenth
     saved = checkpoints.load(directory.checkpoints) if resume else None
     with _pool(experiment, workers, dry=dry) as pool:
         grid = VirtualGrid(

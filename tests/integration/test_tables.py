@@ -34,8 +34,8 @@ FILES = {"cells.csv", "points.csv", "table.csv", "table.md", "table.tex", "index
 def fill(folder: Path, *, only: list[str], **changes) -> dict[str, str]:
     path = folder.parent / ("changed.yaml" if changes else "tiny.yaml")
     path.write_text(yaml.safe_dump({**TABLE, **changes}), encoding="utf-8")
-    _, failed = fill_tables(path, seeds=None, only=only, at=None, folder=folder, jobs=2, workers=1, overrides=[], data_dir=None,
-                            console=Console(quiet=True))  # fmt: skip
+    _, failed = fill_tables(path, seeds=None, only=only, at=None, folder=folder, jobs=2, workers=1, overrides=[],
+                            data_dir=None, console=Console(quiet=True))  # fmt: skip
     return failed
 
 
