@@ -62,6 +62,8 @@ class DataConfig(Settings):
     validation: int | None = Field(None, ge=1)
     test: int | None = Field(None, ge=1)
     image_size: int | None = Field(None, ge=1)
+    stream: bool = False
+    """Leave a folder's images in their files and decode them batch by batch."""
     partition: PartitionConfig = PartitionConfig()
     local_test: float = Field(0.2, gt=0, lt=1)
 

@@ -172,7 +172,9 @@ def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:
             samples=told.samples_per_client * clients,
         )
     sizes = Sizes(train=data.train, validation=data.validation, test=data.test)
-    return load_dataset(data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=data.image_size)
+    return load_dataset(
+        data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=data.image_size, stream=data.stream
+    )
 
 
 def share_out(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> tuple[Rows, ...]:

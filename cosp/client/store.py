@@ -1,6 +1,6 @@
 """Data laid out for trainers: plain ``.npy`` files that many processes map into memory and none copies.
 
-x_train.npy y_train.npy x_test.npy ...    the splits
+x_train.npy y_train.npy x_test.npy ...    the splits; x_train.json where images stay in their files
 clients.npz                                rows of the train split: ``train_<client>``, ``test_<client>``
 
 A board's store holds its own data alone, as client 0, and ``classes.json``.
@@ -27,7 +27,10 @@ Rows = Tuple[np.ndarray, np.ndarray]
 def write_store(folder: Path, splits: Mapping[str, Samples], clients: Sequence[Rows]) -> None:
     """Write the splits ("train" and others) and each client's rows of "train" into ``folder``."""
     for name, samples in splits.items():
-        np.save(folder / f"x_{name}.npy", samples.x)
+        if isinstance(samples.x, np.ndarray):
+            np.save(folder / f"x_{name}.npy", samples.x)
+        else:  # images that stay in their files
+            (folder / f"x_{name}.json").write_text(samples.x.to_json(), encoding="utf-8")
         np.save(folder / f"y_{name}.npy", samples.y)
     rows: Dict[str, Any] = {f"train_{i}": train for i, (train, _) in enumerate(clients)}
     rows.update({f"test_{i}": test for i, (_, test) in enumerate(clients)})
@@ -37,10 +40,18 @@ def write_store(folder: Path, splits: Mapping[str, Samples], clients: Sequence[R
 def open_store(folder: Path) -> Tuple[Mapping[int, ClientSamples], Dict[str, Samples]]:
     """Return the clients' samples and the other splits of :func:`write_store`, memory-mapped."""
     splits = {}
-    for path in sorted(folder.glob("x_*.npy")):
+    for path in sorted(folder.glob("x_*.*")):
         name = path.stem[2:]
-        splits[name] = Samples(np.load(path, mmap_mode="r"), np.load(folder / f"y_{name}.npy", mmap_mode="r"))
+        splits[name] = Samples(_open_x(path), np.load(folder / f"y_{name}.npy", mmap_mode="r"))
     return ClientStore(splits["train"], dict(np.load(folder / "clients.npz"))), splits
+
+
+def _open_x(path: Path) -> Any:
+    if path.suffix == ".npy":
+        return np.load(path, mmap_mode="r")
+    from cosp.data.image_files import ImageFiles  # not on boards: their stores hold arrays
+
+    return ImageFiles.from_json(path.read_text(encoding="utf-8"))
 
 
 class ClientStore(Mapping[int, ClientSamples]):
@@ -75,7 +86,7 @@ def write_board_store(folder: Path, board: BoardStore) -> None:
     """Write one board's data into ``folder``, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     train, test = board.samples.train, board.samples.test
-    both = Samples(np.concatenate([train.x, test.x]), np.concatenate([train.y, test.y]))
+    both = Samples(np.concatenate([np.asarray(train.x), np.asarray(test.x)]), np.concatenate([train.y, test.y]))
     rows = np.arange(len(both.y))
     write_store(folder, {"train": both}, [(rows[: len(train.y)], rows[len(train.y) :])])
     (folder / CLASSES).write_text(json.dumps(board.classes) + "\n", encoding="utf-8")

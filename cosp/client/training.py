@@ -72,9 +72,12 @@ class TrainSettings:
 
 
 class Samples(NamedTuple):
-    """A client's images (n, C, H, W) float32 and labels (n,) int64, in memory or memory-mapped."""
+    """A client's images (n, C, H, W) float32 and labels (n,) int64, in memory or memory-mapped.
 
-    x: np.ndarray
+    ``x`` may also be something that chosen rows of become an array of by ``np.asarray``: images still in their files.
+    """
+
+    x: Any
     y: np.ndarray
 
 
@@ -140,7 +143,10 @@ def train(
     passes = one_pass(model.module, judge) if variation.passes is None else variation.passes(judge)
     losses: Dict[int, List[Tensor]] = {}
     for epoch, chosen in _batches(len(samples.y), settings, rng):
-        x, y = torch.from_numpy(samples.x[chosen]).to(device), torch.from_numpy(samples.y[chosen]).to(device)
+        x, y = (
+            torch.from_numpy(np.asarray(samples.x[chosen])).to(device),
+            torch.from_numpy(samples.y[chosen]).to(device),
+        )
         targets = Targets(y, None if remembered is None else remembered[torch.from_numpy(chosen)])
         if view is not None:
             view.show(model.weights)

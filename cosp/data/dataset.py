@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.images import Labelled, Source
+from cosp.data.image_files import ImageFiles
+from cosp.data.images import Labelled, Source, channels_first, normalise
 from cosp.data.splits import Sizes, other_rows, rows_to_test, train_validation_rows
 from cosp.errors import DataError
 
 CHUNK = 1024  # images whose deviations are held in float64 at a time
+STREAMED = 2048  # training images whose mean and deviation stand for all, where they stay in their files
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """``x`` images (N, C, H, W), normalised, or texts (N, T); ``y`` int64 (N,), indices into the data set's classes."""
+    """``x`` images (N, C, H, W), normalised, or texts (N, T); ``y`` int64 (N,), indices into the data set's classes.
 
-    x: NDArray[np.float32] | NDArray[np.int32]
+    Streamed images are in their files: ``np.asarray`` of some of them reads those.
+    """
+
+    x: NDArray[np.float32] | NDArray[np.int32] | ImageFiles
     y: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -61,11 +66,12 @@ class Dataset:
                 "they must be alike"
             )
         if words is None:
-            x = _normalise(_channels_first(samples.x), np.array(self.mean), np.array(self.std))
+            x = normalise(channels_first(np.asarray(samples.x)), np.array(self.mean), np.array(self.std))
             return Split(x=x, y=samples.y)
-        if not samples.x.max() < words:
-            raise DataError(f"{samples.origin}: word {samples.x.max()} is none of {self.name}'s, 0..{words - 1}")
-        return Split(x=samples.x, y=samples.y)
+        x = np.asarray(samples.x)
+        if not x.max() < words:
+            raise DataError(f"{samples.origin}: word {x.max()} is none of {self.name}'s, 0..{words - 1}")
+        return Split(x=x, y=samples.y)
 
 
 def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
@@ -103,14 +109,14 @@ def _texts(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
         **splits,
         mean=(),
         std=(),
-        vocabulary=1 + max(int(samples.x.max()) for samples in known),
+        vocabulary=1 + max(int(np.asarray(samples.x).max()) for samples in known),
     )
 
 
 def _images(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
-    x = {name: _channels_first(part.x) for name, part in parts.items()}
-    mean, std = _mean_and_std(x["train"])
-    splits: dict[str, Any] = {name: Split(x=_normalise(x[name], mean, std), y=part.y) for name, part in parts.items()}
+    train = parts["train"].x
+    mean, std = _mean_and_std(channels_first(np.asarray(train[:STREAMED] if isinstance(train, ImageFiles) else train)))
+    splits: dict[str, Any] = {name: Split(x=_normalised(part.x, mean, std), y=part.y) for name, part in parts.items()}
     return Dataset(
         name=source.name,
         classes=source.classes,
@@ -120,9 +126,12 @@ def _images(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
     )
 
 
-def _channels_first(x: NDArray[Any]) -> NDArray[np.float32]:
-    """A new float32 array (N, C, H, W) of ``x`` (N, H, W, C)."""
-    return np.array(x.transpose(0, 3, 1, 2), dtype=np.float32, order="C")
+def _normalised(
+    x: NDArray[Any] | ImageFiles, mean: NDArray[np.float64], std: NDArray[np.float64]
+) -> NDArray[np.float32] | ImageFiles:
+    if isinstance(x, ImageFiles):
+        return replace(x, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+    return normalise(channels_first(x), mean, std)
 
 
 def _mean_and_std(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -133,10 +142,3 @@ def _mean_and_std(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[
         squares += ((x[start : start + CHUNK] - mean[:, None, None]) ** 2).sum(axis=(0, 2, 3))
     std = np.sqrt(squares * len(mean) / x.size)
     return mean, np.where(std > 0, std, 1.0)
-
-
-def _normalise(x: NDArray[np.float32], mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float32]:
-    """``x`` itself, changed in place."""
-    x -= mean.astype(np.float32)[:, None, None]
-    x /= std.astype(np.float32)[:, None, None]
-    return x

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from cosp.data.image_files import UNREADABLE, ImageFiles
 from cosp.data.images import Labelled, Source, checked_images, named_labels
 from cosp.errors import DataError
 
@@ -20,11 +20,13 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 GREY = frozenset({"1", "L", "LA"})
 DEEP = frozenset({"F", "I", "I;16", "I;16B", "I;16L"})  # more than 8 bits: PIL would clip them
 SHUFFLE_SEED = 0  # files come class by class; without this, the first 1000 images would be of one class
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def read_folder(folder: Path, *, name: str, image_size: int | None) -> Source:
-    """All images below ``folder``, in an order shuffled once for all; DataError names the file that does not fit."""
+def read_folder(folder: Path, *, name: str, image_size: int | None, stream: bool = False) -> Source:
+    """All images below ``folder``, in an order shuffled once for all; DataError names the file that does not fit.
+
+    With ``stream`` they stay in their files.
+    """
     train_folder = folder / "train" if (folder / "train").is_dir() else folder
     classes = _subfolders(train_folder)
     if not classes:
@@ -39,8 +41,9 @@ def read_folder(folder: Path, *, name: str, image_size: int | None) -> Source:
             raise DataError(f"{folder / 'test' / strangers[0]}: this class has no folder in {train_folder}")
         test_files = _files(folder / "test", _subfolders(folder / "test"), numbers=classes)
     shape = _common_shape([path for path, _ in train_files + test_files], image_size)
-    train = _read(train_files, shape, origin=str(train_folder))
-    test = _read(test_files, shape, origin=str(folder / "test")) if test_files else None
+    read = _in_files if stream else _read
+    train = read(train_files, shape, origin=str(train_folder))
+    test = read(test_files, shape, origin=str(folder / "test")) if test_files else None
     return named_labels(name, classes, train, test)
 
 
@@ -80,7 +83,7 @@ def _size_and_mode(path: Path) -> tuple[tuple[int, int], str]:
     try:
         with Image.open(path) as image:
             size, mode = image.size, image.mode
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as an image ({error})") from error
     if mode in DEEP:
         raise DataError(f"{path}: has more than 8 bits a channel (mode {mode}); convert it, or give the data as .npz")
@@ -88,24 +91,12 @@ def _size_and_mode(path: Path) -> tuple[tuple[int, int], str]:
 
 
 def _read(files: Sequence[tuple[Path, int]], shape: tuple[int, int, int], *, origin: str) -> Labelled:
+    found = _in_files(files, shape, origin=origin)
+    return checked_images(np.asarray(found.x), found.y, origin=origin)
+
+
+def _in_files(files: Sequence[tuple[Path, int]], shape: tuple[int, int, int], *, origin: str) -> Labelled:
     order = np.random.default_rng(SHUFFLE_SEED).permutation(len(files))
-    x = np.empty((len(files), *shape), np.uint8)
-    for row, place in enumerate(order):
-        path = files[place][0]
-        try:
-            with Image.open(path) as image:
-                x[row] = pixels(image, shape)
-        except _UNREADABLE as error:
-            raise DataError(f"{path}: cannot be read as an image ({error})") from error
-    return checked_images(x, np.array([files[place][1] for place in order], np.int64), origin=origin)
-
-
-def pixels(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The image as uint8 of that shape (H, W, C)."""
-    height, width, channels = shape
-    if image.mode == "P":  # straight to RGB, PIL warns about transparent palettes
-        image = image.convert("RGBA")
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8).reshape(shape)
+    paths = tuple(files[place][0] for place in order)
+    labels = np.array([files[place][1] for place in order], np.int64)
+    return Labelled(x=ImageFiles(paths=paths, image=shape), y=labels, origin=origin)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cosp.data.folder import DEEP, GREY, pixels
+from cosp.data.folder import DEEP, GREY
+from cosp.data.image_files import pixels
 from cosp.data.images import Labelled, Source, checked_images, named_labels
 from cosp.errors import DataError
 

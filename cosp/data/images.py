@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cosp.errors import DataError
 
+if TYPE_CHECKING:
+    from cosp.data.image_files import ImageFiles
+
 MOST_CHANNELS_FIRST = 4  # up to this many channels, (N, C, H, W) can be told from (N, H, W, C)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """``x`` images (N, H, W, C) of any real dtype or texts (N, T) of word numbers, ``y`` (N,) int64 labels as the
-    source has them, ``origin`` for messages.
+    """``x`` images (N, H, W, C) of any real dtype, in memory or in their files, or texts (N, T) of word numbers; ``y``
+    (N,) int64 labels as the source has them, ``origin`` for messages.
     """
 
-    x: NDArray[Any]
+    x: NDArray[Any] | ImageFiles
     y: NDArray[np.int64]
     origin: str
 
@@ -87,3 +90,15 @@ def numbered_labels(name: str, train: Labelled, test: Labelled | None) -> Source
 
     classes = tuple(str(value) for value in values)
     return Source(name=name, classes=classes, train=index(train), test=None if test is None else index(test))
+
+
+def channels_first(x: NDArray[Any]) -> NDArray[np.float32]:
+    """A new float32 array (N, C, H, W) of ``x`` (N, H, W, C)."""
+    return np.array(x.transpose(0, 3, 1, 2), dtype=np.float32, order="C")
+
+
+def normalise(x: NDArray[np.float32], mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float32]:
+    """``x`` itself, changed in place."""
+    x -= mean.astype(np.float32)[:, None, None]
+    x /= std.astype(np.float32)[:, None, None]
+    return x

@@ -26,6 +26,7 @@ def load_dataset(
     seed: int = 0,
     sizes: Sizes | None = None,
     image_size: int | None = None,
+    stream: bool = False,
 ) -> Dataset:
     """Read, check, split and normalise a data set; DataError (one line) if it is missing or malformed.
 
@@ -33,7 +34,8 @@ def load_dataset(
     ``train.npz`` and ``test.npz``, with class-named image folders, or written by Hugging Face's ``save_to_disk``
     (paths hold from the current folder, else from ``data_dir``); ``hf:OWNER/NAME``, or ``OWNER/NAME`` if no such path
     exists. ``data_dir``: where the files are, by default the environment's COSP_DATA_DIR. ``seed`` draws the validation
-    split, never the test split. ``image_size``: resize images that come as files to squares of this side.
+    split, never the test split. ``image_size``: resize images that come as files to squares of this side. ``stream``:
+    leave a folder's images in their files and decode them batch by batch.
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be >= 1, got {image_size}")
@@ -41,12 +43,17 @@ def load_dataset(
         data_dir = Path(os.environ["COSP_DATA_DIR"])
     if data_dir is not None and not data_dir.is_dir():
         raise DataError(f"{data_dir}: the data folder must exist; give another with --data-dir DIR or COSP_DATA_DIR")
-    source = read_source(name_or_path, data_dir=data_dir, image_size=image_size)
+    source = read_source(name_or_path, data_dir=data_dir, image_size=image_size, stream=stream)
     return prepare(source, sizes=sizes or Sizes(), seed=seed)
 
 
-def read_source(name: str, *, data_dir: Path | None, image_size: int | None) -> Source:
+def read_source(name: str, *, data_dir: Path | None, image_size: int | None, stream: bool = False) -> Source:
     """Read what ``load_dataset`` would, as it is."""
+    if stream:
+        path = _local(name, data_dir)
+        if path is None or not path.is_dir() or (path / "train.npz").is_file() or is_saved(path):
+            raise DataError(f"{name}: data.stream reads images from folders named after classes, and this is none")
+        return read_folder(path, name=path.name, image_size=image_size, stream=True)
     standard = name.lower().replace("-", "_")
     if standard in CLASSES:
         return read_standard(standard, data_dir=data_dir)
