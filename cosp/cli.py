@@ -229,7 +229,7 @@ def calibrate(
     with Progress(console=err) as progress:
         bar = progress.add_task("timing training steps", total=repeats * len(grid))
         found = measure(grid, repeats=repeats, threads=threads, on_run=lambda: progress.advance(bar))
-    _print_table("Seconds of one step", COLUMNS, cells(found), left=2)
+    _print_table("Milliseconds of one step", COLUMNS, cells(found), left=2)
     print(summary(found))
     path = out_file or Path(f"{platform.node() or 'this-machine'}.yaml")
     text = profile_yaml(found, threads=threads, like=like, today=datetime.date.today())

@@ -21,7 +21,8 @@ from cosp.fleet.profiles import load_profile
 
 MODE = "measured"
 
-COLUMNS = ("model: plan", "step", "batch", "use", "measured", "predicted", "error")
+COLUMNS = ("model: blocks", "step", "batch", "fit", "measured", "predicted", "error")
+"""A model is width x tokens, its blocks depth x (heads, hidden units); eighty characters hold a line."""
 
 IDLE_W, CAP_W = 10.0, 65.0
 """Watts that nothing measures and no board was named for: a desktop's CPU. Assumed."""
@@ -32,11 +33,11 @@ def cells(calibration: Calibration) -> list[tuple[str, ...]]:
     return [
         (
             str(case),
-            case.phase if case.phase != "train" else f"train, {case.optimizer}",
+            case.phase if case.phase != "train" else case.optimizer,
             str(case.batch),
-            "fitted" if case.fitted else "predicted",
-            f"{seconds * 1e3:.2f} ms",
-            f"{calibration.rates.step_s(case.step) * 1e3:.2f} ms",
+            "yes" if case.fitted else "no",
+            f"{seconds * 1e3:.2f}",
+            f"{calibration.rates.step_s(case.step) * 1e3:.2f}",
             f"{calibration.error(case, seconds):+.1%}",
         )
         for case, seconds in calibration.measured

@@ -12,7 +12,7 @@ from cosp.calibrate import Calibration, Case, calibrate, cases
 from cosp.errors import ConfigError
 from cosp.fleet import load_profile, step_s
 from cosp.fleet.fit import Rates
-from cosp.measured_profile import profile_yaml, summary
+from cosp.measured_profile import COLUMNS, cells, profile_yaml, summary
 
 TODAY = datetime.date(2026, 11, 20)
 GRID = cases()
@@ -89,3 +89,10 @@ def test_real_steps_are_timed_and_fitted(tmp_path):
 def test_this_machine_is_predicted_to_15_percent():
     found = calibrate(GRID, repeats=5, threads=1)
     assert statistics.median(found.errors(fitted=False)) <= 0.15
+
+
+def test_the_table_of_steps_fits_a_terminal_of_eighty_columns():
+    rows = cells(calibration())
+    widest = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    between = 2 * (len(COLUMNS) - 1)
+    assert sum(widest) + between <= 80
