@@ -82,7 +82,7 @@ class Case:
 
     def __str__(self) -> str:
         kept = self.plan.counts[0]
-        return f"{self.shape.dim}x{self.shape.tokens}: {self.depth} x ({kept.heads} heads, {kept.hidden})"
+        return f"{self.shape.dim}x{self.shape.tokens}: {self.depth} x ({kept.heads}, {kept.hidden})"
 
 
 def cases() -> list[Case]:

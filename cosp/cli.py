@@ -221,7 +221,7 @@ def calibrate(
     from cosp.calibrate import calibrate as measure
     from cosp.calibrate import cases
     from cosp.fleet import load_profile
-    from cosp.measured_profile import COLUMNS, cells, profile_yaml, summary
+    from cosp.measured_profile import COLUMNS, TITLE, cells, profile_yaml, summary
 
     if like is not None:
         load_profile(like)  # a wrong name is said now, not in a minute
@@ -229,7 +229,7 @@ def calibrate(
     with Progress(console=err) as progress:
         bar = progress.add_task("timing training steps", total=repeats * len(grid))
         found = measure(grid, repeats=repeats, threads=threads, on_run=lambda: progress.advance(bar))
-    _print_table("Milliseconds of one step", COLUMNS, cells(found), left=2)
+    _print_table(TITLE, COLUMNS, cells(found), left=2)
     print(summary(found))
     path = out_file or Path(f"{platform.node() or 'this-machine'}.yaml")
     text = profile_yaml(found, threads=threads, like=like, today=datetime.date.today())

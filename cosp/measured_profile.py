@@ -22,7 +22,7 @@ from cosp.fleet.profiles import load_profile
 MODE = "measured"
 
 COLUMNS = ("model: blocks", "step", "batch", "fit", "measured", "predicted", "error")
-"""A model is width x tokens, its blocks depth x (heads, hidden units); eighty characters hold a line."""
+TITLE = "Milliseconds of one step. Width x tokens: blocks x (heads, hidden units)"
 
 IDLE_W, CAP_W = 10.0, 65.0
 """Watts that nothing measures and no board was named for: a desktop's CPU. Assumed."""
