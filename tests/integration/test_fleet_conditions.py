@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, killed_run, resume, rows_of
+from conftest import TINY, killed_run, rows_of
 
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
@@ -110,7 +110,7 @@ def test_a_killed_run_resumes_to_the_same_rows(config: Path, start: Callable[...
     simulate(experiment, whole, workers=1)
     killed = tmp_path / "killed"
     killed_run(config, killed, after_rows=len(rows_of(whole.folder)) // 2)
-    resume(killed, workers=2)
+    simulate(experiment, RunDirectory(killed), workers=2, resume=True)
     assert (killed / "rows.jsonl").read_bytes() == (whole.folder / "rows.jsonl").read_bytes()
 
 
