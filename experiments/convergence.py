@@ -8,7 +8,7 @@ both blocks, the others the first alone. Half of the clients answer one round la
 same model, trained for 32 rounds: a fresh model's gradient is small and first grows, whatever the theorem. One of
 Q, E, N* is varied at a time; slopes of log ||grad F||^2 are fitted by least squares over all runs, with 95 % intervals.
 
-    python benchmarks/convergence.py [--out docs/results/convergence] [--seeds 0,1,2] [--rate fixed]
+    python experiments/convergence.py [--out docs/results/convergence] [--seeds 0,1,2] [--rate fixed]
 
 ``--rate fixed`` keeps one learning rate for all, which is not the theorem's choice but everybody's.
 """
