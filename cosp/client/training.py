@@ -143,10 +143,8 @@ def train(
     passes = one_pass(model.module, judge) if variation.passes is None else variation.passes(judge)
     losses: Dict[int, List[Tensor]] = {}
     for epoch, chosen in _batches(len(samples.y), settings, rng):
-        x, y = (
-            torch.from_numpy(np.asarray(samples.x[chosen])).to(device),
-            torch.from_numpy(samples.y[chosen]).to(device),
-        )
+        x = torch.from_numpy(np.asarray(samples.x[chosen])).to(device)
+        y = torch.from_numpy(samples.y[chosen]).to(device)
         targets = Targets(y, None if remembered is None else remembered[torch.from_numpy(chosen)])
         if view is not None:
             view.show(model.weights)

@@ -114,9 +114,10 @@ def _texts(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
 
 
 def _images(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
-    train = parts["train"].x
-    mean, std = _mean_and_std(channels_first(np.asarray(train[:STREAMED] if isinstance(train, ImageFiles) else train)))
-    splits: dict[str, Any] = {name: Split(x=_normalised(part.x, mean, std), y=part.y) for name, part in parts.items()}
+    x = {name: part.x if isinstance(part.x, ImageFiles) else channels_first(part.x) for name, part in parts.items()}
+    train = x["train"]
+    mean, std = _mean_and_std(channels_first(np.asarray(train[:STREAMED])) if isinstance(train, ImageFiles) else train)
+    splits: dict[str, Any] = {name: Split(x=_normalised(x[name], mean, std), y=part.y) for name, part in parts.items()}
     return Dataset(
         name=source.name,
         classes=source.classes,
@@ -127,11 +128,12 @@ def _images(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
 
 
 def _normalised(
-    x: NDArray[Any] | ImageFiles, mean: NDArray[np.float64], std: NDArray[np.float64]
+    x: NDArray[np.float32] | ImageFiles, mean: NDArray[np.float64], std: NDArray[np.float64]
 ) -> NDArray[np.float32] | ImageFiles:
+    """``x`` itself, changed in place; images in their files are to be normalised when they are read."""
     if isinstance(x, ImageFiles):
         return replace(x, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
-    return normalise(channels_first(x), mean, std)
+    return normalise(x, mean, std)
 
 
 def _mean_and_std(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

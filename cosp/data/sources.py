@@ -50,10 +50,7 @@ def load_dataset(
 def read_source(name: str, *, data_dir: Path | None, image_size: int | None, stream: bool = False) -> Source:
     """Read what ``load_dataset`` would, as it is."""
     if stream:
-        path = _local(name, data_dir)
-        if path is None or not path.is_dir() or (path / "train.npz").is_file() or is_saved(path):
-            raise DataError(f"{name}: data.stream reads images from folders named after classes, and this is none")
-        return read_folder(path, name=path.name, image_size=image_size, stream=True)
+        return _read_streamed(name, data_dir=data_dir, image_size=image_size)
     standard = name.lower().replace("-", "_")
     if standard in CLASSES:
         return read_standard(standard, data_dir=data_dir)
@@ -64,8 +61,24 @@ def read_source(name: str, *, data_dir: Path | None, image_size: int | None, str
         return _read_path(path, image_size=image_size)
     if _HUB_NAME.fullmatch(name) and not name.endswith(".npz"):
         return read_named(name, name=name, image_size=image_size)
-    where = f" or {data_dir / name}" if data_dir is not None else ""
+    raise _missing(name, data_dir)
+
+
+def _read_streamed(name: str, *, data_dir: Path | None, image_size: int | None) -> Source:
+    path = _local(name, data_dir)
+    if path is not None and path.is_dir() and not (path / "train.npz").is_file() and not is_saved(path):
+        return read_folder(path, name=path.name, image_size=image_size, stream=True)
+    if path is None and name.lower().replace("-", "_") not in CLASSES:
+        raise _missing(name, data_dir)
     raise DataError(
+        f"{name}: data.stream reads images from folders named after their classes, and this is something else; "
+        "leave data.stream out"
+    )
+
+
+def _missing(name: str, data_dir: Path | None) -> DataError:
+    where = f" or {data_dir / name}" if data_dir is not None else ""
+    return DataError(
         f"{name}: neither a known data set ({', '.join(CLASSES)}) nor a file or folder: there is no "
         f"{Path(name).absolute()}{where}; give a path, --data-dir DIR, or {HUB_PREFIX}OWNER/NAME with network"
     )

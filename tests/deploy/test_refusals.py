@@ -16,6 +16,8 @@ from deployment import CONFIG, Deployment, until
 from cosp.runtime.keys import make_server_keys
 
 pytestmark = pytest.mark.deploy
+JOINED = "SuperNode ID"
+"""What a SuperNode logs once SuperLink has let it in."""
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,7 @@ def test_an_admitted_board_joins_and_admitting_it_again_changes_nothing(server):
     assert "board-0: was admitted already" in server.cosp("server", "admit", "keys/board-0.pub").stdout
     server.start_client(0)
     until(lambda: online(server) == 1, "board 0 is online")
+    until(lambda: JOINED in server.log("client-0"), "board 0 says so")
     server.kill("client-0")
 
 
@@ -53,6 +56,7 @@ def test_a_server_of_another_authority_is_not_joined(server):
     server.start_client(2, key="keys/board-0.key", ca="others/ca.crt")
     until(lambda: "certificate verify failed" in server.log("client-2").lower(), "the board names the certificate")
     server.kill("client-2")
+    assert JOINED not in server.log("client-2")
 
 
 def test_a_server_whose_certificate_has_expired_is_not_joined(server, tmp_path):
@@ -62,6 +66,7 @@ def test_a_server_whose_certificate_has_expired_is_not_joined(server, tmp_path):
         other.start_server(keys=str(expired), admit=False)
         other.start_client(0, ca=str(expired / "ca.crt"), key=str(expired / "board-0.key"))
         until(lambda: "certificate has expired" in other.log("client-0").lower(), "the board names the certificate")
+        assert JOINED not in other.log("client-0")
 
 
 def test_plain_text_is_not_answered(server):

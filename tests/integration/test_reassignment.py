@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, rows_of
+from conftest import TINY, killed_run, rows_of
 
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
@@ -174,6 +174,15 @@ def test_a_run_in_which_all_sit_out_ends_early_and_says_so(dry: Callable[..., An
     assert metrics["sitting_out"] == [0, 1]
     assert metrics["ended_early"].endswith("the fleet has stalled; 2 of 2 boards sit out")
     assert rows[-1]["reason"] == metrics["ended_early"]
+
+
+def test_a_killed_run_resumes_to_the_same_rows(config: Path, start: Start, tmp_path: Path):
+    experiment, whole = start("whole")
+    simulate(experiment, whole, workers=1)
+    killed = tmp_path / "killed"
+    killed_run(config, killed, after_rows=len(rows_of(whole.folder)) // 2)
+    simulate(experiment, RunDirectory(killed), workers=2, resume=True)
+    assert (killed / "rows.jsonl").read_bytes() == (whole.folder / "rows.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("timeout", ["null", "0.02"])

@@ -92,6 +92,9 @@ def test_a_streamed_image_that_cannot_be_read_fails_its_clients_tasks_by_name(fo
     assert all(f"{broken}: cannot be read as an image" in row["detail"] for row in failed)
 
 
-def test_only_folders_of_images_can_be_streamed():
+def test_only_folders_of_images_can_be_streamed(tmp_path):
     with pytest.raises(DataError, match=r"digits: data.stream reads images from folders"):
         load_experiment(load_config(HERE / "experiments/quickstart.yaml", ["data.stream=true"]))
+    config = load_config(HERE / "experiments/imagenet300.yaml")
+    with pytest.raises(DataError, match=rf"imagenet300: neither .* there is no .* or {tmp_path}/imagenet300"):
+        load_experiment(config, data_dir=tmp_path)
