@@ -46,6 +46,8 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["run", QUICKSTART, "--set", "training.batch_size=many"], "training.batch_size"),
         (["run", QUICKSTART, "--set", "fleet=paper17"], "unknown fleet 'paper17'"),
         (["run", QUICKSTART, "--set", "data.name=fashion_mnist"], "--data-dir"),
+        (["table", QUICKSTART, "--at", "weak"], "quickstart.yaml has no grid; leave --at out"),
+        (["table", QUICKSTART, "--at", "weak", "--dry"], "--at weak: --dry has no grid; leave --at out"),
         (["devices", "probe", "--root", "/nowhere"], "--root /nowhere: is not a folder"),
         (["run", QUICKSTART, "--out", "/proc/nowhere"], "/proc/nowhere: cannot be written"),
         (["server", "start"], "give either --keys DIR (cosp keys server makes them) or --insecure"),
