@@ -22,6 +22,8 @@ Row = dict[str, Any]
 _ROW = json.JSONEncoder(sort_keys=True)  # json.dumps would make one a row
 
 LIBRARIES = ("torch", "flwr", "numpy")
+MEND = "mend that, then go on with --resume"
+"""Said of what only a person can put right: starting the run again would not."""
 
 
 class RunDirectory:
@@ -86,9 +88,7 @@ class RunDirectory:
             yield
         except (OSError, SafetensorError) as error:
             why = (isinstance(error, OSError) and error.strerror) or str(error)
-            raise UserError(
-                f"{self.folder}: cannot be written ({why}); mend that, then go on with --resume {self.folder}"
-            ) from error
+            raise UserError(f"{self.folder}: cannot be written ({why}); {MEND} {self.folder}") from error
 
 
 def config_of(folder: Path) -> Path:

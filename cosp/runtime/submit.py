@@ -6,10 +6,11 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cosp.errors import CospError
 from cosp.runtime.control import Control
+from cosp.runtime.rundir import MEND
 
 Row = dict[str, Any]
 
@@ -31,7 +32,7 @@ def run_on_boards(
     """Run to the end and return the metrics.
 
     A run whose ServerApp dies is started again from its last checkpoint, at most ``restarts`` times in a row without a
-    new version in between; CospError then, or when it is stopped by somebody.
+    new version in between; CospError then, when it is stopped by somebody, or when its directory cannot be written.
     """
     rows = _Rows(folder / "rows.jsonl", on_row)
     left = restarts
@@ -43,7 +44,7 @@ def run_on_boards(
         if (folder / "metrics.json").is_file() and status == "finished:completed":
             return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
         left = restarts if rows.version > version else left - 1
-        if status == "finished:stopped" or left < 0:
+        if status == "finished:stopped" or left < 0 or MEND in details:
             raise CospError(
                 f"run {run} ended: {status} {details}; see the server's log; "
                 f"go on with: cosp server run --resume {folder}"
@@ -76,7 +77,10 @@ class _Rows:
         self.version = 0
         self._path = path
         self._on_row = on_row
-        self._at = 0
+        self._shown: list[int] = []
+        """A hash of every line that was passed on."""
+        self._last = 0
+        """Where the last of them begins."""
 
     @property
     def over(self) -> bool:
@@ -92,10 +96,26 @@ class _Rows:
         if not self._path.is_file():
             return
         with self._path.open("rb") as file:
-            self._at = min(self._at, file.seek(0, 2))
-            file.seek(self._at)
+            self._find_place(file)
+            at = file.tell()
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # it is being written
-                self._at += len(line)
+                self._shown.append(hash(line))
+                self._last, at = at, at + len(line)
                 yield json.loads(line)
+
+    def _find_place(self, file: BinaryIO) -> None:
+        """Go behind the last line that was passed on, or to where the file differs since it was cut."""
+        file.seek(self._last)
+        if self._shown and hash(file.readline()) == self._shown[-1]:
+            return
+        file.seek(0)
+        self._last = at = 0
+        for i, known in enumerate(self._shown):
+            line = file.readline()
+            if hash(line) != known:
+                del self._shown[i:]
+                break
+            self._last, at = at, at + len(line)
+        file.seek(at)
