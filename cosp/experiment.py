@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cosp.client.store import Rows
 from cosp.client.training import Samples
@@ -235,5 +236,6 @@ def _text_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
 
 
 def single_thread() -> None:
-    """Give torch one thread in this process: processes, not threads, use the cores, and the bits stay the same."""
+    """Give torch and numpy one thread each: processes, not threads, use the cores, and the bits stay the same."""
     torch.set_num_threads(1)
+    threadpool_limits(1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.typing import ConfigRecordValues
@@ -75,11 +75,15 @@ def instruction_content(task: JsonRecord, weights: Array) -> RecordDict:
 
 
 def task_text(request: Message) -> str:
-    return str(request.content.config_records[TASK][JSON])
+    return str(request.content[TASK][JSON])
 
 
 def weights_of(request: Message) -> Array:
-    return request.content.array_records[WEIGHTS][VECTOR]
+    return cast(Array, request.content[WEIGHTS][VECTOR])
+
+
+def arrays_of(reply: Message) -> Array:
+    return cast(Array, reply.content[ARRAYS][VECTOR])
 
 
 def reply(request: Message, facts: Mapping[str, Any], vector: Array) -> Message:
@@ -95,4 +99,5 @@ def vector_record(vector: Array) -> ArrayRecord:
 
 def introduction_reply(request: Message, introduction: Introduction) -> Message:
     """Return the answer of a node that was asked who it is."""
-    return Message(RecordDict({RESULT: JsonRecord(asdict(introduction))}), reply_to=request)
+    record = JsonRecord(introduction, lambda known: json.dumps(asdict(known)))
+    return Message(RecordDict({RESULT: record}), reply_to=request)

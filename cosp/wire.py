@@ -105,6 +105,9 @@ def introduction_request(node: int) -> Message:
 
 def read_introduction(reply: Message) -> Introduction:
     """Return what a node says of itself; RefusedUpdate if it is not an introduction."""
+    record = reply.content.get(records.RESULT)
+    if isinstance(record, JsonRecord) and isinstance(record.value, Introduction):
+        return record.value
     value = read_result(reply)
     try:
         budget = Budget.from_json({key: value[key] for key in ("keep", "memory_bytes", "speed")})
@@ -114,7 +117,7 @@ def read_introduction(reply: Message) -> Introduction:
 
 
 def read_task(request: Message) -> Task:
-    record = request.content.config_records[records.TASK]
+    record = request.content[records.TASK]
     if isinstance(record, JsonRecord) and isinstance(record.value, Task):
         return record.value
     return Task.from_json(records.task_text(request))
@@ -149,7 +152,7 @@ def _result_array(task: Task, vector: Tensor) -> Array:
 def read_result(reply: Message) -> dict[str, Any]:
     """Return the facts of a reply; RefusedUpdate if it has none."""
     try:
-        record = reply.content.config_records[records.RESULT]
+        record = reply.content[records.RESULT]
         value = record.value if isinstance(record, JsonRecord) else json.loads(str(record[records.JSON]))
     except (KeyError, ValueError) as error:
         raise RefusedUpdate("malformed", f"the reply has no readable result: {error!r}") from error
@@ -194,7 +197,7 @@ def error_budget(error: Error) -> Budget | None:
 def read_vector(reply: Message) -> Tensor:
     """Return the numbers of a reply end to end; RefusedUpdate if they cannot be read."""
     try:
-        return _tensor(reply.content.array_records[records.ARRAYS][records.VECTOR]).reshape(-1)
+        return _tensor(records.arrays_of(reply)).reshape(-1)
     except Exception as error:  # bytes from outside: numpy raises nearly anything over them
         raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
 
@@ -213,7 +216,7 @@ def read_update(reply: Message, task: Task) -> State:
 def _read_found(reply: Message, task: Task) -> Tensor:
     """Return the weight change of a reply, or its mask as zeros and ones; empty if nobody trained it."""
     try:
-        array = reply.content.array_records[records.ARRAYS][records.VECTOR]
+        array = records.arrays_of(reply)
         if not math.prod(array.shape):
             return torch.empty(0)
         return array.tensor.reshape(-1) if isinstance(array, TensorArray) else from_payload(task, array.numpy())

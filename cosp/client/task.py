@@ -186,7 +186,7 @@ class Task:
             wire_bytes(self.shape.sizes, plan.depth) for plan in plans
         )
 
-    @property
+    @cached_property
     def upload_bytes(self) -> int:
         """Payload of the reply: the weight change, a bit a masked weight, or the float32 scores."""
         if self.kind == "train":

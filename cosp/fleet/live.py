@@ -76,6 +76,7 @@ class LiveFleet:
             board.client: Life(board, timeline, on_up=partial(on_turn, True), on_down=partial(self._down, board.client))
             for board in boards
         }
+        self._eventful = {client: life for client, life in self._lives.items() if life.eventful}
         self._trips: dict[int, _Trip] = {}
         self._on_end: dict[int, OnEnd] = {}
         self._shared: dict[int, SharedLink] = {}  # by phase, where the server's link may bind
@@ -94,9 +95,9 @@ class LiveFleet:
     def is_on(self, client: int) -> bool:
         return self._lives[client].on
 
-    def off_s(self, client: int) -> float:
-        """Return for how long a board has been off, all in all."""
-        return self._lives[client].off_s()
+    def off_s(self) -> dict[int, float]:
+        """Return for how long boards have been off, all in all, of those to which anything can happen."""
+        return {client: life.off_s() for client, life in self._eventful.items()}
 
     def empty(self) -> tuple[int, ...]:
         """Return the clients that have used up their energy."""
@@ -118,7 +119,7 @@ class LiveFleet:
     def state(self) -> dict[str, Any]:
         """Return what ``restore`` needs, as JSON values."""
         return {
-            "lives": {str(client): life.state() for client, life in self._lives.items() if life.eventful},
+            "lives": {str(client): life.state() for client, life in self._eventful.items()},
             "trips": [asdict(replace(trip, tickets={})) for trip in self._trips.values()],
             "shared": {str(phase): link.state() for phase, link in self._shared.items()},
         }

@@ -49,16 +49,21 @@ class Timeline:
 
     def step(self) -> bool:
         """Jump to the next action and run it; False when nothing is due."""
-        if self.next_s == math.inf:
-            return False
-        self.now_s, ticket, action = heapq.heappop(self._due)
-        self._pending.discard(ticket)
-        action()
-        return True
+        return self._step(math.inf)
 
     def run(self, until_s: float = math.inf) -> None:
         """Run all that is due up to and at ``until_s``; ``now_s`` stays at the last action that ran."""
         if math.isnan(until_s):
             raise ValueError("until_s must be a time, got nan")
-        while self.next_s <= until_s and self.step():
+        while self._step(until_s):
             pass
+
+    def _step(self, until_s: float) -> bool:
+        """Jump to the next action and run it, unless none is due by ``until_s``."""
+        next_s = self.next_s
+        if next_s > until_s or next_s == math.inf:
+            return False
+        self.now_s, ticket, action = heapq.heappop(self._due)
+        self._pending.discard(ticket)
+        action()
+        return True

@@ -99,9 +99,9 @@ class VirtualGrid(Grid):
         self._timeline.at(time_s, lambda: None)
         self._timeline.run(time_s)
 
-    def off_s(self, client: int) -> float:
-        """Return for how long the client's board has been off so far."""
-        return self._live.off_s(client)
+    def off_s(self) -> dict[int, float]:
+        """Return for how long boards have been off so far, of all clients whose boards ever are."""
+        return self._live.off_s()
 
     def empty_batteries(self) -> list[int]:
         """Return the clients whose boards have used up their energy."""

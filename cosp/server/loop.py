@@ -350,9 +350,10 @@ class Loop:
 
         A board that is off draws nothing: a virtual-time grid knows for how long it was (``off_s``).
         """
-        now_s, off_s = self.now_s(), getattr(self.grid, "off_s", lambda client: 0.0)
+        now_s, busy_s = self.now_s(), self.ledger.busy_s
+        off_s: dict[int, float] = getattr(self.grid, "off_s", dict)()
         waiting_j = sum(
-            record.introduction.idle_w * max(0.0, now_s - self.ledger.busy_s.get(str(client), 0.0) - off_s(client))
+            record.introduction.idle_w * max(0.0, now_s - busy_s.get(str(client), 0.0) - off_s.get(client, 0.0))
             for client, record in self.coordinator.records.items()
         )
         return self.ledger.energy_j + waiting_j

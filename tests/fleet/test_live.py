@@ -88,7 +88,7 @@ def test_a_board_that_goes_off_loses_its_task(off_s, spans, moved, energy_j):
     assert (end.cost.download_s, end.cost.compute_s, end.cost.upload_s, end.cost.energy_j) == (*spans, energy_j)
     assert world.ups == [100.0]  # and comes back
     assert world.fleet.is_on(0)
-    assert world.fleet.off_s(0) == 100.0 - off_s
+    assert world.fleet.off_s()[0] == 100.0 - off_s
 
 
 def test_a_board_is_off_before_between_and_after_its_windows():
@@ -100,7 +100,7 @@ def test_a_board_is_off_before_between_and_after_its_windows():
         world.run(time_s)
         seen.append(world.fleet.is_on(0))
     assert seen == [False, True, True, False, True, False, False]
-    assert world.fleet.off_s(0) == 10 + 10 + 10
+    assert world.fleet.off_s()[0] == 10 + 10 + 10
 
 
 def test_a_task_that_the_memory_no_longer_holds_is_lost_when_it_has_arrived():
@@ -239,6 +239,6 @@ def test_no_board_uses_more_than_its_energy(battery_j, sent_s):
             world.send(TASK)
     log += world.ends
     busy_s = sum(end.cost.total_s for _, _, end in log)
-    waited_j = world.timeline.now_s - busy_s - world.fleet.off_s(0)  # 1 W
+    waited_j = world.timeline.now_s - busy_s - world.fleet.off_s()[0]  # 1 W
     assert world.fleet.empty() == (0,)
     assert sum(end.cost.energy_j for _, _, end in log) + waited_j == pytest.approx(battery_j)
