@@ -66,6 +66,7 @@ def run(
     from cosp.console import RunProgress, summary_table
     from cosp.experiment import load_experiment
     from cosp.report import write_report
+    from cosp.runtime import forks
     from cosp.runtime.rundir import RunDirectory, config_of
     from cosp.runtime.simulate import default_workers, simulate
 
@@ -82,6 +83,8 @@ def run(
         assert config is not None
         chosen = load_config(config, overrides)
         directory = None
+    if not dry:
+        forks.start()
     with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
         experiment = load_experiment(chosen, data_dir=data_dir)
         if directory is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
-import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from cosp.client.task import Task
 from cosp.errors import CospError
+from cosp.runtime import forks
 from cosp.runtime.worker import slot_of, work
 
 SLOTS = 2
@@ -65,8 +65,7 @@ class _Worker:
     """The parent's end of one worker process."""
 
     def __init__(self, slot_floats: int, store: Path) -> None:
-        context = multiprocessing.get_context("forkserver")  # one process imports torch, the workers are its forks
-        context.set_forkserver_preload(["cosp.runtime.worker"])
+        context = forks.context()
         self.memory = SharedMemory(create=True, size=4 * SLOTS * slot_floats)
         self.slots = [slot_of(self.memory, slot, slot_floats) for slot in range(SLOTS)]
         self.pipe, theirs = context.Pipe()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 from cosp.config import load_config
 from cosp.errors import CospError, UserError
 from cosp.experiment import load_experiment
+from cosp.runtime import forks
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.simulate import simulate
 from cosp.tables.origin import origin
@@ -103,7 +103,7 @@ class _Job:
 
     @staticmethod
     def start(cell: Cell, folder: Path, workers: int, data_dir: Path | None) -> _Job:
-        context = multiprocessing.get_context("spawn")
+        context = forks.context()
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(theirs, cell, folder / cell.name, workers, data_dir))
         process.start()
@@ -144,6 +144,7 @@ def run_cell(
     begun = (folder / "rows.jsonl").exists()
     here = origin()  # now: the source may be another when the run ends
     directory = RunDirectory(folder) if begun else RunDirectory.create(folder, cell.config)
+    forks.start()
     experiment = load_experiment(cell.config, data_dir=data_dir)
     simulate(experiment, directory, workers=workers, on_row=on_row, resume=begun)
     (folder / ORIGIN).write_text(json.dumps(here, indent=2) + "\n", encoding="utf-8")
