@@ -85,14 +85,19 @@ def run(
         directory = None
     if not dry:
         forks.start()
-    with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
-        experiment = load_experiment(chosen, data_dir=data_dir)
-        if directory is None:
-            directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
-        count = workers or default_workers()
-        metrics = simulate(
-            experiment, directory, workers=count, on_row=progress.on_row, resume=resume is not None, dry=dry
-        )
+    try:
+        with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
+            experiment = load_experiment(chosen, data_dir=data_dir)
+            if directory is None:
+                directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
+            count = workers or default_workers()
+            metrics = simulate(
+                experiment, directory, workers=count, on_row=progress.on_row, resume=resume is not None, dry=dry
+            )
+    except KeyboardInterrupt:  # typer ends the process, without a word
+        if directory is not None:
+            err.print(f"cosp: interrupted; go on with: cosp run --resume {directory.folder}", soft_wrap=True)
+        raise
     with err.status("drawing the report"):
         report_path = write_report([directory.folder], directory.folder / "report.html")
     if as_json:
@@ -272,9 +277,6 @@ def main() -> None:
     except CospError as error:
         err.print(f"cosp: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, UserError) else 1)
-    except KeyboardInterrupt:
-        err.print("cosp: interrupted; go on with: cosp run --resume DIR")
-        sys.exit(130)
 
 
 def _list_boards(as_json: bool) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -237,3 +242,18 @@ def test_declared_data_run_dry(run):
 def test_declared_data_cannot_be_trained_on(run):
     with pytest.raises(ConfigError, match=r"data\.declared: imagenet is declared, not here, .*add --dry"):
         run(DECLARED)
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    config, out = tmp_path / "tiny.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    words = ["run", str(config), "--out", str(out), "--set", "server.versions=5000"]
+    command = [sys.executable, "-m", "cosp.cli", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while process.poll() is None and not list(out.glob("checkpoint/*.json")):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it, too
+        said = process.communicate()[1]
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == f"cosp: interrupted; go on with: cosp run --resume {out}"
+    assert "Traceback" not in said
