@@ -46,7 +46,7 @@ def simulate(
     """
     started = time.monotonic()
     single_thread()
-    gc.set_threshold(50_000, 20, 50)  # a fleet is many long-lived objects: the default rate costs a tenth
+    gc.set_threshold(50_000, 20, 50)  # a fleet is many long-lived objects: the default rate costs some per cent
     saved = checkpoints.load(directory.checkpoints) if resume else None
     with _pool(experiment, workers, dry=dry) as pool:
         grid = VirtualGrid(

@@ -247,7 +247,7 @@ def test_declared_data_cannot_be_trained_on(run):
 def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     config, out = tmp_path / "tiny.yaml", tmp_path / "run"
     config.write_text(yaml.safe_dump(TINY), encoding="utf-8")
-    words = ["run", str(config), "--out", str(out), "--set", "server.versions=5000"]
+    words = ["run", str(config), "--out", str(out), "--workers", "1", "--set", "server.versions=5000"]
     command = [sys.executable, "-m", "cosp.cli", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while process.poll() is None and not list(out.glob("checkpoint/*.json")):
