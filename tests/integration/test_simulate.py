@@ -249,11 +249,20 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     config.write_text(yaml.safe_dump(TINY), encoding="utf-8")
     words = ["run", str(config), "--out", str(out), "--workers", "1", "--set", "server.versions=5000"]
     command = [sys.executable, "-m", "cosp.cli", *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        while process.poll() is None and not list(out.glob("checkpoint/*.json")):
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it, too
-        said = process.communicate()[1]
+
+    def heed_interrupts() -> None:  # a shell starts what it puts into the background without
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_interrupts
+    ) as process:
+        try:
+            while process.poll() is None and not list(out.glob("checkpoint/*.json")):
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it, too
+            said = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert said.splitlines()[-1] == f"cosp: interrupted; go on with: cosp run --resume {out}"
     assert "Traceback" not in said
