@@ -47,19 +47,8 @@ class Timeline:
         """Take back an action; time does not stop at it. Nothing happens if it has run."""
         self._pending.discard(ticket)
 
-    def step(self) -> bool:
-        """Jump to the next action and run it; False when nothing is due."""
-        return self._step(math.inf)
-
-    def run(self, until_s: float = math.inf) -> None:
-        """Run all that is due up to and at ``until_s``; ``now_s`` stays at the last action that ran."""
-        if math.isnan(until_s):
-            raise ValueError("until_s must be a time, got nan")
-        while self._step(until_s):
-            pass
-
-    def _step(self, until_s: float) -> bool:
-        """Jump to the next action and run it, unless none is due by ``until_s``."""
+    def step(self, until_s: float = math.inf) -> bool:
+        """Jump to the next action and run it; False when none is due by ``until_s``."""
         next_s = self.next_s
         if next_s > until_s or next_s == math.inf:
             return False
@@ -67,3 +56,10 @@ class Timeline:
         self._pending.discard(ticket)
         action()
         return True
+
+    def run(self, until_s: float = math.inf) -> None:
+        """Run all that is due up to and at ``until_s``; ``now_s`` stays at the last action that ran."""
+        if math.isnan(until_s):
+            raise ValueError("until_s must be a time, got nan")
+        while self.step(until_s):
+            pass

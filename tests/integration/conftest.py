@@ -95,3 +95,14 @@ def killed_run(config: Path, out: Path, *flags: str, after_rows: int) -> None:
 def resume(folder: Path, *, workers: int) -> None:
     command = [sys.executable, "-m", "cosp.cli", "run", "--resume", str(folder), "--workers", str(workers)]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def whole_and_resumed_rows(
+    config: Path, experiment: Experiment, directory: RunDirectory, killed: Path
+) -> tuple[bytes, bytes]:
+    """Return the rows of a whole run, and those of one that was killed half-way and finished by more workers."""
+    simulate(experiment, directory, workers=1)
+    killed_run(config, killed, after_rows=len(rows_of(directory.folder)) // 2)
+    simulate(experiment, RunDirectory(killed), workers=2, resume=True)
+    whole, resumed = ((folder / "rows.jsonl").read_bytes() for folder in (directory.folder, killed))
+    return whole, resumed

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, killed_run, rows_of
+from conftest import TINY, rows_of, whole_and_resumed_rows
 
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
@@ -106,12 +106,8 @@ def test_energy_of_the_fleet_is_the_tasks_and_the_waiting_of_boards_that_are_on(
 
 
 def test_a_killed_run_resumes_to_the_same_rows(config: Path, start: Callable[..., Any], tmp_path: Path):
-    experiment, whole = start("whole")
-    simulate(experiment, whole, workers=1)
-    killed = tmp_path / "killed"
-    killed_run(config, killed, after_rows=len(rows_of(whole.folder)) // 2)
-    simulate(experiment, RunDirectory(killed), workers=2, resume=True)
-    assert (killed / "rows.jsonl").read_bytes() == (whole.folder / "rows.jsonl").read_bytes()
+    whole, resumed = whole_and_resumed_rows(config, *start("whole"), tmp_path / "killed")
+    assert resumed == whole
 
 
 @pytest.mark.parametrize("timeout", ["null", "0.2"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, killed_run, rows_of
+from conftest import TINY, rows_of, whole_and_resumed_rows
 
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
@@ -177,12 +177,8 @@ def test_a_run_in_which_all_sit_out_ends_early_and_says_so(dry: Callable[..., An
 
 
 def test_a_killed_run_resumes_to_the_same_rows(config: Path, start: Start, tmp_path: Path):
-    experiment, whole = start("whole")
-    simulate(experiment, whole, workers=1)
-    killed = tmp_path / "killed"
-    killed_run(config, killed, after_rows=len(rows_of(whole.folder)) // 2)
-    simulate(experiment, RunDirectory(killed), workers=2, resume=True)
-    assert (killed / "rows.jsonl").read_bytes() == (whole.folder / "rows.jsonl").read_bytes()
+    whole, resumed = whole_and_resumed_rows(config, *start("whole"), tmp_path / "killed")
+    assert resumed == whole
 
 
 @pytest.mark.parametrize("timeout", ["null", "0.02"])

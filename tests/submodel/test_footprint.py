@@ -162,8 +162,9 @@ def test_activations_are_what_autograd_saves(width, depth, pooling):
 
 
 GRID = [
-    (shape, width, depth)
-    for shape in (*(replace(FASHION, pooling=pooling) for pooling in POOLINGS), LONG, MANY_CLASSES, NEWS)
+    (replace(shape, pooling=pooling), width, depth)
+    for pooling in POOLINGS
+    for shape in (FASHION, LONG, MANY_CLASSES, NEWS)
     for width, depth in ((1.0, shape.blocks), (1.0, shape.exits[0]), (0.5, shape.blocks), (0.25, shape.exits[0]))
 ]
 on_the_grid = pytest.mark.parametrize(("shape", "width", "depth"), GRID)
