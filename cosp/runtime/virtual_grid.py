@@ -90,9 +90,10 @@ class VirtualGrid(Grid):
                     "nothing is under way and nothing is due: the fleet has stalled"
                     + (f"; {empty} of {len(self._boards)} boards have used up their energy" if empty else "")
                 )
-            self.jump_to(until_s)
             if until_s == limit_s:
+                self.jump_to(limit_s)
                 return
+            self._timeline.run(until_s)
 
     def jump_to(self, time_s: float) -> None:
         """Move the clock to ``time_s``, delivering what is due until then."""
