@@ -111,12 +111,18 @@ def fill_tables(
     levels = [(level, _lines(filling.results, cells, level)) for level in plan.levels]
     levels = [(level, lines) for level, lines in levels if lines]
     used = _used(filling, cells)
-    again = shlex.join(["cosp", "table", str(path), *(f"--set={text}" for text in overrides)])
+    again = _again(path, overrides, {"--at": at, "--only": only, "--seeds": seeds})
     drawn = {level.name: _draw(filling.folder, level, lines) for level, lines in levels}
     text = page(plan, base.title or base.name, used, filling.failed, drawn, again)
     (filling.folder / "index.md").write_text(text, encoding="utf-8")
     write_measures(filling.folder / "table.csv", levels, BASE)
     return _write_sheets(filling, levels, base.assignment.rule), filling.failed
+
+
+def _again(path: Path, overrides: Sequence[str], lists: Mapping[str, Sequence[object] | None]) -> str:
+    """Return the command of this call, less where data and results lie."""
+    told = [word for name, values in lists.items() if values for word in (name, ",".join(map(str, values)))]
+    return shlex.join(["cosp", "table", str(path), *told, *(f"--set={text}" for text in overrides)])
 
 
 def _lines(results: Results, cells: Sequence[tuple[Level, str, list[Cell]]], level: Level) -> list[Line]:

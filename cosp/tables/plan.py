@@ -79,6 +79,7 @@ class TablePlan:
     levels: tuple[Level, ...]
     variants: tuple[str, ...]
     """Those that were asked for, the base among them."""
+    all_levels: tuple[str, ...]
     all_variants: tuple[str, ...]
     seeds: tuple[int, ...]
     overrides: tuple[str, ...]
@@ -145,6 +146,7 @@ def plan_table(
         settings=settings,
         levels=tuple(level for name, level in levels.items() if at is None or name in at),
         variants=tuple(dict.fromkeys((BASE, *(only or known)))),
+        all_levels=tuple(levels),
         all_variants=known,
         seeds=tuple(seeds or settings.seeds),
         overrides=tuple(overrides),

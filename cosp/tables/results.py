@@ -40,8 +40,8 @@ class Results:
         return [self.outcomes[cell.name] for cell in cells if self._known(cell)]
 
     def write(self, plan: TablePlan) -> None:
-        """Write what is known of the file's levels and variants, in the file's order."""
-        levels, variants = [level.name for level in plan.levels], plan.all_variants
+        """Write what is known of the file's levels and variants, asked for or not, in the file's order."""
+        levels, variants = plan.all_levels, plan.all_variants
         kept = [row for row in self.outcomes.values() if row.level in levels and row.variant in variants]
         kept.sort(key=lambda row: (levels.index(row.level), variants.index(row.variant), row.settings, row.seed))
         self.folder.mkdir(parents=True, exist_ok=True)

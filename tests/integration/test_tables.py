@@ -57,6 +57,7 @@ def test_everything_is_written_and_the_search_is_by_validation(filled: Path):
     best = max((cell for cell in cells if cell.variant == "full"), key=lambda cell: cell.valid)
     assert f"| full | {best.settings} |" in (filled / "table.md").read_text(encoding="utf-8")
     assert f"| full | {best.chosen:.3f} |" in (filled / "table.md").read_text(encoding="utf-8")
+    assert "tiny.yaml --only full`" in (filled / "index.md").read_text(encoding="utf-8")
 
 
 def test_a_cell_says_what_its_run_says(filled: Path):
