@@ -75,7 +75,9 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     for block in blocks:
         attention, ffn = _saved(block, branch)
         t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
-        in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * (h + block.narrow[1]) + (branch * d if mixed else 0))
+        # autocast's halved gradient of all rows written; by then index_add has let go of those that it kept
+        read = branch * block.rows[1] - FLOAT_BYTES * block.narrow[1] if mixed else branch * block.narrow[1]
+        in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * h + read)
         in_attention = attention + t * (FLOAT_BYTES * d + branch * (4 * i + block.narrow[0]))
         widest = max(widest, held + in_ffn, held + in_attention)
         held += attention + ffn
