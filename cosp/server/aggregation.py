@@ -105,19 +105,20 @@ class OpenRound:
     def coverage(self, block: int) -> float:
         """Return the share of the block's entries that at least one arrival covers."""
         entries = [entry for entry in self.layout.values() if entry.block == block]
-        return sum(self._covered(entry) for entry in entries) / sum(math.prod(entry.shape) for entry in entries)
+        heard = np.array([mass > 0 for plan, mass in zip(self._plans, self._masses, strict=True) if plan.depth > block])
+        cut = {entry.groups for entry in entries}
+        covered = {groups: self._covered(block, groups, heard) for groups in cut}
+        units = {groups: math.prod(map(self.sizes.of, groups)) for groups in cut}
+        sizes = [(entry.groups, math.prod(entry.shape)) for entry in entries]
+        return sum(covered[groups] * size // units[groups] for groups, size in sizes) / sum(size for _, size in sizes)
 
-    def _covered(self, entry: ParameterLayout) -> int:
-        """Return how many of a block's entries somebody covers: units counted, times the entries of each."""
-        assert entry.block is not None
-        heard = np.array(self._masses)[self._holders(entry)] > 0
+    def _covered(self, block: int, groups: tuple[str, ...], heard: np.ndarray) -> int:
+        """Return how many of a block's units, or pairs of units of two groups, some holder that was heard keeps."""
         if not heard.any():
             return 0
-        axes = [axis for axis in entry.axes if axis is not None]
-        kept = [self._kept_by_holders(entry.block, axis.group)[heard] for axis in axes]
+        kept = [self._kept_by_holders(block, group)[heard] for group in groups]
         together = np.ones(1) if not kept else kept[0].sum(0) if len(kept) == 1 else kept[0].T @ kept[1]
-        units = math.prod(self.sizes.of(axis.group) for axis in axes)
-        return int(np.count_nonzero(together)) * (math.prod(entry.shape) // units)
+        return int(np.count_nonzero(together))
 
     def _mass_of(self, entry: ParameterLayout) -> Tensor:
         """Return the mass of the arrivals that cover each entry, shaped to broadcast to the parameter."""

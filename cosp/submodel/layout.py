@@ -34,6 +34,11 @@ class ParameterLayout:
     block: Optional[int] = None
     exit_after: Optional[int] = None
 
+    @property
+    def groups(self) -> Tuple[str, ...]:
+        """The groups of units that it is cut along."""
+        return tuple(axis.group for axis in self.axes if axis is not None)
+
     def held(self, depth: int) -> bool:
         """Tell whether a submodel of the first ``depth`` blocks holds this parameter."""
         return (self.block is None or self.block < depth) and (self.exit_after is None or self.exit_after <= depth)

@@ -84,7 +84,8 @@ def core_rolling(core_share: float = 0.5) -> Rule:
     def choose(choice: Choice) -> np.ndarray:
         core = round(core_share * choice.keep)
         ranked = _by_score(choice)
-        rest = np.sort(ranked[core:])
+        rest = ranked[core:]
+        rest.sort()
         return np.concatenate([ranked[:core], _window(rest, choice.keep - core, choice)])
 
     return choose
