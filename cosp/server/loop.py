@@ -357,7 +357,7 @@ class Loop:
         away_s = np.array([off_s.get(client, 0.0) for client in clients])
         idle_w = np.array([record.introduction.idle_w for record in clients.values()])
         # one after the other, as numpy would not add them: bits that do not depend on it
-        waiting_j = sum((idle_w * np.maximum(0.0, now_s - busy_s - away_s)).tolist())
+        waiting_j: float = sum((idle_w * np.maximum(0.0, now_s - busy_s - away_s)).tolist())
         return self.ledger.energy_j + waiting_j
 
     def _time_left_s(self) -> float:
