@@ -17,8 +17,9 @@ setup: $(READY)
 run: $(READY)
 	$(BIN)/cosp run $(CONFIG) $(ARGS)
 
+# A file at a time on each core; in one process, e.g. to debug: make test ARGS="-n 0".
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 # A server, four boards and their trainers as real processes, over TLS; faults on purpose. Network namespaces need root.
 deploy-test: $(READY)
