@@ -167,6 +167,7 @@ def table(
         int | None, typer.Option(min=1, help="Runs at a time; default one a core, as far as memory allows")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes of one run")] = None,
+    no_run: Annotated[bool, typer.Option("--no-run", help="Tabulate what has results, of what was asked for")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="Tabulate costs, by dry runs: memory, time, utilisation")] = False,
     sets: Sets = None,
     data_dir: DataDir = None,
@@ -197,11 +198,20 @@ def table(
     levels = at.split(",") if at else None
     if levels and (dry or not has_table(config)):
         raise UserError(f"--at {at}: {'--dry has' if dry else f'{config} has'} no grid; leave --at out")
+    if no_run and (dry or not has_table(config)):
+        raise UserError(
+            f"--no-run: {'--dry keeps no results' if dry else f'{config} has no section table'}; leave it out"
+        )
     if dry:
         written = fill_cost_table(config, seeds=numbers or [0, 1, 2], **asked)
     elif has_table(config):
         written, failed = fill_tables(
-            config, seeds=numbers, at=levels, jobs=jobs or default_jobs(), workers=workers or 1, **asked
+            config,
+            seeds=numbers,
+            at=levels,
+            jobs=0 if no_run else jobs or default_jobs(),
+            workers=workers or 1,
+            **asked,
         )
     else:
         written = fill_table(config, seeds=numbers or [0, 1, 2], workers=workers or default_workers(), **asked)

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cosp.config import checked, raw_config
+from cosp.errors import UserError
 from cosp.tables import figures
 from cosp.tables.lines import Line
 from cosp.tables.outcome import Outcome
@@ -24,7 +25,10 @@ Found = tuple[Level, Sequence[Line]]
 
 
 class Filling:
-    """One call of ``cosp table``: ``failed`` holds the errors of the cells that brought no result."""
+    """One call of ``cosp table``: ``failed`` holds the errors of the cells that brought no result.
+
+    ``jobs`` 0 runs nothing.
+    """
 
     def __init__(
         self, plan: TablePlan, folder: Path, *, jobs: int, workers: int, data_dir: Path | None, console: Console
@@ -72,7 +76,7 @@ class Filling:
 
     def _run(self, cells: Sequence[Cell]) -> None:
         missing = self.results.missing(cells)
-        if not missing:
+        if not missing or not self._jobs:
             return
         with CellsProgress(self._console, len(missing), jobs=self._jobs) as progress:
             self.failed |= run_cells(
@@ -100,16 +104,21 @@ def fill_tables(
     data_dir: Path | None,
     console: Console,
 ) -> tuple[Path, dict[str, str]]:
-    """Run every cell that has no result, write tables, figures and page; return ``table.md``, and errors by cell."""
+    """Run every cell that has no result, write tables, figures and page; return ``table.md``, and errors by cell.
+
+    With ``jobs`` 0 none is run: the tables are of what is known. UserError if that is nothing.
+    """
     plan = plan_table(path, only=only, at=at, seeds=seeds, overrides=overrides)
     base = checked(raw_config(path, overrides), path)
     filling = Filling(
         plan, folder or Path("results") / base.name, jobs=jobs, workers=workers, data_dir=data_dir, console=console
     )
     cells = filling.cells()
-    filling.results.write(plan)
     levels = [(level, _lines(filling.results, cells, level)) for level in plan.levels]
     levels = [(level, lines) for level, lines in levels if lines]
+    if not levels and not filling.failed:
+        raise UserError(f"{filling.folder}: holds no results of {path} yet; without --no-run they are made")
+    filling.results.write(plan)
     used = _used(filling, cells)
     again = _again(path, overrides, {"--at": at, "--only": only, "--seeds": seeds})
     drawn = {level.name: _draw(filling.folder, level, lines) for level, lines in levels}

@@ -29,8 +29,8 @@ def page(
 ) -> str:
     """Return ``index.md``; ``figures`` are those of each level by its name."""
     told = {
-        "Runs": f"{len(outcomes)} of {len(plan.variants)} variants"
-        + (f" on {len(plan.levels)} levels" if plan.settings.grid else ""),
+        "Runs": f"{len(outcomes)}, of {len({one.variant for one in outcomes})} variants"
+        + (f" at {', '.join(figures)}" if plan.settings.grid else ""),
         "Seeds": ", ".join(map(str, plan.seeds)) + (f"; search on {plan.search_seed}" if _searches(plan) else ""),
         "Wall time of all runs": duration(sum(outcome.wall_s for outcome in outcomes)),
         "Machine": _counted(f"{one.cpu}, {one.cores} cores, {one.system}" for one in outcomes),

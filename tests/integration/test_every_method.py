@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from conftest import rows_of
+from tiny_runs import rows_of
 from torch import Tensor
 
 from cosp.client.store import open_store, write_store

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, rows_of, whole_and_resumed_rows
+from tiny_runs import TINY, rows_of, whole_and_resumed_rows
 
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment

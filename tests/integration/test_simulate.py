@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import TINY, killed_run, resume, rows_of
 from flwr.app import Message
+from tiny_runs import TINY, killed_run, resume, rows_of
 
 from cosp.client.store import open_store, write_store
 from cosp.client.task import Task

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY
 from rich.console import Console
+from tiny_runs import TINY
 
 from cosp.errors import UserError
 from cosp.tables.fill import fill_tables
@@ -31,10 +31,10 @@ FILES = {"cells.csv", "points.csv", "table.csv", "table.md", "table.tex", "index
          "accuracy.svg", "memory.svg", "utilisation.svg", "staleness.svg"}  # fmt: skip
 
 
-def fill(folder: Path, *, only: list[str], **changes) -> dict[str, str]:
+def fill(folder: Path, *, only: list[str], jobs: int = 2, **changes) -> dict[str, str]:
     path = folder.parent / ("changed.yaml" if changes else "tiny.yaml")
     path.write_text(yaml.safe_dump({**TABLE, **changes}), encoding="utf-8")
-    _, failed = fill_tables(path, seeds=None, only=only, at=None, folder=folder, jobs=2, workers=1, overrides=[],
+    _, failed = fill_tables(path, seeds=None, only=only, at=None, folder=folder, jobs=jobs, workers=1, overrides=[],
                             data_dir=None, console=Console(quiet=True))  # fmt: skip
     return failed
 
@@ -92,6 +92,17 @@ def test_again_changes_no_byte_and_needs_no_runs(filled: Path, tmp_path: Path):
     found, wanted = bytes_of(alone), bytes_of(filled)
     assert not (alone / "runs").exists()
     assert {n: b for n, b in found.items() if n != "index.md"} == {n: b for n, b in wanted.items() if n != "index.md"}
+
+
+def test_without_runs_the_table_is_of_what_is_known(filled: Path, tmp_path: Path):
+    alone = tmp_path / "results"
+    alone.mkdir()
+    for name in ("cells.csv", "points.csv"):
+        shutil.copy(filled / name, alone)
+    assert fill(alone, only=["full", "mask"], jobs=0) == {}
+    for name in ("table.csv", "accuracy.svg", "cells.csv"):
+        assert (alone / name).read_bytes() == (filled / name).read_bytes()
+    assert not (alone / "runs").exists()
 
 
 def test_a_changed_configuration_is_not_taken_for_the_old_one(filled: Path):
