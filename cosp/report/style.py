@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from cosp.report.units import tick
 
@@ -153,8 +153,9 @@ def ticks(most: int, *, integer: bool = False) -> MaxNLocator:
     return MaxNLocator(most, steps=[1, 2, 5, 10], integer=integer)
 
 
-def percents(digits: int = 0) -> FuncFormatter:
-    return FuncFormatter(lambda value, _: f"{100 * value:.{digits}f} %")
+def percents(digits: int | None = 0) -> PercentFormatter:
+    """Shares as percentages, with as many ``digits`` behind the point; None: as the axis' range asks for."""
+    return PercentFormatter(xmax=1, decimals=digits, symbol=" %")
 
 
 def quantities(unit: str) -> FuncFormatter:

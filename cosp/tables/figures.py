@@ -65,7 +65,7 @@ def draw_memory(lines: Sequence[Line], path: Path) -> None:
         axes.plot(*zip(*front, strict=True), color=colour("muted"), linewidth=0.9, zorder=0, drawstyle="steps-post")
         axes.xaxis.set_major_formatter(quantities("B"))
         axes.xaxis.set_major_locator(ticks(8))
-        axes.yaxis.set_major_formatter(percents())
+        axes.yaxis.set_major_formatter(percents(digits=None))
         axes.set_xlabel("peak memory of a board, mean over boards")
         axes.set_ylabel("accuracy of the chosen exit")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handletextpad=0.3)
@@ -119,7 +119,7 @@ def _accuracy(axes: Axes, base: Line | None, others: Sequence[Line]) -> None:
         axes.fill_between(x, mean - sd, mean + sd, color=look, alpha=0.13, linewidth=0)
         axes.plot(x, mean, color=look, linestyle=dashes, label=line.variant)
     axes.xaxis.set_major_locator(ticks(7))
-    axes.yaxis.set_major_formatter(percents())
+    axes.yaxis.set_major_formatter(percents(digits=None))
     axes.set_xlabel(f"virtual time, {unit.name}")
     axes.set_ylabel("accuracy of the chosen exit")
     from_zero(axes)
@@ -147,7 +147,7 @@ def _ages(axes: Axes, line: Line) -> None:
             counts[min(age, OLDEST)] += merged
     axes.bar(range(OLDEST + 1), counts / max(1.0, counts.sum()), width=0.72, color=colour("trained"))
     axes.set_xticks(range(0, OLDEST + 1, 2), [*map(str, range(0, OLDEST, 2)), f"{OLDEST}+"])
-    axes.yaxis.set_major_formatter(percents())
+    axes.yaxis.set_major_formatter(percents(digits=None))
     axes.grid(visible=False, axis="x")
     means = map(mean_staleness, line.outcomes.values())
     found = [mean for mean in means if mean is not None]
