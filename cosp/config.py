@@ -84,18 +84,15 @@ class ModelConfig(Settings):
 
 
 class AssignmentConfig(Settings):
-    """How big each board's submodel is; see ``cosp.methods.Assignment``. ``target_round_s`` goes with rule "time"."""
+    """How big each board's submodel is; see ``cosp.methods.Assignment``. Rule "time" needs ``target_round_s``."""
 
     rule: Rule = "rate"
     target_round_s: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _target_of_rule_time(self) -> AssignmentConfig:
-        if (self.rule == "time") != (self.target_round_s is not None):
-            raise broken(
-                f"target_round_s goes with rule time, and with no other: got rule {self.rule} and "
-                f"target_round_s {self.target_round_s}"
-            )
+        if self.rule == "time" and self.target_round_s is None:
+            raise broken("rule time needs target_round_s, the seconds that a training task may take")
         return self
 
 

@@ -101,14 +101,15 @@ class Experiment:
         """Return what a task of ``client`` may hold."""
         return self.assignment.limit_bytes(client, self.shape, self.config.training)
 
-    def method(self, clients: tuple[Introduction, ...]) -> Method:
+    def method(self, clients: tuple[Introduction, ...], assignment: Assignment | None = None) -> Method:
+        """Return the run's method, or what it would be with another ``assignment``."""
         config = self.config
         setting = Setting(
             model=self.shape,
             training=config.training,
             seed=config.seed,
             clients=clients,
-            assignment=self.assignment,
+            assignment=assignment or self.assignment,
         )
         return config.method.build(setting)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +27,12 @@ def plan_rows(experiment: Experiment) -> list[Row]:
     """Return one row a client; units are drawn as if by data, which fixes no cost."""
     clients = experiment.introductions
     method = experiment.method(clients)
-    return [_row(experiment, method, board, client) for board, client in zip(experiment.boards, clients, strict=True)]
+    unhurried = experiment.method(clients, replace(experiment.assignment, target_round_s=math.inf))
+    boards = zip(experiment.boards, clients, strict=True)
+    return [_row(experiment, method, unhurried, board, client) for board, client in boards]
 
 
-def _row(experiment: Experiment, method: Method, board: Board, client: Introduction) -> Row:
+def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board, client: Introduction) -> Row:
     config, shape = experiment.config, experiment.shape
     scores = random_scores(shape, method.depth(client), np.random.default_rng(0))
     record = ClientRecord(introduction=client, scores=scores)
@@ -59,7 +63,7 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
         "rows": counts.attention_rows,
         "parameters": size.parameters,
         "share": share,
-        "binding": _binding(experiment, method, client, plan),
+        "binding": _binding(experiment, method, unhurried, client, plan),
         "used": {  # of each limit
             "keep": share / client.keep if client.keep and experiment.assignment.by_rate(client) else None,
             "memory": task.peak_memory_bytes / limit_bytes,
@@ -83,9 +87,12 @@ def _row(experiment: Experiment, method: Method, board: Board, client: Introduct
     }
 
 
-def _binding(experiment: Experiment, method: Method, client: Introduction, plan: SubmodelPlan) -> list[str]:
+def _binding(
+    experiment: Experiment, method: Method, unhurried: Method, client: Introduction, plan: SubmodelPlan
+) -> list[str]:
     """Return what keeps the client from a larger submodel: ``keep``, ``memory``, ``time``, or the ``method``, which
-    trains one smaller model everywhere; nothing if it holds the whole model.
+    trains one smaller model everywhere; nothing if it holds the whole model. ``unhurried`` is the method without a
+    target round time.
     """
     if plan.counts == experiment.shape.full_plan().counts:
         return []
@@ -93,6 +100,8 @@ def _binding(experiment: Experiment, method: Method, client: Introduction, plan:
         return ["method"]
     rule = experiment.assignment
     if rule.rule != "time":
+        if plan.depth < unhurried.depth(client):
+            return ["time"]
         return ["keep" if rule.by_rate(client) else "memory"]
     demand_of = rule.demand_of(client, experiment.shape, experiment.config.training)
     return list(capacity.binding(experiment.shape, demand_of, rule.limits(client)))

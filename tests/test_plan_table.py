@@ -62,6 +62,14 @@ def test_a_target_time_binds_the_slow_and_not_the_fast():
     assert {row["used"]["keep"] for row in rows.values()} == {None}
 
 
+def test_a_target_beside_a_keep_ratio_binds_whom_it_makes_shallower():
+    before, after = planned(), planned("assignment.target_round_s=0.03")
+    assert any(row["binding"] == ["time"] for row in after)
+    for unhurried, row in zip(before, after, strict=True):
+        assert (row["binding"] == ["time"]) == (row["depth"] < unhurried["depth"])
+        assert row["depth"] == 1 or row["used"]["time"] <= 1
+
+
 def test_mixed_precision_trades_arithmetic_for_launches_on_gpus_and_changes_nothing_on_cpus():
     plain, mixed = (planned("fleet=colext28", *BIG, f"training.precision={name}") for name in ("float32", "mixed"))
     for before, after in zip(plain, mixed, strict=True):

@@ -32,12 +32,13 @@ class Assignment:
     "rate": the client's keep ratio, the paper's rule, whatever its memory; without one as "memory". "memory": as much
     as trains within its memory. "memory_share": the keep ratio is a share of the memory that plain training of the
     whole model takes, and counts all that the method holds. "time": the most capacity within its memory and
-    ``target_round_s``.
+    ``target_round_s``. With the other rules a target, if there is one, makes submodels shallower: none is deeper than
+    lets a task take that long, but for the first exit, which a client trains however long it takes.
     """
 
     rule: Rule = "rate"
     target_round_s: float = math.inf
-    round_s: RoundTime | None = None  # rule "time" needs it
+    round_s: RoundTime | None = None  # a target needs it
 
     def by_rate(self, client: Introduction) -> bool:
         return self.rule == "rate" and client.keep is not None
@@ -58,23 +59,46 @@ class Assignment:
         task of the method holds at its peak.
         """
         try:
-            if self.rule == "memory_share":
-                rate, limit = self._share(client), self.limit_bytes(client, model, training)
-                return budget.shape_within(model, rate, limit, memory_of, depth_share=depth_share)
             if self.rule == "time":
                 return capacity.best(model, self.demand_of(client, model, training), self.limits(client)).shape
-            if client.keep is not None and self.rule == "rate":
-                return budget.shape_for_rate(model, client.keep, depth_share=depth_share, measure=measure)
-            return budget.shape_for_memory(
-                model,
-                client.memory_bytes,
-                batch=training.batch_size,
-                optimizer=training.optimizer,
-                precision=training.on(client.gpu).precision,
-                depth_share=depth_share,
-            )
+            if self.target_round_s < math.inf and not depth_share:
+                raise ConfigError("target_round_s: makes submodels shallower, and this method keeps every block")
+            within = partial(self._within_budget, client, model, training, depth_share, measure, memory_of)
+            return next(shape for exit in reversed(model.exits) if self._in_time(client, shape := within(exit), model))
         except ConfigError as error:
             raise ConfigError(f"client {client.client} ({client.board}, {client.link}): {error}") from None
+
+    def _in_time(self, client: Introduction, shape: SubmodelShape, model: TransformerShape) -> bool:
+        """Tell whether a task of ``shape`` takes the target at most, or is as shallow as can be."""
+        if self.target_round_s == math.inf or shape.depth == model.exits[0]:
+            return True
+        return self._task_s(client, shape) <= self.target_round_s
+
+    def _within_budget(
+        self,
+        client: Introduction,
+        model: TransformerShape,
+        training: TrainSettings,
+        depth_share: float,
+        measure: budget.Measure,
+        memory_of: budget.CostOf,
+        deepest: int,
+    ) -> SubmodelShape:
+        """Return the widest submodel that the rule gives the client, no deeper than the exit ``deepest``."""
+        if self.rule == "memory_share":
+            rate, limit = self._share(client), self.limit_bytes(client, model, training)
+            return budget.shape_within(model, rate, limit, memory_of, depth_share=depth_share, deepest=deepest)
+        if client.keep is not None and self.rule == "rate":
+            return budget.shape_for_rate(model, client.keep, measure=measure, depth_share=depth_share, deepest=deepest)
+        return budget.shape_for_memory(
+            model,
+            client.memory_bytes,
+            batch=training.batch_size,
+            optimizer=training.optimizer,
+            precision=training.on(client.gpu).precision,
+            depth_share=depth_share,
+            deepest=deepest,
+        )
 
     def limit_bytes(self, client: Introduction, model: TransformerShape, training: TrainSettings) -> int:
         """Return what a task of ``client`` may hold."""
@@ -93,10 +117,13 @@ class Assignment:
 
     def demand_of(self, client: Introduction, model: TransformerShape, training: TrainSettings) -> DemandOf:
         """Return what tells what a submodel asks of ``client``."""
+        round_s = partial(self._task_s, client)
+        return partial(_demand, round_s=round_s, model=model, training=training.on(client.gpu))
+
+    def _task_s(self, client: Introduction, shape: SubmodelShape) -> float:
         if self.round_s is None:
-            raise ValueError("rule 'time' needs round_s")
-        training = training.on(client.gpu)
-        return partial(_demand, round_s=partial(self.round_s, client), model=model, training=training)
+            raise ValueError("target_round_s needs round_s")
+        return self.round_s(client, shape)
 
 
 def _demand(

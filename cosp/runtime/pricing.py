@@ -88,11 +88,13 @@ def declared_round_s(model: TransformerShape, training: TrainSettings, **parts: 
 
     def round_s(client: Introduction, shape: SubmodelShape) -> float:
         if client.speed is None:
-            raise ConfigError("it declares no speed, which rule time needs: take rule memory or rate")
+            raise ConfigError(
+                "it declares no speed, which target_round_s needs: leave it out, and take rule memory or rate"
+            )
         work = work_of(task_of(shape, client.gpu), samples=client.samples, test_samples=client.test_samples)
         if work.precision == "mixed" and client.speed.half_flops_per_s is None:
             raise ConfigError(
-                "it declares no half-precision rate, which rule time needs: take training.precision float32"
+                "it declares no half-precision rate, which target_round_s needs: take training.precision float32"
             )
         return task_s(client.speed, work)
 

@@ -85,7 +85,7 @@ def _loop(
         directory.write_row(row)
         on_row(row)
 
-    measured = Measured(experiment.boards, plans_follow=config.assignment.rule == "time")
+    measured = Measured(experiment.boards, plans_follow=config.assignment.target_round_s is not None)
 
     def after_round(loop: Loop) -> None:
         for client, text in measured.device_files(config.name):

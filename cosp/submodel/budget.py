@@ -55,21 +55,33 @@ def shape_for_rate(
     depth_share: float = 0.5,
     measure: Measure = parameters,
     precision: str = "float32",
+    deepest: int | None = None,
 ) -> SubmodelShape:
-    """Return the widest submodel whose cost is at most ``rate`` of the whole model's; rate 1 keeps everything."""
+    """Return the widest submodel whose cost is at most ``rate`` of the whole model's; rate 1 keeps everything.
+
+    ``deepest``: an exit beyond which it does not go, whatever the rate.
+    """
     if not 0 < rate <= 1:
         raise ConfigError(f"keep: {rate} is not a keep ratio: it must lie in (0, 1]")
     budget = rate * measure(footprint(model, (model.sizes,) * model.blocks, precision))
     cost_of = _measured_by(model, measure, precision)
-    return _widest(model, depth_for_rate(model, rate, depth_share), budget, cost_of)
+    return _widest(model, min(depth_for_rate(model, rate, depth_share), deepest or model.blocks), budget, cost_of)
 
 
 @lru_cache(maxsize=1024)
 def shape_within(
-    model: TransformerShape, rate: float, limit: float, cost_of: CostOf, *, depth_share: float
+    model: TransformerShape,
+    rate: float,
+    limit: float,
+    cost_of: CostOf,
+    *,
+    depth_share: float,
+    deepest: int | None = None,
 ) -> SubmodelShape:
-    """Return the widest submodel, as deep as ``rate`` says, that costs at most ``limit``; ConfigError if none does."""
-    return _widest(model, depth_for_rate(model, rate, depth_share), limit, cost_of)
+    """Return the widest submodel, as deep as ``rate`` and ``deepest`` say, that costs at most ``limit``; ConfigError
+    if none does.
+    """
+    return _widest(model, min(depth_for_rate(model, rate, depth_share), deepest or model.blocks), limit, cost_of)
 
 
 def shape_for_memory(
@@ -80,13 +92,16 @@ def shape_for_memory(
     optimizer: str,
     precision: str = "float32",
     depth_share: float = 0.5,
+    deepest: int | None = None,
 ) -> SubmodelShape:
     """Return the largest submodel that trains within ``limit_bytes``; ``ConfigError`` if none does."""
     measure = training_memory(batch, optimizer)
     whole = measure(footprint(model, (model.sizes,) * model.blocks, precision))
     for percent in range(100, 0, -1):
         try:
-            shape = shape_for_rate(model, percent / 100, depth_share=depth_share, measure=measure, precision=precision)
+            shape = shape_for_rate(
+                model, percent / 100, depth_share=depth_share, measure=measure, precision=precision, deepest=deepest
+            )
         except ConfigError:
             continue
         if measure(footprint(model, (shape.counts,) * shape.depth, precision)) <= limit_bytes:

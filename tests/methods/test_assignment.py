@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -60,7 +61,8 @@ def scored(client: Introduction, model: ViTShape, run: Setting) -> ClientRecord:
     return ClientRecord(introduction=client, scores=scores)
 
 
-def setting(*clients: Introduction, rule: str = "time", target_s: float = 0.1) -> Setting:
+def setting(*clients: Introduction, rule: str = "time", target_s: float | None = None) -> Setting:
+    target_s = target_s or (0.1 if rule == "time" else math.inf)
     assignment = Assignment(rule=rule, target_round_s=target_s, round_s=declared_round_s(MODEL, TRAINING))
     return Setting(model=MODEL, training=TRAINING, seed=1, clients=clients or CLIENTS, assignment=assignment)
 
@@ -124,6 +126,38 @@ def test_no_clients_round_is_longer_than_the_target(target_s):
     assert all(task.peak_memory_bytes <= client.memory_bytes for task, client in zip(tasks, CLIENTS, strict=True))
 
 
+@pytest.mark.parametrize("rule", ["rate", "memory", "memory_share"])
+@pytest.mark.parametrize("target_s", [0.03, 0.06])
+def test_with_a_budget_a_target_takes_blocks_away_until_it_is_met_or_one_exit_is_left(rule, target_s):
+    hurried, unhurried = tasks_of(setting(rule=rule, target_s=target_s)), tasks_of(setting(rule=rule))
+    shallower = 0
+    for task, full in zip(hurried, unhurried, strict=True):
+        if task.plan.depth == full.plan.depth:
+            assert task.plan == full.plan
+        else:
+            shallower += 1
+            assert task.peak_memory_bytes <= full.peak_memory_bytes
+            assert simulated_s(full) > target_s
+        assert task.plan.depth == 1 or simulated_s(task) <= target_s
+    assert shallower
+
+
+def test_what_a_target_leaves_is_as_deep_as_it_allows():
+    seconds = {
+        exit: simulated_s(replace(tasks_of(setting(CLIENTS[15]))[0], plan=MODEL.full_plan(exit))) for exit in (2, 3)
+    }
+    between = sum(seconds.values()) / 2
+    assert seconds[2] < between < seconds[3]
+    (task,) = tasks_of(setting(replace(CLIENTS[15], keep=1.0), rule="rate", target_s=between))
+    assert task.plan == MODEL.full_plan(2)
+
+
+@pytest.mark.parametrize("kind", [FedRolex, HeteroFL])
+def test_a_method_that_keeps_every_block_refuses_a_target(kind):
+    with pytest.raises(ConfigError, match="target_round_s: makes submodels shallower, and this method keeps every"):
+        kind().build(setting(rule="rate", target_s=0.1))
+
+
 def test_more_time_buys_no_less():
     bought = [capacities(setting(target_s=target_s)) for target_s in (0.085, 0.1, 0.12, 0.5)]
     for less, more in itertools.pairwise(bought):
@@ -155,11 +189,11 @@ def test_a_smaller_footprint_in_mixed_precision_holds_more():
     assert held[0] < held[1]
 
 
-def test_a_gpu_that_declares_no_half_precision_rate_is_told_that_rule_time_needs_it():
+def test_a_gpu_that_declares_no_half_precision_rate_is_told_that_a_target_needs_it():
     training = replace(TRAINING, precision="mixed")
     rule = Assignment(rule="time", target_round_s=0.1, round_s=declared_round_s(MODEL, training))
     client = replace(CLIENTS[2], speed=replace(CLIENTS[2].speed, half_flops_per_s=None))
-    with pytest.raises(ConfigError, match="declares no half-precision rate, which rule time needs"):
+    with pytest.raises(ConfigError, match="declares no half-precision rate, which target_round_s needs"):
         CoS2P().build(Setting(model=MODEL, training=training, seed=1, clients=(client,), assignment=rule))
 
 
