@@ -131,8 +131,9 @@ def test_another_power_mode_is_slower_and_draws_other_watts_from_the_next_task_o
     assert watts[1] < watts[0]
 
 
-def test_with_a_target_time_another_mode_is_another_submodel(dry: Callable[..., Any]):
-    rows, _ = dry("jitter=0.0", "assignment={rule: time, target_round_s: 0.014}", "fleet.boards=" + yaml.safe_dump(
+@pytest.mark.parametrize("rule", ["time", "memory"])
+def test_with_a_target_time_another_mode_is_another_submodel(dry: Callable[..., Any], rule: str):
+    rows, _ = dry("jitter=0.0", f"assignment={{rule: {rule}, target_round_s: 0.014}}", "fleet.boards=" + yaml.safe_dump(
         [BOARDS[3], {"device": "jetson-agx-orin-64", "link": "ethernet"}], default_flow_style=True))  # fmt: skip
     (told,) = of(rows, "budget", 0)
     sizes = [{r["parameters"] for r in trained(rows, 0) if (r["sent_s"] >= told["virtual_s"]) is late}
