@@ -14,7 +14,7 @@ from cosp.tables import figures
 from cosp.tables.lines import Line
 from cosp.tables.outcome import Outcome
 from cosp.tables.page import page
-from cosp.tables.plan import BASE, Cell, Level, TablePlan, plan_table
+from cosp.tables.plan import Cell, Level, TablePlan, plan_table
 from cosp.tables.progress import CellsProgress
 from cosp.tables.results import Results
 from cosp.tables.running import run_cells
@@ -121,10 +121,11 @@ def fill_tables(
     filling.results.write(plan)
     used = _used(filling, cells)
     again = _again(path, overrides, {"--at": at, "--only": only, "--seeds": seeds})
-    drawn = {level.name: _draw(filling.folder, level, lines) for level, lines in levels}
+    reference = plan.settings.reference
+    drawn = {level.name: _draw(filling.folder, level, lines, reference) for level, lines in levels}
     text = page(plan, base.title or base.name, used, filling.failed, drawn, again)
     (filling.folder / "index.md").write_text(text, encoding="utf-8")
-    write_measures(filling.folder / "table.csv", levels, BASE)
+    write_measures(filling.folder / "table.csv", levels, reference)
     return _write_sheets(filling, levels, base.assignment.rule), filling.failed
 
 
@@ -152,13 +153,13 @@ def _used(filling: Filling, cells: Sequence[tuple[Level, str, list[Cell]]]) -> l
     return list({outcome.cell: outcome for outcome in (*searched, *final)}.values())
 
 
-def _draw(folder: Path, level: Level, lines: Sequence[Line]) -> list[Path]:
+def _draw(folder: Path, level: Level, lines: Sequence[Line], reference: str) -> list[Path]:
     paths = {
         name: folder / "-".join(filter(None, (name, level.name)))
         for name in ("accuracy", "memory", "utilisation", "staleness")
     }
     paths = {name: path.with_name(path.name + ".svg") for name, path in paths.items()}
-    figures.draw_accuracy(lines, BASE, paths["accuracy"])
+    figures.draw_accuracy(lines, reference, paths["accuracy"])
     figures.draw_memory(lines, paths["memory"])
     figures.draw_utilisation(lines, paths["utilisation"])
     figures.draw_staleness(lines, paths["staleness"])
@@ -168,11 +169,12 @@ def _draw(folder: Path, level: Level, lines: Sequence[Line]) -> list[Path]:
 def _write_sheets(filling: Filling, levels: Sequence[Found], rule: str) -> Path:
     """Write ``table.md`` and ``table.tex`` and return the former."""
     sheets: list[Sheet] = []
+    reference = filling.plan.settings.reference
     if len(levels) > 1:
         sheets.append(overview_sheet({level.name: lines for level, lines in levels}))
     for level, lines in levels:
-        base = next((line for line in lines if line.variant == BASE), None)
-        sheets += level_sheets(lines, Context(base, level.target_accuracy, rule), level.name)
+        line = next((line for line in lines if line.variant == reference), None)
+        sheets += level_sheets(lines, Context(reference, line, level.target_accuracy, rule), level.name)
     if filling.tried:
         sheets.append(search_sheet(filling.tried, filling.chosen, filling.edges))
     seeds = ", ".join(map(str, filling.plan.seeds))

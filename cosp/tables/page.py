@@ -12,7 +12,7 @@ from cosp.tables.plan import TablePlan
 
 FIGURES = {
     "accuracy": "Accuracy of the chosen exit over virtual time: mean over seeds, and one standard deviation. "
-    "The base, in black, is in every panel.",
+    "The line that others are compared with, in black, is in every panel.",
     "memory": "Accuracy against the boards' mean peak memory. The line joins those that no other beats in both.",
     "utilisation": "Utilisation of the fleet.",
     "staleness": "Ages of merged updates.",

@@ -33,6 +33,7 @@ class TableSettings(Settings):
     """The section ``table:``. ``search`` maps a dotted key to the values that every variant is tried with on
     ``search_seed`` (None: the first of ``seeds``), ``search_of`` a variant to a search of its own in place of that.
     ``grid`` maps an axis to its levels, a level to dotted keys and values; ``table.target_accuracy`` may be one.
+    ``reference`` is the variant that all others are compared with.
     """
 
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
@@ -41,6 +42,7 @@ class TableSettings(Settings):
     search_of: dict[str, dict[str, tuple[Any, ...]]] = {}
     search_seed: int | None = None
     grid: dict[str, dict[str, dict[str, Any]]] = {}
+    reference: str = BASE
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class TablePlan:
     settings: TableSettings
     levels: tuple[Level, ...]
     variants: tuple[str, ...]
-    """Those that were asked for, the base among them."""
+    """Those that were asked for, the base and the reference among them."""
     all_levels: tuple[str, ...]
     all_variants: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -134,7 +136,7 @@ def plan_table(
     value = load_yaml(path)
     settings = parse(value.get(SECTION) or {}, TableSettings, where=f"{path}: {SECTION}")
     known = (BASE, *variant_names(path))
-    for name in (*(only or ()), *settings.search_of):
+    for name in (*(only or ()), *settings.search_of, settings.reference):
         if name not in known:
             raise ConfigError(f"{path}: {unknown('variant', name, known)}")
     levels = {level.name: level for level in _levels(settings)}
@@ -145,7 +147,7 @@ def plan_table(
         path=path,
         settings=settings,
         levels=tuple(level for name, level in levels.items() if at is None or name in at),
-        variants=tuple(dict.fromkeys((BASE, *(only or known)))),
+        variants=tuple(dict.fromkeys((BASE, settings.reference, *only) if only else known)),
         all_levels=tuple(levels),
         all_variants=known,
         seeds=tuple(seeds or settings.seeds),

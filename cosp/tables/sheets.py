@@ -21,6 +21,7 @@ from cosp.tables.outcome import Outcome
 from cosp.tables.spread import Spread
 
 OVER = "‡"
+BESIDE = "beside"
 BUDGETS = {"memory_share": "memory_used", "rate": "capacity_used"}
 """Assignment rule -> what is measured of the budget that it gives."""
 
@@ -34,11 +35,12 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Context:
-    """What every column knows: the line to compare with, if it has a result; the accuracy to reach; and the base's
-    assignment rule, which names the budget.
+    """What every column knows: the variant to compare with, and its line if it has a result; the accuracy to reach; and
+    the base's assignment rule, which names the budget.
     """
 
-    base: Line | None
+    reference: str
+    line: Line | None
     target: float | None
     rule: str
 
@@ -53,8 +55,14 @@ def level_sheets(lines: Sequence[Line], context: Context, title: str) -> list[Sh
     costs = (
         COSTS if target is None else {f"time to {target:.0%}": _time_to, f"versions to {target:.0%}": _count_to} | COSTS
     )
-    groups: dict[str, Mapping[str, Column]] = {"accuracy": ACCURACY, "every exit": each, "cost": costs}
+    accuracy = {beside(context.reference) if name == BESIDE else name: column for name, column in ACCURACY.items()}
+    groups: dict[str, Mapping[str, Column]] = {"accuracy": accuracy, "every exit": each, "cost": costs}
     return [_sheet(": ".join(filter(None, (title, name))), columns, lines, context) for name, columns in groups.items()]
+
+
+def beside(reference: str) -> str:
+    """Return the heading of differences to that variant."""
+    return f"{BESIDE} {reference}"
 
 
 def overview_sheet(levels: Mapping[str, Sequence[Line]]) -> Sheet:
@@ -111,8 +119,8 @@ def _interval(line: Line, context: Context) -> str:
     return f"{found.mean - found.half:.3f} to {found.mean + found.half:.3f}"
 
 
-def _beside_base(line: Line, context: Context) -> str:
-    found = None if context.base in (None, line) else line.beside(context.base, CHOSEN, None)
+def _beside(line: Line, context: Context) -> str:
+    found = None if context.line in (None, line) else line.beside(context.line, CHOSEN, None)
     if found is None:
         return MISSING
     return f"{found.mean:+.3f}" + (f" ± {found.half:.3f}" if found.half is not None else "")
@@ -154,7 +162,7 @@ def _share_of_budget(name: str) -> Column:
 ACCURACY: Mapping[str, Column] = {
     "chosen exit": _three(CHOSEN),
     "95 % interval": _interval,
-    "beside base": _beside_base,
+    BESIDE: _beside,
     "best version": _three(FIELDS["best"]),
     "deepest exit": _three(DEEPEST),
     "mean of exits": _three(FIELDS["mean_of_exits"]),
@@ -183,7 +191,7 @@ COSTS: dict[str, Column] = {
 NOTES = {
     "chosen exit": "the exit with the best validation accuracy; test accuracy, mean ± standard deviation over seeds",
     "95 % interval": "of the mean of the chosen exit, by Student's t over seeds",
-    "beside base": "the chosen exit less the base's at the same seed: mean ± half of its 95 % interval",
+    BESIDE: "the chosen exit less that variant's at the same seed: mean ± half of its 95 % interval",
     "best version": "the chosen exit at the version with the best validation accuracy",
     "own data": "mean over clients of their latest trained submodel's accuracy on their own held-back data; the worst "
     "tenth is the lowest decile over clients; as received is before training",

@@ -37,14 +37,16 @@ def latex(sheet: Sheet) -> str:
     )
 
 
-def write_measures(path: Path, levels: Sequence[tuple[Level, Sequence[Line]]], base: str) -> None:
-    """Write one row for each level, variant and measure: its spread, and that of its differences to the base."""
-    head = ["level", "variant", "measure", *STATISTICS, *(f"beside_base_{name}" for name in STATISTICS)]
+def write_measures(path: Path, levels: Sequence[tuple[Level, Sequence[Line]]], reference: str) -> None:
+    """Write one row for each level, variant and measure: its spread, and that of its differences to the line
+    ``reference``.
+    """
+    head = ["level", "variant", "measure", *STATISTICS, *(f"beside_{reference}_{name}" for name in STATISTICS)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
         for level, lines in levels:
-            first = next((line for line in lines if line.variant == base), None)
+            first = next((line for line in lines if line.variant == reference), None)
             for line in lines:
                 for measure in measures(len(line.first.exits)):
                     own = line.spread(measure, level.target_accuracy)

@@ -99,3 +99,10 @@ def test_levels_can_be_asked_for_by_name(plan):
     assert [level.name for level in plan(at=["hard-mild"]).levels] == ["hard-mild"]
     with pytest.raises(ConfigError, match="level of the grid 'hard-milt'.*did you mean 'hard-mild'"):
         plan(at=["hard-milt"])
+
+
+def test_the_reference_is_always_there_and_must_be_a_line(plan):
+    change = ("  seeds: [3, 4]", "  seeds: [3, 4]\n  reference: pm")
+    assert plan(change, only=["prox"]).variants == ("base", "pm", "prox")
+    with pytest.raises(ConfigError, match="unknown variant 'mp'; known: base, prox, pm"):
+        plan((change[0], change[1].replace("pm", "mp")))
