@@ -25,6 +25,9 @@ RoundTime = Callable[[Introduction, SubmodelShape], float]
 """Seconds that a training task of that shape takes a client by what it declares; ConfigError if it declares nothing."""
 
 
+KEEPS_EVERY_BLOCK = "assignment.target_round_s: makes submodels shallower, and this method keeps every block"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
     """The rule of a run.
@@ -42,6 +45,11 @@ class Assignment:
 
     def by_rate(self, client: Introduction) -> bool:
         return self.rule == "rate" and client.keep is not None
+
+    @property
+    def takes_blocks_away(self) -> bool:
+        """Say whether a target makes submodels shallower than their budget does."""
+        return self.rule != "time" and self.target_round_s < math.inf
 
     def shape(
         self,
@@ -61,8 +69,8 @@ class Assignment:
         try:
             if self.rule == "time":
                 return capacity.best(model, self.demand_of(client, model, training), self.limits(client)).shape
-            if self.target_round_s < math.inf and not depth_share:
-                raise ConfigError("target_round_s: makes submodels shallower, and this method keeps every block")
+            if self.takes_blocks_away and not depth_share:
+                raise ConfigError(KEEPS_EVERY_BLOCK)
             within = partial(self._within_budget, client, model, training, depth_share, measure, memory_of)
             return next(shape for exit in reversed(model.exits) if self._in_time(client, shape := within(exit), model))
         except ConfigError as error:

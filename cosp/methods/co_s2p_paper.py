@@ -32,6 +32,8 @@ class CoS2PPaper(Settings):
         """Return the method for the clients of ``setting``; ConfigError under another assignment rule."""
         if setting.assignment.rule != "rate":
             raise ConfigError(f"assignment.rule: {self.name} assigns by rate alone, got {setting.assignment.rule!r}")
+        if setting.assignment.takes_blocks_away:
+            raise ConfigError(f"assignment.target_round_s: {self.name} assigns by rate alone; leave it out")
 
         def plan(client: ClientRecord) -> SubmodelPlan:
             shape = _shape(setting, client.introduction)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from cosp.client.local import LocalSettings
 from cosp.errors import ConfigError
+from cosp.methods.assignment import KEEPS_EVERY_BLOCK
 from cosp.methods.base import Method, Setting, affordable, for_clients
 from cosp.methods.rules import Shared
 from cosp.server.clients import ClientRecord, Introduction
@@ -50,6 +51,8 @@ def kept_shares(setting: Setting) -> Share:
             "assignment.rule: the method holds the whole model on every board, which keeps no memory_share; "
             "set assignment.rule: rate for it"
         )
+    if setting.assignment.takes_blocks_away:
+        raise ConfigError(KEEPS_EVERY_BLOCK)
 
     def share(client: Introduction) -> float:
         if client.keep is not None and setting.assignment.by_rate(client):

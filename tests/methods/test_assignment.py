@@ -17,6 +17,7 @@ from cosp.methods import (
     FIARSE,
     Assignment,
     CoS2P,
+    CoS2PPaper,
     DepthFL,
     FedAsync,
     FedAvg,
@@ -152,9 +153,9 @@ def test_what_a_target_leaves_is_as_deep_as_it_allows():
     assert task.plan == MODEL.full_plan(2)
 
 
-@pytest.mark.parametrize("kind", [FedRolex, HeteroFL])
-def test_a_method_that_keeps_every_block_refuses_a_target(kind):
-    with pytest.raises(ConfigError, match="target_round_s: makes submodels shallower, and this method keeps every"):
+@pytest.mark.parametrize("kind", [CoS2PPaper, FedRolex, FIARSE, HeteroFL, Platon])
+def test_a_method_whose_depth_is_its_own_refuses_a_target(kind):
+    with pytest.raises(ConfigError, match=r"assignment\.target_round_s: "):
         kind().build(setting(rule="rate", target_s=0.1))
 
 
