@@ -195,24 +195,13 @@ def table(
         "console": err,
     }
     failed: dict[str, str] = {}
-    levels = at.split(",") if at else None
-    if levels and (dry or not has_table(config)):
-        raise UserError(f"--at {at}: {'--dry has' if dry else f'{config} has'} no grid; leave --at out")
-    if no_run and (dry or not has_table(config)):
-        raise UserError(
-            f"--no-run: {'--dry keeps no results' if dry else f'{config} has no section table'}; leave it out"
-        )
+    if dry or not has_table(config):
+        _refuse_options_of_a_section("--dry" if dry else str(config), at, no_run)
     if dry:
         written = fill_cost_table(config, seeds=numbers or [0, 1, 2], **asked)
     elif has_table(config):
-        written, failed = fill_tables(
-            config,
-            seeds=numbers,
-            at=levels,
-            jobs=0 if no_run else jobs or default_jobs(),
-            workers=workers or 1,
-            **asked,
-        )
+        levels, at_once = at.split(",") if at else None, 0 if no_run else jobs or default_jobs()
+        written, failed = fill_tables(config, seeds=numbers, at=levels, jobs=at_once, workers=workers or 1, **asked)
     else:
         written = fill_table(config, seeds=numbers or [0, 1, 2], workers=workers or default_workers(), **asked)
     print(written.read_text(encoding="utf-8"))
@@ -272,6 +261,14 @@ def report(
 
 
 cli_boards.add_to(app)
+
+
+def _refuse_options_of_a_section(what: str, at: str | None, no_run: bool) -> None:
+    """UserError for what only a file with a section ``table:`` can be asked, and ``--dry`` cannot."""
+    if at:
+        raise UserError(f"--at {at}: {what} has no grid; leave --at out")
+    if no_run:
+        raise UserError(f"--no-run: {what} keeps no results that a table could be made of; leave it out")
 
 
 def free_folder(parent: Path, name: str) -> Path:

@@ -27,7 +27,8 @@ def plan_rows(experiment: Experiment) -> list[Row]:
     """Return one row a client; units are drawn as if by data, which fixes no cost."""
     clients = experiment.introductions
     method = experiment.method(clients)
-    unhurried = experiment.method(clients, replace(experiment.assignment, target_round_s=math.inf))
+    rule = experiment.assignment
+    unhurried = experiment.method(clients, replace(rule, target_round_s=math.inf)) if rule.takes_blocks_away else method
     boards = zip(experiment.boards, clients, strict=True)
     return [_row(experiment, method, unhurried, board, client) for board, client in boards]
 

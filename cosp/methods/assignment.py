@@ -66,47 +66,40 @@ class Assignment:
         Rule "time" chooses depth and width itself; the others split pruning by ``depth_share``. ``memory_of``: what a
         task of the method holds at its peak.
         """
+
+        def within(deepest: int) -> SubmodelShape:
+            """Return the widest submodel in the rule's budget, no deeper than the exit ``deepest``."""
+            if self.rule == "memory_share":
+                rate, limit = self._share(client), self.limit_bytes(client, model, training)
+                return budget.shape_within(model, rate, limit, memory_of, depth_share=depth_share, deepest=deepest)
+            if client.keep is not None and self.rule == "rate":
+                return budget.shape_for_rate(
+                    model, client.keep, depth_share=depth_share, measure=measure, deepest=deepest
+                )
+            return budget.shape_for_memory(
+                model,
+                client.memory_bytes,
+                batch=training.batch_size,
+                optimizer=training.optimizer,
+                precision=training.on(client.gpu).precision,
+                depth_share=depth_share,
+                deepest=deepest,
+            )
+
         try:
             if self.rule == "time":
                 return capacity.best(model, self.demand_of(client, model, training), self.limits(client)).shape
-            if self.takes_blocks_away and not depth_share:
+            if not self.takes_blocks_away:
+                return within(model.blocks)
+            if not depth_share:
                 raise ConfigError(KEEPS_EVERY_BLOCK)
-            within = partial(self._within_budget, client, model, training, depth_share, measure, memory_of)
-            return next(shape for exit in reversed(model.exits) if self._in_time(client, shape := within(exit), model))
+            for exit_after in reversed(model.exits[1:]):
+                shape = within(exit_after)
+                if self._task_s(client, shape) <= self.target_round_s:
+                    return shape
+            return within(model.exits[0])
         except ConfigError as error:
             raise ConfigError(f"client {client.client} ({client.board}, {client.link}): {error}") from None
-
-    def _in_time(self, client: Introduction, shape: SubmodelShape, model: TransformerShape) -> bool:
-        """Tell whether a task of ``shape`` takes the target at most, or is as shallow as can be."""
-        if self.target_round_s == math.inf or shape.depth == model.exits[0]:
-            return True
-        return self._task_s(client, shape) <= self.target_round_s
-
-    def _within_budget(
-        self,
-        client: Introduction,
-        model: TransformerShape,
-        training: TrainSettings,
-        depth_share: float,
-        measure: budget.Measure,
-        memory_of: budget.CostOf,
-        deepest: int,
-    ) -> SubmodelShape:
-        """Return the widest submodel that the rule gives the client, no deeper than the exit ``deepest``."""
-        if self.rule == "memory_share":
-            rate, limit = self._share(client), self.limit_bytes(client, model, training)
-            return budget.shape_within(model, rate, limit, memory_of, depth_share=depth_share, deepest=deepest)
-        if client.keep is not None and self.rule == "rate":
-            return budget.shape_for_rate(model, client.keep, measure=measure, depth_share=depth_share, deepest=deepest)
-        return budget.shape_for_memory(
-            model,
-            client.memory_bytes,
-            batch=training.batch_size,
-            optimizer=training.optimizer,
-            precision=training.on(client.gpu).precision,
-            depth_share=depth_share,
-            deepest=deepest,
-        )
 
     def limit_bytes(self, client: Introduction, model: TransformerShape, training: TrainSettings) -> int:
         """Return what a task of ``client`` may hold."""

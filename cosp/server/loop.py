@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import takewhile, zip_longest
 from typing import Any, NamedTuple
 
-import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
@@ -351,13 +350,12 @@ class Loop:
 
         A board that is off draws nothing: a virtual-time grid knows for how long it was (``off_s``).
         """
-        now_s, clients = self.now_s(), self.coordinator.records
-        busy_s = np.array([self.ledger.busy_s.get(name, 0.0) for name in map(str, clients)])
+        now_s, busy_s = self.now_s(), self.ledger.busy_s
         off_s: dict[int, float] = getattr(self.grid, "off_s", dict)()
-        away_s = np.array([off_s.get(client, 0.0) for client in clients])
-        idle_w = np.array([record.introduction.idle_w for record in clients.values()])
-        # one after the other, as numpy would not add them: bits that do not depend on it
-        waiting_j: float = sum((idle_w * np.maximum(0.0, now_s - busy_s - away_s)).tolist())
+        waiting_j = sum(
+            record.introduction.idle_w * max(0.0, now_s - busy_s.get(str(client), 0.0) - off_s.get(client, 0.0))
+            for client, record in self.coordinator.records.items()
+        )
         return self.ledger.energy_j + waiting_j
 
     def _time_left_s(self) -> float:

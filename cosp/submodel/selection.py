@@ -84,8 +84,7 @@ def core_rolling(core_share: float = 0.5) -> Rule:
     def choose(choice: Choice) -> np.ndarray:
         core = round(core_share * choice.keep)
         ranked = _by_score(choice)
-        rest = ranked[core:]
-        rest.sort()
+        rest = np.sort(ranked[core:])
         return np.concatenate([ranked[:core], _window(rest, choice.keep - core, choice)])
 
     return choose

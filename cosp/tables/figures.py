@@ -27,7 +27,7 @@ from cosp.report.style import (
     ticks,
 )
 from cosp.report.units import time_unit
-from cosp.tables.lines import CHOSEN, FIELDS, Line, mean_staleness
+from cosp.tables.lines import CHOSEN, FIELDS, Line, line_of, mean_staleness
 
 TIMES = 200
 IN_A_PANEL = 5
@@ -171,7 +171,7 @@ def _front(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _apart(lines: Sequence[Line], base: str) -> tuple[Line | None, list[Line]]:
-    first = next((line for line in lines if line.variant == base), None)
+    first = line_of(lines, base)
     return first, [line for line in lines if line is not first]
 
 

@@ -173,8 +173,7 @@ def _write_sheets(filling: Filling, levels: Sequence[Found], rule: str) -> Path:
     if len(levels) > 1:
         sheets.append(overview_sheet({level.name: lines for level, lines in levels}))
     for level, lines in levels:
-        line = next((line for line in lines if line.variant == reference), None)
-        sheets += level_sheets(lines, Context(reference, line, level.target_accuracy, rule), level.name)
+        sheets += level_sheets(lines, Context(reference, level.target_accuracy, rule), level.name)
     if filling.tried:
         sheets.append(search_sheet(filling.tried, filling.chosen, filling.edges))
     seeds = ", ".join(map(str, filling.plan.seeds))

@@ -36,6 +36,11 @@ class Line:
         return paired(self.values(measure, target), base.values(measure, target))
 
 
+def line_of(lines: Sequence[Line], variant: str) -> Line | None:
+    """Return the variant's line, None if it has no result."""
+    return next((line for line in lines if line.variant == variant), None)
+
+
 @dataclass(frozen=True)
 class Measure:
     """Something to be told of a run; None where the run does not say it. ``target`` is an accuracy to reach."""

@@ -16,6 +16,7 @@ from cosp.tables.lines import (
     Line,
     Measure,
     exit_accuracy,
+    line_of,
 )
 from cosp.tables.outcome import Outcome
 from cosp.tables.spread import Spread
@@ -35,12 +36,11 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Context:
-    """What every column knows: the variant to compare with, and its line if it has a result; the accuracy to reach; and
-    the base's assignment rule, which names the budget.
+    """What every column knows: the variant to compare with, the accuracy to reach, and the base's assignment rule,
+    which names the budget.
     """
 
     reference: str
-    line: Line | None
     target: float | None
     rule: str
 
@@ -55,14 +55,9 @@ def level_sheets(lines: Sequence[Line], context: Context, title: str) -> list[Sh
     costs = (
         COSTS if target is None else {f"time to {target:.0%}": _time_to, f"versions to {target:.0%}": _count_to} | COSTS
     )
-    accuracy = {beside(context.reference) if name == BESIDE else name: column for name, column in ACCURACY.items()}
+    accuracy = _accuracy(context.reference, line_of(lines, context.reference))
     groups: dict[str, Mapping[str, Column]] = {"accuracy": accuracy, "every exit": each, "cost": costs}
     return [_sheet(": ".join(filter(None, (title, name))), columns, lines, context) for name, columns in groups.items()]
-
-
-def beside(reference: str) -> str:
-    """Return the heading of differences to that variant."""
-    return f"{BESIDE} {reference}"
 
 
 def overview_sheet(levels: Mapping[str, Sequence[Line]]) -> Sheet:
@@ -119,11 +114,16 @@ def _interval(line: Line, context: Context) -> str:
     return f"{found.mean - found.half:.3f} to {found.mean + found.half:.3f}"
 
 
-def _beside(line: Line, context: Context) -> str:
-    found = None if context.line in (None, line) else line.beside(context.line, CHOSEN, None)
-    if found is None:
-        return MISSING
-    return f"{found.mean:+.3f}" + (f" ± {found.half:.3f}" if found.half is not None else "")
+def _beside(reference: Line | None) -> Column:
+    """Return the difference to that line, of all others."""
+
+    def column(line: Line, context: Context) -> str:
+        found = None if reference in (None, line) else line.beside(reference, CHOSEN, None)
+        if found is None:
+            return MISSING
+        return f"{found.mean:+.3f}" + (f" ± {found.half:.3f}" if found.half is not None else "")
+
+    return column
 
 
 def _mean(measure: Measure, text: Callable[[float], str]) -> Column:
@@ -159,20 +159,24 @@ def _share_of_budget(name: str) -> Column:
     return column
 
 
-ACCURACY: Mapping[str, Column] = {
-    "chosen exit": _three(CHOSEN),
-    "95 % interval": _interval,
-    BESIDE: _beside,
-    "best version": _three(FIELDS["best"]),
-    "deepest exit": _three(DEEPEST),
-    "mean of exits": _three(FIELDS["mean_of_exits"]),
-    "macro F1": _three(FIELDS["macro_f1"]),
-    "loss": _three(FIELDS["loss"]),
-    "own data": _three(FIELDS["local_mean"]),
-    "own data, worst tenth": _three(FIELDS["local_worst"]),
-    "own data, as received": _three(FIELDS["received_mean"]),
-    "seeds": lambda line, context: str(len(line.outcomes)),
-}
+def _accuracy(name: str, reference: Line | None) -> Mapping[str, Column]:
+    """Return the columns of accuracy; ``name`` is the variant that others are compared with, ``reference`` its line."""
+    return {
+        "chosen exit": _three(CHOSEN),
+        "95 % interval": _interval,
+        f"{BESIDE} {name}": _beside(reference),
+        "best version": _three(FIELDS["best"]),
+        "deepest exit": _three(DEEPEST),
+        "mean of exits": _three(FIELDS["mean_of_exits"]),
+        "macro F1": _three(FIELDS["macro_f1"]),
+        "loss": _three(FIELDS["loss"]),
+        "own data": _three(FIELDS["local_mean"]),
+        "own data, worst tenth": _three(FIELDS["local_worst"]),
+        "own data, as received": _three(FIELDS["received_mean"]),
+        "seeds": lambda line, context: str(len(line.outcomes)),
+    }
+
+
 COSTS: dict[str, Column] = {
     "memory used": _share_of_budget("memory_used"),
     "capacity used": _share_of_budget("capacity_used"),

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from cosp.tables.lines import Line, measures
+from cosp.tables.lines import Line, line_of, measures
 from cosp.tables.plan import Level
 from cosp.tables.sheets import OVER, Sheet
 from cosp.tables.spread import Spread
@@ -46,7 +46,7 @@ def write_measures(path: Path, levels: Sequence[tuple[Level, Sequence[Line]]], r
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
         for level, lines in levels:
-            first = next((line for line in lines if line.variant == reference), None)
+            first = line_of(lines, reference)
             for line in lines:
                 for measure in measures(len(line.first.exits)):
                     own = line.spread(measure, level.target_accuracy)

@@ -25,7 +25,7 @@ def cells(sheet: Sheet, variant: str) -> dict[str, str]:
 
 
 def sheets(*lines: Line, target: float | None = None, rule: str = "memory_share") -> tuple[Sheet, ...]:
-    return tuple(level_sheets(lines, Context(lines[0].variant, lines[0], target, rule), ""))
+    return tuple(level_sheets(lines, Context(lines[0].variant, target, rule), ""))
 
 
 def test_accuracy_is_told_with_deviation_interval_and_paired_difference(line):
@@ -62,7 +62,7 @@ def test_the_overview_means_over_levels_only_what_all_of_them_have(line):
 
 def test_a_base_without_results_leaves_the_others_to_be_told(line):
     other = line("other", 0.7)
-    accuracy, _, _ = level_sheets([other], Context("base", None, None, "rate"), "")
+    accuracy, _, _ = level_sheets([other], Context("base", None, "rate"), "")
     assert cells(accuracy, "other")["beside base"] == "–"
     assert other.spread(CHOSEN, None).mean == 0.7
 

@@ -2,44 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from cosp.errors import ConfigError
-from cosp.tables.plan import plan_table
-
-CONFIG = """
-name: tiny
-data: {name: digits}
-model: {patch: 4}
-method: {name: fedavg}
-server: {until_s: 1.0}
-variants:
-  prox: {method: {name: fedprox}}
-  pm: {method: {name: fedpm}}
-table:
-  seeds: [3, 4]
-  target_accuracy: 0.5
-  search: {training.learning_rate: [0.001, 0.002, 0.004]}
-  search_of: {pm: {method.score_learning_rate: [0.1, 0.3]}}
-  grid:
-    data: {easy: {data.train: 100}, hard: {data.train: 50, table.target_accuracy: 0.4}}
-    skew: {mild: {data.partition.alpha: 1.5}, harsh: {data.partition.alpha: 0.1}}
-"""
-
-
-@pytest.fixture
-def plan(tmp_path: Path):
-    def make(*changes: tuple[str, str], **asked):
-        text = CONFIG
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
-        (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
-        return plan_table(tmp_path / "tiny.yaml", **asked)
-
-    return make
 
 
 def test_levels_are_all_combinations_of_the_axes(plan):
