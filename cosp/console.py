@@ -93,7 +93,11 @@ class RunProgress(AbstractContextManager["RunProgress"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if error is None or self._progress.tasks[self._bar].completed:
+            self._progress.stop()
+        else:  # nothing was done yet: the error alone is to be read
+            self._progress.live.transient = True
+            self._progress.live.stop()
 
 
 def summary_table(metrics: Row) -> Table:
