@@ -10,6 +10,10 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/ready
 
+TABLE = $(BIN)/cosp table $(ARGS) experiments/tables
+SIX = $(TABLE)/methods.yaml --out results/methods_seeds --seeds 0,1,2,3,4,5
+NEAREST = timed,fedavg_smallest_like_ours,fedbuff,fedasync,depthfl_semi
+
 .PHONY: setup run test check bench tables deploy-test py38-test
 
 setup: $(READY)
@@ -40,18 +44,18 @@ bench: $(READY)
 # What is checked in under experiments/results, all of it once more, into results/: make tables ARGS="--data-dir DATA".
 # Takes hours; stopped and started again, it goes on.
 tables: $(READY)
-	$(BIN)/cosp table experiments/tables/digits.yaml $(ARGS)
-	$(BIN)/cosp table experiments/tables/fleets.yaml $(ARGS)
-	$(BIN)/cosp table experiments/tables/ablations.yaml $(ARGS) --at weak
-	$(BIN)/cosp table experiments/tables/ablations.yaml $(ARGS) --at mild \
-		--only base,width_only,timed,drift_weights,server_momentum,paper
-	$(BIN)/cosp table experiments/tables/methods.yaml $(ARGS)
-	$(BIN)/cosp table experiments/tables/methods.yaml $(ARGS) --out results/methods_seeds --seeds 0,1,2,3,4,5 \
-		--at fashion-skewed --only timed,fedavg_smallest_like_ours,fedbuff,fedasync,depthfl_semi
-	$(BIN)/cosp table experiments/tables/methods.yaml $(ARGS) --out results/methods_seeds --seeds 0,1,2,3,4,5 \
-		--at cifar-skewed --only timed,fedavg_smallest_like_ours
-	$(BIN)/cosp table experiments/tables/methods.yaml $(ARGS) --out results/methods_long \
-		--at fashion-skewed --only timed,fedavg_smallest_like_ours --set server.until_s=7.2 --set server.evaluate_every_s=0.6
+	$(TABLE)/digits.yaml
+	$(TABLE)/fleets.yaml
+	$(TABLE)/ablations.yaml --at weak
+	$(TABLE)/ablations.yaml --at mild --only base,width_only,timed,drift_weights,server_momentum,paper
+	$(TABLE)/ablations.yaml --no-run
+	$(TABLE)/methods.yaml
+	$(SIX) --at fashion-skewed --only $(NEAREST)
+	$(SIX) --at fashion-mild --only timed,fedavg_smallest_like_ours,fedbuff
+	$(SIX) --at cifar-skewed --only timed,fedavg_smallest_like_ours
+	$(SIX) --at fashion-skewed,fashion-mild,cifar-skewed --only $(NEAREST) --no-run
+	$(TABLE)/methods.yaml --out results/methods_long --at fashion-skewed --only timed,fedavg_smallest_like_ours \
+		--set server.until_s=7.2 --set server.evaluate_every_s=0.6
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "cosp needs Python >= 3.11 and found none: install it, or make PYTHON=/path/to/python3.11" >&2; exit 1; }

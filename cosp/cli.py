@@ -166,7 +166,9 @@ def table(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; default one a core, as far as memory allows")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes of one run")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes of one run; default none but its own")
+    ] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="Tabulate what has results, of what was asked for")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="Tabulate costs, by dry runs: memory, time, utilisation")] = False,
     sets: Sets = None,
@@ -201,7 +203,7 @@ def table(
         written = fill_cost_table(config, seeds=numbers or [0, 1, 2], **asked)
     elif has_table(config):
         levels, at_once = at.split(",") if at else None, 0 if no_run else jobs or default_jobs()
-        written, failed = fill_tables(config, seeds=numbers, at=levels, jobs=at_once, workers=workers or 1, **asked)
+        written, failed = fill_tables(config, seeds=numbers, at=levels, jobs=at_once, workers=workers or 0, **asked)
     else:
         written = fill_table(config, seeds=numbers or [0, 1, 2], workers=workers or default_workers(), **asked)
     print(written.read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from cosp.models.transformer import layout_of
 from cosp.runtime import checkpoint as checkpoints
 from cosp.runtime.dry import DryPool
 from cosp.runtime.evaluation import on_pool
+from cosp.runtime.inline import InlinePool
 from cosp.runtime.pool import Pool, WorkerPool
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.serve import serve
@@ -42,7 +43,7 @@ def simulate(
 ) -> Row:
     """Run to the end and return the metrics, which are also written; rows depend on config and seed alone.
 
-    ``dry`` runs the timeline only: nothing is trained or evaluated.
+    ``workers`` 0 trains in this process. ``dry`` runs the timeline only: nothing is trained or evaluated.
     """
     started = time.monotonic()
     single_thread()
@@ -70,12 +71,15 @@ def simulate(
 
 @contextmanager
 def _pool(experiment: Experiment, workers: int, *, dry: bool) -> Iterator[Pool]:
-    """Start workers that map the experiment's data, laid out in a temporary folder."""
+    """Start what trains: it maps the experiment's data, laid out in a temporary folder."""
     if dry:
         yield DryPool(experiment.introductions)
         return
     with tempfile.TemporaryDirectory(prefix="cosp-") as store:
         write_store(Path(store), experiment.splits, experiment.rows)
+        if not workers:
+            yield InlinePool(store=Path(store))
+            return
         with WorkerPool(workers, slot_floats=_slot_floats(experiment), store=Path(store)) as pool:
             yield pool
 

@@ -27,7 +27,7 @@ from cosp.tables.origin import origin
 from cosp.tables.plan import NO_PART_OF_A_RESULT, Cell
 
 CELL_BYTES = 1_500_000_000
-"""What a cell's two processes may take, torch included; bounds how many run at a time."""
+"""What a cell may take, torch included; bounds how many run at a time."""
 REPORT_S = 0.5
 ORIGIN = "origin.json"
 
@@ -73,7 +73,10 @@ def run_cells(
     data_dir: Path | None,
     on_news: Callable[[News], None] = lambda news: None,
 ) -> dict[str, str]:
-    """Run ``cells`` below ``folder``, ``jobs`` at a time, and return the errors of those that failed, by name."""
+    """Run ``cells`` below ``folder``, ``jobs`` at a time, and return the errors of those that failed, by name.
+
+    Each has a process of its own, and ``workers`` more to train in, if any.
+    """
     waiting, running, failed = deque(cells), dict[Connection, _Job](), dict[str, str]()
     try:
         while waiting or running:
@@ -144,7 +147,8 @@ def run_cell(
     begun = (folder / "rows.jsonl").exists()
     here = origin()  # now: the source may be another when the run ends
     directory = RunDirectory(folder) if begun else RunDirectory.create(folder, cell.config)
-    forks.start()
+    if workers:
+        forks.start()
     experiment = load_experiment(cell.config, data_dir=data_dir)
     simulate(experiment, directory, workers=workers, on_row=on_row, resume=begun)
     (folder / ORIGIN).write_text(json.dumps(here, indent=2) + "\n", encoding="utf-8")

@@ -77,14 +77,15 @@ def test_the_papers_scale_runs_two_versions_on_tiny_folders(folder, tmp_path, si
     assert len([row for row in rows if "exits" in row][-1]["exits"]) == 4
 
 
-def test_a_streamed_image_that_cannot_be_read_fails_its_clients_tasks_by_name(folder, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_streamed_image_that_cannot_be_read_fails_its_clients_tasks_by_name(folder, tmp_path, workers):
     changes = [*small(folder), "data.stream=true"]
     experiment = load_experiment(load_config(HERE / "experiments/quickstart.yaml", changes))
     broken = experiment.dataset.train.x.paths[int(experiment.rows[0][0][0])]
     kept = broken.read_bytes()
     broken.write_bytes(kept[: len(kept) // 2])
     try:
-        rows = train(experiment, tmp_path / "run")
+        rows = train(experiment, tmp_path / "run", workers=workers)
     finally:
         broken.write_bytes(kept)
     failed = [row for row in rows if row["kind"] == "arrival" and not row["accepted"]]

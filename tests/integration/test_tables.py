@@ -34,7 +34,7 @@ FILES = {"cells.csv", "points.csv", "table.csv", "table.md", "table.tex", "index
 def fill(folder: Path, *, only: list[str], jobs: int = 2, **changes) -> dict[str, str]:
     path = folder.parent / ("changed.yaml" if changes else "tiny.yaml")
     path.write_text(yaml.safe_dump({**TABLE, **changes}), encoding="utf-8")
-    _, failed = fill_tables(path, seeds=None, only=only, at=None, folder=folder, jobs=jobs, workers=1, overrides=[],
+    _, failed = fill_tables(path, seeds=None, only=only, at=None, folder=folder, jobs=jobs, workers=0, overrides=[],
                             data_dir=None, console=Console(quiet=True))  # fmt: skip
     return failed
 
@@ -128,7 +128,7 @@ def test_an_interrupted_table_goes_on_to_the_same_rows(filled: Path, tmp_path: P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_cells([cell], tmp_path, jobs=1, workers=1, data_dir=None, on_news=stop)
+        run_cells([cell], tmp_path, jobs=1, workers=0, data_dir=None, on_news=stop)
     assert run_cells([cell], tmp_path, jobs=1, workers=1, data_dir=None) == {}
     rows = (tmp_path / cell.name / "rows.jsonl").read_bytes()
     assert rows == (filled / "runs" / cell.name / "rows.jsonl").read_bytes()
