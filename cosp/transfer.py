@@ -1,6 +1,6 @@
 """Cross-block knowledge transfer: what the exits of one submodel learn from each other.
 
-L = sum_i CE(z_i, y) + gamma T^2 sum_i KL( teacher || softmax(z_i / T) ), the second term from a warm-up version on.
+L = sum_i CE(z_i, y) + lambda T^2 sum_i KL( teacher || softmax(z_i / T) ), the second term from a warm-up version on.
 The paper's teacher is the deepest exit (for all shallower ones). Ours is the detached mean of all exits' softened
 predictions, for every exit: where few boards hold the deep blocks, the deepest exit is not the best one. A share of it
 (``received``) is what the exits said of the sample before this client trained them, so that a client forgets less of

@@ -201,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
     parser.add_argument("--rate", choices=("theorem", "fixed"), default="theorem")
-    parser.add_argument("--out", type=Path, help="folder for runs.csv and table.md; else standard output alone")
+    parser.add_argument("--out", type=Path, help="folder for RATE.csv and RATE.md; else standard output alone")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     cells = [(seed, setting) for seed in map(int, asked.seeds.split(",")) for setting in settings()]

@@ -104,7 +104,10 @@ def test_plan_as_json_has_a_row_for_each_board_within_its_share_and_memory(monke
 
 def test_devices_lists_every_board_and_shows_one_with_its_sources(monkeypatch, capsys):
     assert call(monkeypatch, "devices", "--json") == 0
-    assert "jetson-nano" in {profile["name"] for profile in json.loads(capsys.readouterr().out)}
+    names = {profile["name"] for profile in json.loads(capsys.readouterr().out)}
+    assert "jetson-nano" in names
+    assert call(monkeypatch, "devices") == 0
+    assert names <= set(capsys.readouterr().out.split())  # whole, in a terminal of 80 columns
     assert call(monkeypatch, "devices", "jetson-nano", "--json") == 0
     assert dict(json.loads(capsys.readouterr().out)["sources"])["derived"]
     assert call(monkeypatch, "devices", "jetson-nano") == 0
