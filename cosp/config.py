@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 from cosp.client.training import TrainSettings
 from cosp.data.partition import Kind
 from cosp.errors import ConfigError
-from cosp.forms import broken, load_yaml, parse, unknown
+from cosp.forms import NO_YAML, broken, load_yaml, parse, unknown
 from cosp.methods import MethodSettings
 from cosp.methods.assignment import Rule
 from cosp.methods.rules import Settings
@@ -132,7 +132,7 @@ class Config(Settings):
 
     name: str
     title: str = ""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     fleet: str | dict[str, Any] = "paper16"
     jitter: float = Field(0.05, ge=0)
@@ -228,7 +228,7 @@ def _pair(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: must be key=value, e.g. --set server.versions=10")
     try:
         return key, yaml.safe_load(value)
-    except yaml.YAMLError:
+    except NO_YAML:
         raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from None
 
 

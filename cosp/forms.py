@@ -32,6 +32,10 @@ class Form(BaseModel):
 AnyForm = TypeVar("AnyForm", bound=Form)
 
 
+NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+"""What the YAML reader raises: also for 2024-13-45, which looks like a date, and for brackets without end."""
+
+
 def read(path: Path, form: type[AnyForm]) -> AnyForm:
     """Read a YAML file as ``form``; ConfigError when it cannot be read or does not fit."""
     return parse(load_yaml(path), form, where=str(path))
@@ -43,7 +47,7 @@ def load_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); check the path") from None
-    except yaml.YAMLError as error:
+    except NO_YAML as error:
         raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
 
 

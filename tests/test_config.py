@@ -210,3 +210,11 @@ def test_a_run_ends_at_versions_or_at_a_time_and_without_either_at_forty_version
 def test_a_run_without_an_end_is_refused(path):
     with pytest.raises(ConfigError, match="server: says no end of the run"):
         load_config(path, ["server.versions=null"])
+
+
+@pytest.mark.parametrize(
+    "text", ["name=2024-13-45", "seed=!!int abc", "seed=0x_", "name=" + 3000 * "[", "seed=-1"], ids=range(5)
+)
+def test_what_the_yaml_reader_stumbles_over_is_one_line(text: str, path: Path):
+    with pytest.raises(ConfigError):
+        load_config(path, [text])

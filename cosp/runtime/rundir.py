@@ -46,7 +46,10 @@ class RunDirectory:
                 raise UserError(
                     f"{folder}: holds a run already; give another --out, or --resume {folder} to go on with it"
                 )
-            (folder / "config.yaml").write_text(dump_config(config, versions()), encoding="utf-8")
+            path, text = folder / "config.yaml", dump_config(config, versions())
+            if path.exists() and "\nversions:" not in path.read_text(encoding="utf-8"):  # no run wrote it
+                raise UserError(f"{path}: is there already, and is no run's; give another --out")
+            path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
         return RunDirectory(folder)
@@ -63,8 +66,17 @@ class RunDirectory:
         return self._rows_path.stat().st_size if self._rows_path.exists() else 0
 
     def cut_rows(self, length_bytes: int) -> None:
-        """Forget the rows after a checkpoint, or all of them without one: the resumed run writes them again."""
-        if self._rows_path.exists():
+        """Forget the rows after a checkpoint, or all of them without one: the resumed run writes them again.
+
+        UserError if there are fewer than the checkpoint remembers.
+        """
+        found_bytes = self.rows_bytes()
+        if found_bytes < length_bytes:
+            raise UserError(
+                f"{self._rows_path}: must hold the checkpoint's {length_bytes} bytes, got {found_bytes}: rows are lost "
+                "and the run cannot go on; begin it anew with another --out"
+            )
+        if found_bytes:
             os.truncate(self._rows_path, length_bytes)
 
     def write_row(self, row: Row) -> None:

@@ -116,7 +116,10 @@ def fill_tables(
     cells = filling.cells()
     levels = [(level, _lines(filling.results, cells, level)) for level in plan.levels]
     levels = [(level, lines) for level, lines in levels if lines]
-    if not levels and not filling.failed:
+    if not levels and filling.failed:  # tables that are there already stay
+        name, error = next(iter(filling.failed.items()))
+        raise UserError(f"{path}: all of the {len(filling.failed)} runs failed; {name}: {error.splitlines()[-1]}")
+    if not levels:
         raise UserError(f"{filling.folder}: holds no results of {path} yet; without --no-run they are made")
     filling.results.write(plan)
     used = _used(filling, cells)

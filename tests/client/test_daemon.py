@@ -293,3 +293,12 @@ def test_a_board_without_a_store_is_told_how_to_make_one(tmp_path):
     assert done.returncode == 2
     assert "holds no board's store" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_no_socket_is_kept(tmp_path, store):
+    own = tmp_path / "notes.txt"
+    own.write_text("precious")
+    words = [sys.executable, "-m", "cosp.trainer", "--data", str(store / "store"), "--socket", str(own)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, own.read_text()) == (2, "precious")
+    assert f"{own}: is no socket, and is not replaced; give another --socket" in done.stderr

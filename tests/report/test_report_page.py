@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cosp.errors import UserError
 from cosp.report import write_report
 
 MakeRun = Callable[..., Path]
@@ -141,3 +142,11 @@ def test_names_are_escaped(make_run: MakeRun, tmp_path: Path) -> None:
     assert "<b>" not in page
     assert "<i>" not in page
     assert "&lt;b&gt;$x$" in page
+
+
+def test_a_file_that_is_no_report_is_not_written_over(make_run: MakeRun, tmp_path: Path):
+    run_dir = make_run(tmp_path / "run")
+    rows = (run_dir / "rows.jsonl").read_bytes()
+    with pytest.raises(UserError, match="is there already, and is no report; choose another --out"):
+        write_report([run_dir], run_dir / "rows.jsonl")
+    assert (run_dir / "rows.jsonl").read_bytes() == rows

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from cosp.config import load_config
 from cosp.errors import UserError
 from cosp.runtime.rundir import RunDirectory
+
+QUICKSTART = Path(__file__).parents[2] / "experiments/quickstart.yaml"
 
 
 @pytest.fixture
@@ -33,3 +36,20 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(full: RunDirectory, writ
     assert str(caught.value) == (
         f"{folder}: cannot be written (No space left on device); mend that, then go on with --resume {folder}"
     )
+
+
+def test_a_configuration_of_the_user_s_own_is_not_written_over(tmp_path: Path) -> None:
+    own = tmp_path / "config.yaml"
+    own.write_text("name: mine  # and a word on it\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is there already, and is no run's; give another --out"):
+        RunDirectory.create(tmp_path, load_config(QUICKSTART))
+    assert own.read_text(encoding="utf-8") == "name: mine  # and a word on it\n"
+
+
+def test_rows_that_are_lost_are_not_made_up(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.write_row({"kind": "round"})
+    whole = directory.rows_bytes()
+    with pytest.raises(UserError, match=f"must hold the checkpoint's {whole + 1} bytes, got {whole}: rows are lost"):
+        directory.cut_rows(whole + 1)
+    assert directory.rows_bytes() == whole
