@@ -125,7 +125,7 @@ class Loop:
         if self.coordinator.version == 0:
             self._report_round("start", self._nothing())
         try:
-            while self.coordinator.version != self.rules.versions and self._time_left_s() > 0:
+            while self.coordinator.version < (self.rules.versions or math.inf) and self._time_left_s() > 0:
                 self._fill_round()
         except FleetStalled as stalled:
             if not self.coordinator.version:
