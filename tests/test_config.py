@@ -216,5 +216,6 @@ def test_a_run_without_an_end_is_refused(path):
     "text", ["name=2024-13-45", "seed=!!int abc", "seed=0x_", "name=" + 3000 * "[", "seed=-1"], ids=range(5)
 )
 def test_what_the_yaml_reader_stumbles_over_is_one_line(text: str, path: Path):
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=text.partition("=")[0]) as caught:
         load_config(path, [text])
+    assert "\n" not in str(caught.value)

@@ -211,9 +211,9 @@ def _has_hung_up(connection: socket.socket) -> bool:
 
 def _listen(path: Path, bench: Bench, most_bytes: int) -> _Server:
     """Return the server of a new socket at ``path``; a dead trainer's is replaced, a living one's is not."""
-    if path.exists() and not path.is_socket():
-        raise UserError(f"{path}: is no socket, and is not replaced; give another --socket")
     if path.exists():
+        if not path.is_socket():  # an ordinary file refuses connections as a dead trainer's socket does
+            raise UserError(f"{path}: is no socket, and is not replaced; give another --socket")
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(path))

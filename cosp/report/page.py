@@ -62,7 +62,8 @@ def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
     html = render(runs, labels(run_dirs, runs))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if out.exists() and not out.read_bytes().lstrip().lower().startswith(b"<!doctype html"):
+        known = out.read_bytes()[:200] if out.is_file() else b""
+        if known and b"<!doctype html" not in known.lower():
             raise UserError(f"{out}: is there already, and is no report; choose another --out")
         out.write_text(html, encoding="utf-8")
     except OSError as error:

@@ -46,10 +46,10 @@ class RunDirectory:
                 raise UserError(
                     f"{folder}: holds a run already; give another --out, or --resume {folder} to go on with it"
                 )
-            path, text = folder / "config.yaml", dump_config(config, versions())
-            if path.exists() and "\nversions:" not in path.read_text(encoding="utf-8"):  # no run wrote it
+            path = folder / "config.yaml"
+            if path.exists() and b"\nversions:" not in path.read_bytes():  # which a run writes
                 raise UserError(f"{path}: is there already, and is no run's; give another --out")
-            path.write_text(text, encoding="utf-8")
+            path.write_text(dump_config(config, versions()), encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
         return RunDirectory(folder)

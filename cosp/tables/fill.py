@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cosp.config import checked, raw_config
-from cosp.errors import UserError
+from cosp.errors import CospError, UserError
 from cosp.tables import figures
 from cosp.tables.lines import Line
 from cosp.tables.outcome import Outcome
@@ -118,7 +118,7 @@ def fill_tables(
     levels = [(level, lines) for level, lines in levels if lines]
     if not levels and filling.failed:  # tables that are there already stay
         name, error = next(iter(filling.failed.items()))
-        raise UserError(f"{path}: all of the {len(filling.failed)} runs failed; {name}: {error.splitlines()[-1]}")
+        raise CospError(f"{path}: no run has a result, {len(filling.failed)} failed; {name}: {error.splitlines()[-1]}")
     if not levels:
         raise UserError(f"{filling.folder}: holds no results of {path} yet; without --no-run they are made")
     filling.results.write(plan)

@@ -111,6 +111,15 @@ def test_a_dry_run_stopped_goes_on_as_a_dry_run(start: Callable[..., Any], monke
     assert rows_of(directory.folder) == rows_of(whole.folder)
 
 
+def test_a_run_resumed_with_fewer_versions_than_it_has_ends(start: Callable[..., Any]):
+    experiment, directory = start()
+    simulate(experiment, directory, workers=1, dry=True)
+    rows = rows_of(directory.folder)
+    shorter, _ = start("server.versions=3", out="shorter")
+    metrics = simulate(shorter, directory, workers=1, dry=True, resume=True)
+    assert (metrics["rounds"], rows_of(directory.folder)) == (6, rows)
+
+
 def test_a_limit_on_how_many_work_leaves_nobody_idle_for_ever(run: Run):
     rows = run("server.concurrency=1", "server.quorum=1", dry=True)
     trained = [row["client"] for row in of_kind(rows, "arrival") if row["task"] == "train"]

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 from tiny_runs import TINY
 
-from cosp.errors import UserError
+from cosp.errors import CospError, UserError
 from cosp.tables.fill import fill_tables
 from cosp.tables.outcome import Outcome, Point
 from cosp.tables.plan import plan_table
@@ -116,6 +116,16 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path):
     assert "keeps no memory_share" in failed["mask/seed0"]
     assert "mask/seed0" in (tmp_path / "results/index.md").read_text(encoding="utf-8")
     assert [cell.variant for cell in read_rows(tmp_path / "results/cells.csv", Outcome)] == ["base"]
+
+
+def test_tables_stay_as_they_are_when_no_run_has_a_result(tmp_path: Path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "table.md").write_text("as it was", encoding="utf-8")
+    with pytest.raises(CospError, match=r"no run has a result, 1 failed; seed0: .* keeps no memory_share"):
+        fill(folder, only=["base"], method={"name": "fiarse"}, table={"seeds": [0]})
+    assert (folder / "table.md").read_text(encoding="utf-8") == "as it was"
+    assert not (folder / "index.md").exists()
 
 
 def test_an_interrupted_table_goes_on_to_the_same_rows(filled: Path, tmp_path: Path):

@@ -172,7 +172,7 @@ on_the_grid = pytest.mark.parametrize(("shape", "width", "depth"), GRID)
 
 @on_the_grid
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("batch", [1, 64])
 def test_training_memory_is_what_torch_allocates(shape, width, depth, batch, optimizer):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     predicted = footprint(shape, plan.counts).training_bytes(batch, optimizer)
@@ -180,7 +180,7 @@ def test_training_memory_is_what_torch_allocates(shape, width, depth, batch, opt
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("batch", [1, 64])
 def test_scoring_memory_is_what_torch_allocates(shape, width, depth, batch):
     plan = shape.full_plan(depth)
     predicted = footprint(shape, plan.counts).scoring_bytes(batch)
@@ -188,7 +188,7 @@ def test_scoring_memory_is_what_torch_allocates(shape, width, depth, batch):
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("batch", [1, 64])
 def test_evaluation_memory_is_what_torch_allocates(shape, width, depth, batch):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     predicted = footprint(shape, plan.counts).evaluation_bytes(batch)
@@ -208,7 +208,7 @@ def tally_of_a_step(work: Callable[..., Work]) -> Tally:
 
 
 @on_the_grid
-@pytest.mark.parametrize(("batch", "balanced"), [(2, False), (16, False), (2, True)])
+@pytest.mark.parametrize(("batch", "balanced"), [(2, False), (64, False), (2, True)])
 def test_kernels_and_traffic_of_training_are_those_that_torch_starts(shape, width, depth, batch, balanced):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     step = footprint(shape, plan.counts).training_step(batch, "adamw")
@@ -218,7 +218,7 @@ def test_kernels_and_traffic_of_training_are_those_that_torch_starts(shape, widt
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [2, 16])
+@pytest.mark.parametrize("batch", [2, 64])
 def test_kernels_and_traffic_of_scoring_are_those_that_torch_starts(shape, width, depth, batch):
     plan = shape.full_plan(depth)
     step = footprint(shape, plan.counts).scoring_step(batch)
@@ -236,6 +236,10 @@ def test_kernels_and_traffic_of_evaluation_are_those_that_torch_starts(shape, wi
     assert step.bytes_moved == pytest.approx(found.bytes_moved, rel=0.1)
 
 
+LARGE = pytest.param(64, marks=pytest.mark.slow)
+"""A CPU emulates bfloat16: minutes."""
+
+
 @pytest.fixture
 def on_a_gpu(monkeypatch):
     """Trains on this CPU as on a GPU with bfloat16: autocast casts the same operations."""
@@ -245,7 +249,7 @@ def on_a_gpu(monkeypatch):
 
 @pytest.mark.usefixtures("on_a_gpu")
 @on_the_grid
-@pytest.mark.parametrize("batch", [2, 16])
+@pytest.mark.parametrize("batch", [2, 16, LARGE])
 def test_kernels_and_traffic_of_a_mixed_step_are_those_that_torch_starts(shape, width, depth, batch):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     step = footprint(shape, plan.counts, "mixed").training_step(batch, "adamw")
@@ -256,7 +260,7 @@ def test_kernels_and_traffic_of_a_mixed_step_are_those_that_torch_starts(shape, 
 
 @pytest.mark.usefixtures("on_a_gpu")
 @on_the_grid
-@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("batch", [1, 16, LARGE])
 def test_memory_of_mixed_training_is_what_torch_allocates(shape, width, depth, batch):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     predicted = footprint(shape, plan.counts, "mixed").training_bytes(batch, "sgd")
