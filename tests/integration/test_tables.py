@@ -122,7 +122,7 @@ def test_tables_stay_as_they_are_when_no_run_has_a_result(tmp_path: Path):
     folder = tmp_path / "results"
     folder.mkdir()
     (folder / "table.md").write_text("as it was", encoding="utf-8")
-    with pytest.raises(CospError, match=r"no run has a result, 1 failed; seed0: .* keeps no memory_share"):
+    with pytest.raises(CospError, match=r"no run has a result, 1 failed; base/seed0: .* keeps no memory_share"):
         fill(folder, only=["base"], method={"name": "fiarse"}, table={"seeds": [0]})
     assert (folder / "table.md").read_text(encoding="utf-8") == "as it was"
     assert not (folder / "index.md").exists()
