@@ -12,7 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
+from click.exceptions import NoArgsIsHelpError
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -30,8 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-out = Console()
-err = Console(stderr=True)
+out = Console(markup=False, emoji=False)  # names and titles are the user's and are shown as they are
+err = Console(markup=False, emoji=False, stderr=True)
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. experiments/quickstart.yaml")]
 DataDir = Annotated[
@@ -282,10 +284,24 @@ def free_folder(parent: Path, name: str) -> Path:
 def main() -> None:
     """Run the command line; errors that a person can mend are one line and exit code 2."""
     try:
-        app()
+        sys.exit(app(prog_name="cosp", standalone_mode=False))
+    except NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "cosp"
+        _say(f"{error.format_message().rstrip('.')}; see {command} --help")
+        sys.exit(2)
+    except UserError as error:
+        _say(" ".join(str(error).split()))  # a value may hold line breaks
+        sys.exit(2)
     except CospError as error:
-        err.print(f"cosp: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+        _say(str(error))
+        sys.exit(1)
+
+
+def _say(error: str) -> None:
+    err.print(f"cosp: {error}", style="red", highlight=False, soft_wrap=True)
 
 
 def _list_boards(as_json: bool) -> None:
@@ -319,7 +335,7 @@ def _show_board(name: str, as_json: bool) -> None:
     out.print(_expected(default), highlight=False)
     _print_table("Sources", ("tag", "source"), board.sources, left=2)
     for note in board.notes:
-        out.print(f"- {note}", markup=False)
+        out.print(f"- {note}")
 
 
 def _probe(root: Path, as_json: bool) -> None:
@@ -330,14 +346,14 @@ def _probe(root: Path, as_json: bool) -> None:
         print(json.dumps(asdict(found)))
         return
     _print_table("This machine", ("fact", "value"), fact_cells(found), left=2)
-    out.print(advice(found), markup=False, highlight=False, soft_wrap=True)
+    out.print(advice(found), highlight=False, soft_wrap=True)
 
 
 def _print_calibrations(boards: Iterable[tuple[str, str]]) -> None:
     from cosp.console import calibration_lines
 
     for line in calibration_lines(boards):
-        out.print(line, markup=False, highlight=False)
+        out.print(line, highlight=False)
 
 
 def _range_text(fact: Fact) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 from cosp.client.training import TrainSettings
 from cosp.data.partition import Kind
 from cosp.errors import ConfigError
-from cosp.forms import NO_YAML, broken, load_yaml, parse, unknown
+from cosp.forms import NO_YAML, broken, load_yaml, parse, unknown, yaml_value
 from cosp.methods import MethodSettings
 from cosp.methods.assignment import Rule
 from cosp.methods.rules import Settings
@@ -75,10 +75,10 @@ class ModelConfig(Settings):
     """
 
     patch: int | None = Field(None, ge=1)
-    dim: int = Field(64, ge=1)
-    blocks: int = Field(4, ge=1)
-    heads: int = Field(4, ge=1)
-    hidden: int = Field(256, ge=1)
+    dim: int = Field(64, ge=1, le=65_536)
+    blocks: int = Field(4, ge=1, le=1_024)
+    heads: int = Field(4, ge=1, le=1_024)
+    hidden: int = Field(256, ge=1, le=1_048_576)
     exits: tuple[int, ...] | None = None
     pooling: Literal["mean", "class"] = "mean"
 
@@ -135,7 +135,7 @@ class Config(Settings):
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     fleet: str | dict[str, Any] = "paper16"
-    jitter: float = Field(0.05, ge=0)
+    jitter: float = Field(0.05, ge=0, le=3)
     model: ModelConfig
     method: MethodSettings
     assignment: AssignmentConfig = AssignmentConfig()
@@ -227,7 +227,7 @@ def _pair(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {text}: must be key=value, e.g. --set server.versions=10")
     try:
-        return key, yaml.safe_load(value)
+        return key, yaml_value(value)
     except NO_YAML:
         raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from None
 

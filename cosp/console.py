@@ -73,7 +73,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             self._staleness.append(row["staleness"])
         elif row["kind"] == "arrival" and not row["accepted"]:
             self._progress.console.print(
-                f"[yellow]client {row['client']} refused: {row['reason']} {row.get('detail', '')[:160]}"
+                f"client {row['client']} refused: {row['reason']} {row.get('detail', '')[:160]}", style="yellow"
             )
         elif row["kind"] == "round":
             self._show_round(row)

@@ -36,6 +36,18 @@ NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 """What the YAML reader raises: also for 2024-13-45, which looks like a date, and for brackets without end."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice, of which the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read(path: Path, form: type[AnyForm]) -> AnyForm:
     """Read a YAML file as ``form``; ConfigError when it cannot be read or does not fit."""
     return parse(load_yaml(path), form, where=str(path))
@@ -44,11 +56,17 @@ def read(path: Path, form: type[AnyForm]) -> AnyForm:
 def load_yaml(path: Path) -> Any:
     """Return what a YAML file holds; ConfigError when it cannot be read."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml_value(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); check the path") from None
     except NO_YAML as error:
-        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+        why = " ".join(str(error).replace('"<unicode string>", ', "").split())
+        raise ConfigError(f"{path}: is not valid YAML: {why}") from None
+
+
+def yaml_value(text: str) -> Any:
+    """Return what ``text`` says; one of ``NO_YAML`` if it is none."""
+    return yaml.load(text, _Loader)
 
 
 def parse(data: object, form: type[AnyForm], *, where: str) -> AnyForm:
@@ -93,7 +111,9 @@ def _rule(error: Any) -> str:
         return "is an unknown key"
     if error["type"] == "missing":
         return "is missing"
-    if error["type"] == "model_type":
+    if error["type"] == "union_tag_not_found":
+        return f"{error['ctx']['discriminator']} is missing, which says what the others are"
+    if error["type"] in ("model_type", "model_attributes_type"):
         return f"must be a mapping of keys to values, got {reprlib.repr(error['input'])}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])

@@ -31,7 +31,7 @@ class TransferSettings:
     ``depth_weighted`` counts the i-th exit's terms i times, over the sum of all i (ScaleFL).
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a config is an error
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # a misspelt key in a config is an error
 
     teacher: str = "mean"
     weight: float = 0.5
@@ -52,6 +52,9 @@ class TransferSettings:
             raise ValueError(f"received must lie in [0, 1], got {self.received}")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be > 0, got {self.temperature}")
+        for name in ("weight", "warmup_versions"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
     def remembers(self, version: int) -> bool:
         """Say whether the submodel as received is a teacher of what is trained on ``version``."""

@@ -37,6 +37,11 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["run", "--nix"], "No such option '--nix'; see cosp run --help"),
+        (["run", QUICKSTART, "--workers", "0"], "Invalid value for '--workers': 0 is not in the range x>=1"),
+        (["plan"], "Missing argument 'CONFIG'; see cosp plan --help"),
+        (["keys", "nix"], "No such command 'nix'; see cosp keys --help"),
+        (["run", QUICKSTART, "--set", "a\nb=3"], "unknown key 'a\\nb'"),
         (["run"], "give either CONFIG or --resume DIR"),
         (["run", "nope.yaml"], "nope.yaml: cannot be read"),
         (
@@ -100,6 +105,14 @@ def test_plan_as_json_has_a_row_for_each_board_within_its_share_and_memory(monke
     assert {row["score_memory_bytes"] for row in rows if row not in scored} == {None}  # they hold every unit
     assert all(row["task_range_s"][0] <= row["task_s"] <= row["task_range_s"][1] for row in rows)
     assert {row["calibration"] for row in rows} == {"default, uncalibrated"}
+
+
+def test_brackets_in_a_name_are_no_markup(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "[red]a[xx].yaml"
+    path.write_text(Path(QUICKSTART).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "plan", path.name) == 0
+    assert capsys.readouterr().out.startswith("Submodels of [red]a[xx].yaml, assigned by rate")
 
 
 def test_devices_lists_every_board_and_shows_one_with_its_sources(monkeypatch, capsys):

@@ -116,6 +116,16 @@ def test_a_quorum_is_a_share_or_a_count(path):
         ("method.weighting={rule: hinge, slope: -1}", "method.weighting.slope", "must be greater than or equal to 0"),
         ("method.scoring.how=luck", "method.scoring", "how must be one of .*'luck'"),
         ("method.transfer.temperature=0", "method.transfer", "temperature must be > 0"),
+        ("method.transfer.weight=-1", "method.transfer", "weight must be >= 0, got -1"),
+        ("method.transfer.weight=.nan", "method.transfer.weight", "must be a finite number, got nan"),
+        ("method.transfer.warmup_versions=-1", "method.transfer", "warmup_versions must be >= 0, got -1"),
+        ("training.learning_rate=.inf", "training.learning_rate", "must be a finite number, got inf"),
+        ("training.weight_decay=-1", "training", "weight_decay must be >= 0, got -1"),
+        ("training.momentum=1.5", "training", r"momentum must lie in \[0, 1\), got 1.5"),
+        ("jitter=1000", "jitter", "must be less than or equal to 3, got 1000"),
+        ("model.hidden=10000000000000", "model.hidden", "must be less than or equal to 1048576"),
+        ("method={}", "method", "'name' is missing"),
+        ("method=fedavg", "method", "must be a mapping of keys to values, got 'fedavg'"),
         ("method.name=fedsgd", "method", ".*'fedsgd'"),
         ("fleet=3", "fleet", "must be a valid string, got 3"),
         ("assignment.rule=luck", "assignment.rule", "must be 'rate', 'memory', 'memory_share' or 'time', got 'luck'"),
@@ -136,6 +146,7 @@ def test_a_wrong_value_is_named_with_file_key_and_rule(path, override, key, rule
         ("server.versions", "--set server.versions: must be key=value"),
         ("=3", "--set =3: must be key=value"),
         ("fleet=[1", "--set fleet: '[1' is not a YAML value"),
+        ("model={dim: 3, dim: 4}", "--set model: '{dim: 3, dim: 4}' is not a YAML value"),
         ("name.first=x", "--set: name.first: name is a value, not a section"),
     ],
 )
@@ -157,7 +168,15 @@ def test_variants_are_mappings_of_dotted_keys(path, variants, key):
     assert error_of(path).startswith(f"{path}: {key}: must be a mapping")
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "got NoneType"), ("- 1", "got list"), ("a: [", "not valid YAML")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "got NoneType"),
+        ("- 1", "got list"),
+        ("a: [", "not valid YAML"),
+        ("a: 1\nb: {c: 1,\n c: 2}", "key 'c' is there twice in line 3, column 2"),
+    ],
+)
 def test_a_file_that_is_no_mapping_is_refused(path, text, message):
     path.write_text(text)
     assert message in error_of(path)

@@ -37,7 +37,7 @@ OPTIMIZERS = ("adamw", "sgd")
 class TrainSettings:
     """How a client trains between receiving a submodel and sending its update."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a config is an error
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # a misspelt key in a config is an error
 
     epochs: int = 3
     batch_size: int = 32
@@ -61,6 +61,10 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be > 0, got {value}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
 
     def on(self, gpu: bool) -> TrainSettings:
         """Return the settings as a board keeps them that trains on a GPU, or on its CPU."""

@@ -8,6 +8,8 @@ process killed while writing leaves the previous checkpoint whole.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -96,9 +98,21 @@ def load(folder: Path) -> Checkpoint | None:
         return None
     try:
         facts = json.loads(found[-1].read_text(encoding="utf-8"))
-        return Checkpoint(load_file(found[-1].with_suffix(".safetensors")), facts)
+        read = Checkpoint(load_file(found[-1].with_suffix(".safetensors")), facts)
+        if read.now_s < 0 or read.rows_bytes < 0:
+            raise ValueError("a time or a length is negative")
+        return read
     except Exception as error:
         raise UserError(f"{found[-1]}: the checkpoint cannot be read ({error}); start the run anew") from error
+
+
+@contextmanager
+def making_sense(folder: Path) -> Iterator[None]:
+    """Turn what a checkpoint's values make go wrong into UserError: it is damaged."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: the checkpoint makes no sense ({error!r}); start the run anew") from error
 
 
 def restore(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -24,6 +24,8 @@ Row = dict[str, Any]
 
 _ROW = json.JSONEncoder(sort_keys=True)  # json.dumps would make one a row
 
+ENDS = {"versions", "until_s"}
+"""What may change in a run that goes on."""
 LIBRARIES = ("torch", "flwr", "numpy")
 MEND = "mend that, then go on with --resume"
 """Said of what only a person can put right: starting the run again would not."""
@@ -55,20 +57,25 @@ class RunDirectory:
         return RunDirectory(folder)
 
     def is_dry(self) -> bool:
-        """Return whether the run that was begun here is a dry one."""
-        if not self._rows_path.exists():
-            return False
-        with self._rows_path.open(encoding="utf-8") as file:
-            return '"dry": true' in file.readline()
+        """Return whether the run that was begun here is a dry one; UserError if its rows are lost or unreadable."""
+        if not self._rows_path.exists() and not (self.folder / "metrics.json").exists():
+            return False  # it was killed before its first row
+        try:
+            with self._rows_path.open(encoding="utf-8") as file:
+                return '"dry": true' in file.readline()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{self._rows_path}: cannot be read ({error}); put the run's rows back, or begin it anew with another "
+                "--out"
+            ) from None
 
     def rows_bytes(self) -> int:
         """Return how long the rows are by now: what a checkpoint remembers."""
         return self._rows_path.stat().st_size if self._rows_path.exists() else 0
 
-    def cut_rows(self, length_bytes: int) -> None:
-        """Forget the rows after a checkpoint, or all of them without one: the resumed run writes them again.
-
-        UserError if there are fewer than the checkpoint remembers.
+    def check_begun(self, opening: Sequence[Row], length_bytes: int) -> None:
+        """UserError if there are fewer rows than a checkpoint remembers, or if they begin otherwise than with
+        ``opening``, but for the run's end: then the run is of another experiment.
         """
         found_bytes = self.rows_bytes()
         if found_bytes < length_bytes:
@@ -76,7 +83,18 @@ class RunDirectory:
                 f"{self._rows_path}: must hold the checkpoint's {length_bytes} bytes, got {found_bytes}: rows are lost "
                 "and the run cannot go on; begin it anew with another --out"
             )
-        if found_bytes:
+        with self._rows_path.open("rb") as file:
+            for row, line in zip(opening, file, strict=False):
+                key, began, now = _first_change(line, row)
+                if key:
+                    raise UserError(
+                        f"{self.folder}: cannot go on: {key} was {began!r} when the run began and is {now!r} now; put "
+                        "it back, or begin anew with another --out"
+                    )
+
+    def cut_rows(self, length_bytes: int) -> None:
+        """Forget the rows after a checkpoint, or all of them without one: the resumed run writes them again."""
+        if self.rows_bytes():
             os.truncate(self._rows_path, length_bytes)
 
     def write_row(self, row: Row) -> None:
@@ -112,6 +130,18 @@ class RunDirectory:
         except (OSError, SafetensorError) as error:
             why = (isinstance(error, OSError) and error.strerror) or str(error)
             raise UserError(f"{self.folder}: cannot be written ({why}); {MEND} {self.folder}") from error
+
+
+def _first_change(line: bytes, row: Row) -> tuple[str, Any, Any]:
+    """Return the first key, but for those of the run's end, in which ``line`` says other than ``row``: was and is."""
+    try:
+        began = dict(json.loads(line))
+    except (TypeError, ValueError):
+        return "a row", line, row
+    now = json.loads(_ROW.encode(row))
+    whose = f"client {row['client']}'s " if row["kind"] == "client" else ""
+    changed = (key for key in sorted((began.keys() | now.keys()) - ENDS) if began.get(key) != now.get(key))
+    return next(((whose + key, began.get(key), now.get(key)) for key in changed), ("", None, None))
 
 
 def config_of(folder: Path) -> Path:

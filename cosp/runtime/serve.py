@@ -98,6 +98,13 @@ def _loop(
     if evaluate_with is not None:
         sizes = {name: len(split.y) for name, split in experiment.splits.items()}
         count = served_by(method, counter(evaluate_with, shape, method.evaluated, sizes))
+    opening = opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry)
+    ledger = None
+    if saved:
+        rows = opening if isinstance(grid, VirtualGrid) else opening[:1]  # real boards may change
+        directory.check_begun(rows, saved.rows_bytes)
+        with checkpoints.making_sense(directory.checkpoints):
+            ledger = checkpoints.restore(saved, coordinator)
     loop = Loop(
         grid,
         coordinator,
@@ -107,14 +114,15 @@ def _loop(
         on_row=record,
         on_round=after_round,
         observe=lambda task, row: measured.observe(coordinator.records[task.client].introduction, task, row),
-        ledger=checkpoints.restore(saved, coordinator) if saved else None,
+        ledger=ledger,
         began_s=saved.now_s if saved else 0.0,
     )
     directory.cut_rows(saved.rows_bytes if saved else 0)
     if saved:
-        _go_on(loop, saved)
+        with checkpoints.making_sense(directory.checkpoints):
+            _go_on(loop, saved)
     else:
-        for row in opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry):
+        for row in opening:
             record(row)
     return loop
 

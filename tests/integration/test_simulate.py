@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from cosp.client.store import open_store, write_store
 from cosp.client.task import Task
 from cosp.client.trainer import Trainer
 from cosp.config import load_config
-from cosp.errors import ConfigError
+from cosp.errors import ConfigError, UserError
 from cosp.experiment import Experiment, load_experiment
 from cosp.models.transformer import layout_of
 from cosp.runtime import checkpoint
@@ -118,6 +119,41 @@ def test_a_run_resumed_with_fewer_versions_than_it_has_ends(start: Callable[...,
     shorter, _ = start("server.versions=3", out="shorter")
     metrics = simulate(shorter, directory, workers=1, dry=True, resume=True)
     assert (metrics["rounds"], rows_of(directory.folder)) == (6, rows)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda facts: facts["in_flight"][0].update(node=999), "the checkpoint makes no sense (KeyError(999))"),
+        (lambda facts: facts["records"].clear(), "the checkpoint makes no sense (KeyError('0'))"),
+        (lambda facts: facts.update(now_s="noon"), "the checkpoint cannot be read (could not convert string"),
+        (lambda facts: facts.update(rows_bytes=-1), "the checkpoint cannot be read (a time or a length is negative)"),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line(
+    damage: Callable[[dict[str, Any]], None], said: str, start: Callable[..., Any]
+) -> None:
+    experiment, directory = start()
+    simulate(experiment, directory, workers=1, dry=True)
+    rows = rows_of(directory.folder)
+    (path,) = directory.checkpoints.glob("*.json")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    damage(facts)
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        simulate(experiment, directory, workers=1, dry=True, resume=True)
+    assert said in str(caught.value)
+    assert rows_of(directory.folder) == rows
+
+
+def test_a_run_does_not_go_on_as_another_experiment(start: Callable[..., Any]) -> None:
+    experiment, directory = start()
+    simulate(experiment, directory, workers=1, dry=True)
+    rows = rows_of(directory.folder)
+    other, _ = start("model.dim=32", out="other")
+    with pytest.raises(UserError, match="cannot go on: parameters was .* when the run began and is"):
+        simulate(other, directory, workers=1, dry=True, resume=True)
+    assert rows_of(directory.folder) == rows
 
 
 def test_a_limit_on_how_many_work_leaves_nobody_idle_for_ever(run: Run):

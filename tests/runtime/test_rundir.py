@@ -51,5 +51,20 @@ def test_rows_that_are_lost_are_not_made_up(tmp_path: Path) -> None:
     directory.write_row({"kind": "round"})
     whole = directory.rows_bytes()
     with pytest.raises(UserError, match=f"must hold the checkpoint's {whole + 1} bytes, got {whole}: rows are lost"):
-        directory.cut_rows(whole + 1)
+        directory.check_begun([], whole + 1)
     assert directory.rows_bytes() == whole
+
+
+def test_a_run_goes_on_only_as_the_experiment_that_it_began_as(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    run, client = {"kind": "run", "seed": 0, "versions": 4}, {"kind": "client", "client": 0, "board": "jetson-nano"}
+    directory.write_row(run)
+    directory.write_row(client)
+    directory.check_begun([run | {"versions": 8}, client], directory.rows_bytes())
+    with pytest.raises(UserError, match="cannot go on: seed was 0 when the run began and is 1 now; put it back"):
+        directory.check_begun([run | {"seed": 1}, client], 0)
+    with pytest.raises(UserError, match="client 0's board was 'jetson-nano' when the run began and is 'pi' now"):
+        directory.check_begun([run, client | {"board": "pi"}], 0)
+    (tmp_path / "rows.jsonl").write_bytes(b"\xff\n")
+    with pytest.raises(UserError, match="cannot go on: a row was b'.xff.n' when the run began"):
+        directory.check_begun([run], 0)
