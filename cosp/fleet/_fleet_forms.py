@@ -47,7 +47,7 @@ class ChangeForm(Form):
 
     at_s: float = Field(gt=0)
     mode: str | None = None
-    memory_mib: float | None = Field(None, gt=0)  # left for training
+    memory_mib: float | None = Field(None, ge=1)  # left for training
     keep: float | None = Field(None, gt=0, le=1)
 
     @model_validator(mode="after")
@@ -82,7 +82,7 @@ class KindForm(Form):
 
 
 class BoardForm(KindForm):
-    count: int = Field(1, ge=1)  # that many boards alike
+    count: int = Field(1, ge=1, le=1_000_000)  # that many boards alike
 
 
 class MixForm(KindForm):
@@ -90,7 +90,7 @@ class MixForm(KindForm):
 
 
 class GenerateForm(Form):
-    count: int = Field(ge=1)
+    count: int = Field(ge=1, le=1_000_000)
     mix: list[MixForm] = Field(min_length=1)  # each client is drawn from it, by weight
 
 

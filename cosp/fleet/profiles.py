@@ -222,26 +222,30 @@ def _read(name: str | Path) -> tuple[str, _DeviceForm]:
 
 
 def _profile(name: str, form: _DeviceForm, mode: str, *, desktop: bool = False) -> DeviceProfile:
+    """Return what the file says of a mode; ConfigError if that is no board."""
     facts = form.modes[mode]
-    return DeviceProfile(
-        name=name,
-        title=form.title,
-        mode=mode,
-        flops_per_s=facts.peak_gflops.value * 1e9 * form.eta0.value * _value_or(form.kappa, VIT_KAPPA),
-        half_batch=form.half_batch.value,
-        memory_bytes=int(_free_mib(form, desktop=desktop) * _MIB),
-        memory_bytes_per_s=facts.dram_gb_s.value * 1e9 * _value_or(form.dram_share, DRAM_SHARE),
-        launch_s=form.launch_us.value * 1e-6 * _cpu_slowdown(form, facts),
-        idle_w=form.idle_w.value,
-        load_w=_load_w(form.idle_w.value, facts),
-        cpu_cores=int(facts.cpu_cores.value),
-        calibration=form.calibration,
-        gpu=form.gpu if form.gpu is not None else any(one.cuda_cores for one in form.modes.values()),
-        half_flops_per_s=_half_flops_per_s(form, facts),
-        overlap=form.overlap,
-        spread=_spread(form),
-        facts=tuple(_display(key, fact) for source in (form, facts) for key, fact in _files.facts_of(source)),
-    )
+    try:
+        return DeviceProfile(
+            name=name,
+            title=form.title,
+            mode=mode,
+            flops_per_s=facts.peak_gflops.value * 1e9 * form.eta0.value * _value_or(form.kappa, VIT_KAPPA),
+            half_batch=form.half_batch.value,
+            memory_bytes=int(_free_mib(form, desktop=desktop) * _MIB),
+            memory_bytes_per_s=facts.dram_gb_s.value * 1e9 * _value_or(form.dram_share, DRAM_SHARE),
+            launch_s=form.launch_us.value * 1e-6 * _cpu_slowdown(form, facts),
+            idle_w=form.idle_w.value,
+            load_w=_load_w(form.idle_w.value, facts),
+            cpu_cores=int(facts.cpu_cores.value),
+            calibration=form.calibration,
+            gpu=form.gpu if form.gpu is not None else any(one.cuda_cores for one in form.modes.values()),
+            half_flops_per_s=_half_flops_per_s(form, facts),
+            overlap=form.overlap,
+            spread=_spread(form),
+            facts=tuple(_display(key, fact) for source in (form, facts) for key, fact in _files.facts_of(source)),
+        )
+    except (ArithmeticError, ValueError) as error:
+        raise ConfigError(f"{error}, in mode {mode}") from None
 
 
 def _half_flops_per_s(form: _DeviceForm, mode: _ModeForm) -> float | None:

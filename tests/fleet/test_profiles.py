@@ -207,6 +207,13 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path, changes, message):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_that_make_no_board_are_one_line(tmp_path):
+    nano = load_profile("jetson-nano")
+    reserved_mib = 3964 - nano.memory_bytes / 2**20
+    with pytest.raises(ConfigError, match="memory_bytes must be > 0, got 0, in mode MAXN$"):
+        load_profile(own_file(tmp_path, visible_mib=reserved_mib + 1e-7))
+
+
 def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_profile(tmp_path / "none.yaml")
