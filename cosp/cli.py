@@ -191,6 +191,8 @@ def table(
         numbers = [int(text) for text in seeds.split(",")] if seeds else None
     except ValueError:
         raise UserError(f"--seeds {seeds}: must be comma-separated whole numbers, e.g. 0,1,2") from None
+    if numbers and (min(numbers) < 0 or len(set(numbers)) < len(numbers)):
+        raise UserError(f"--seeds {seeds}: must be different numbers from 0 on, e.g. 0,1,2")
     asked: dict[str, Any] = {
         "only": only.split(",") if only else None,
         "folder": out_dir,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,9 @@ from cosp.methods import MethodSettings
 from cosp.methods.assignment import Rule
 from cosp.methods.rules import Settings
 
+BASE = "base"
+"""What a table calls a file without any variant."""
+NO_VARIANTS = "variants: must be a mapping of names to dotted keys and values"
 NO_CHANGES: Mapping[str, Any] = {}
 
 
@@ -187,21 +191,33 @@ def raw_config(
     return value
 
 
-def checked(value: object, path: Path) -> Config:
-    """Return the configuration that ``path`` and its changes say; ConfigError if it is none."""
-    config = parse(value, Config, where=str(path))
+def checked(value: object, where: object) -> Config:
+    """Return the configuration that ``value`` is; ConfigError, of ``where`` it comes from, if it is none."""
+    config = parse(value, Config, where=str(where))
     if isinstance(config.server.quorum, float) and config.server.quorum > 1:
         raise ConfigError(
-            f"{path}: server.quorum: a share must lie in (0, 1], got {config.server.quorum}; a count has no point"
+            f"{where}: server.quorum: a share must lie in (0, 1], got {config.server.quorum}; a count has no point"
         )
     return config
 
 
 def variant_names(path: Path) -> tuple[str, ...]:
-    """Return the variants that the file offers."""
+    """Return the variants that the file offers; ConfigError if one's name cannot be a folder's beside ``BASE``."""
     value = load_yaml(path)
-    variants = value.get("variants") if isinstance(value, dict) else None
-    return tuple(variants or ())
+    variants = (value.get("variants") if isinstance(value, dict) else None) or {}
+    if not isinstance(variants, dict):
+        raise ConfigError(f"{path}: {NO_VARIANTS}, got {variants!r}")
+    for name in variants:
+        check_name(name, f"{path}: variants")
+        if name == BASE:
+            raise ConfigError(f"{path}: variants: {BASE!r} is the file's own line; give the variant another name")
+    return tuple(variants)
+
+
+def check_name(name: object, where: str) -> None:
+    """ConfigError unless ``name`` can be a folder's."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
+        raise ConfigError(f"{where}: a name must be letters, digits, '_', '.' and '-', got {name!r}")
 
 
 def dump_config(config: Config, versions: Mapping[str, str]) -> str:
@@ -213,7 +229,7 @@ def dump_config(config: Config, versions: Mapping[str, str]) -> str:
 def _changes(variants: object, variant: object, *, where: str) -> dict[str, Any]:
     """Return the dotted keys and values of one variant."""
     if not isinstance(variants, dict):
-        raise ConfigError(f"{where}: variants: must be a mapping of names to dotted keys and values, got {variants!r}")
+        raise ConfigError(f"{where}: {NO_VARIANTS}, got {variants!r}")
     if not isinstance(variant, str) or variant not in variants:
         raise ConfigError(f"{where}: variant: {unknown('variant', variant, variants)}")
     changes = variants[variant]

@@ -6,7 +6,6 @@ kept but the tables and figures.
 
 from __future__ import annotations
 
-import csv
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,21 +13,23 @@ from statistics import fmean
 
 from rich.console import Console
 
-from cosp.config import load_config
+from cosp.config import Config, load_config
 from cosp.experiment import load_experiment
+from cosp.files import make_folder, replace_text
 from cosp.report import Run, read_run
-from cosp.report.costs import VariantCost, variant_cost
+from cosp.report.costs import BoardCost, VariantCost, variant_cost
 from cosp.report.figure_costs import draw_memory, draw_times
 from cosp.report.units import quantity
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.simulate import simulate
-from cosp.table import BASE, chosen_variants
+from cosp.table import chosen_variants, variant_config
+from cosp.tables.store import csv_text
 
 TABLE: dict[str, Callable[[VariantCost, VariantCost], str]] = {
     "parameters": lambda cost, first: f"{cost.parameters / 1e6:.1f} M",
     "memory in training": lambda cost, first: quantity(_memory(cost), "B"),
     "relative": lambda cost, first: f"{_memory(cost) / _memory(first):.2f}",
-    "with importance learning": lambda cost, first: quantity(fmean(b.peak_bytes for b in cost.limited), "B"),
+    "with importance learning": lambda cost, first: quantity(fmean(b.peak_bytes for b in _limited(cost)), "B"),
     "boards over their memory": lambda cost, first: str(sum(b.peak_bytes > b.limit_bytes for b in cost.boards)),
     "hours a round": lambda cost, first: f"{cost.round_s / 3600:.3g}",
     "hours a turn": lambda cost, first: f"{cost.turn_s / 3600:.3g}",
@@ -63,18 +64,16 @@ def fill_cost_table(
     found = []
     for i, variant in enumerate(chosen):
         console.print(f"[{i + 1}/{len(chosen)}] {variant}", markup=False)
-        choice = [] if variant == BASE else [f"variant={variant}"]
-        runs = [_dry_run(path, [*choice, *overrides, f"seed={seed}"], data_dir) for seed in seeds]
+        runs = [_dry_run(variant_config(path, variant, seed, overrides), data_dir) for seed in seeds]
         found.append(variant_cost(variant, runs))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     _write_boards(folder / "boards.csv", found)
     draw_memory(found, folder / "memory.svg")
     draw_times(found, folder / "times.svg")
     return _write_table(folder, found, seeds)
 
 
-def _dry_run(path: Path, overrides: Sequence[str], data_dir: Path | None) -> Run:
-    config = load_config(path, overrides)
+def _dry_run(config: Config, data_dir: Path | None) -> Run:
     experiment = load_experiment(config, data_dir=data_dir)
     with tempfile.TemporaryDirectory(prefix="cosp-") as folder:
         directory = RunDirectory.create(Path(folder) / "run", config)
@@ -82,16 +81,19 @@ def _dry_run(path: Path, overrides: Sequence[str], data_dir: Path | None) -> Run
         return read_run(directory.folder)
 
 
+def _limited(cost: VariantCost) -> list[BoardCost]:
+    """Return the limited boards; all where none is."""
+    return cost.limited or list(cost.boards)
+
+
 def _memory(cost: VariantCost) -> float:
-    """Return the mean over the limited boards; over all where none is."""
-    return fmean(board.training_bytes for board in cost.limited or cost.boards)
+    return fmean(board.training_bytes for board in _limited(cost))
 
 
 def _write_boards(path: Path, found: Sequence[VariantCost]) -> None:
     lines = [[cost.variant, *(_figure(getattr(board, name)) for name in BOARD_COLUMNS[1:])]
              for cost in found for board in cost.boards]  # fmt: skip
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([BOARD_COLUMNS, *lines])
+    replace_text(path, csv_text([BOARD_COLUMNS, *lines]))
 
 
 def _figure(value: object) -> str:
@@ -102,10 +104,9 @@ def _write_table(folder: Path, found: Sequence[VariantCost], seeds: Sequence[int
     first = {cost.parameters: cost for cost in reversed(found)}
     head = ["variant", *TABLE]
     lines = [[cost.variant, *(text(cost, first[cost.parameters]) for text in TABLE.values())] for cost in found]
-    with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([head, *lines])
+    replace_text(folder / "table.csv", csv_text([head, *lines]))
     rows = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *lines]]
     path = folder / "table.md"
     note = NOTE.format(seeds=", ".join(map(str, seeds)))
-    path.write_text("\n".join([note, "", *rows, ""]), encoding="utf-8")
+    replace_text(path, "\n".join([note, "", *rows, ""]))
     return path

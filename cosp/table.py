@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,17 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cosp.config import Config, load_config, variant_names
+from cosp.config import BASE, Config, checked, load_config, raw_config, variant_names
 from cosp.console import RunProgress
-from cosp.errors import ConfigError
+from cosp.errors import ConfigError, UserError
 from cosp.experiment import load_experiment
+from cosp.files import replace_text
 from cosp.forms import unknown
 from cosp.report import read_run
 from cosp.report.rows import Round, Scores
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.simulate import simulate
+from cosp.tables.running import REMEDY, check_folder
+from cosp.tables.store import csv_text
 
-BASE = "base"
 LOCAL_VERSIONS = 10
 """Accuracy on clients' own data is the mean over the updates that arrived in that many last versions."""
 
@@ -36,12 +37,12 @@ class Cell:
     at_time: Scores
     short: bool
     hours_to_rounds: float
-    local_received: float
-    local_trained: float
+    local_received: float | None
+    local_trained: float | None
     energy_j: float
 
 
-COLUMNS: dict[str, Callable[[Cell], float]] = {
+COLUMNS: dict[str, Callable[[Cell], float | None]] = {
     "deepest exit, equal rounds": lambda cell: cell.at_rounds.deepest_accuracy,
     "chosen exit, equal rounds": lambda cell: cell.at_rounds.chosen_accuracy,
     "deepest exit, equal time": lambda cell: cell.at_time.deepest_accuracy,
@@ -66,16 +67,22 @@ def fill_table(
     """Run every cell that has no result, write ``table.csv`` and ``table.md``, and return the latter."""
     chosen = chosen_variants(path, only)
     folder = folder or Path("results") / load_config(path, overrides).name
-    cells = [(variant, seed) for seed in seeds for variant in dict.fromkeys((BASE, *chosen))]
-    for i, (variant, seed) in enumerate(cells):
+    lines = tuple(dict.fromkeys((BASE, *chosen)))
+    cells = {(variant, seed): variant_config(path, variant, seed, overrides) for seed in seeds for variant in lines}
+    for i, ((variant, seed), config) in enumerate(cells.items()):
         where = folder / variant / f"seed{seed}"
+        check_folder(config, where)
         if not (where / "metrics.json").exists():
             console.print(f"[{i + 1}/{len(cells)}] {variant}, seed {seed}", markup=False)
-            choice = [] if variant == BASE else [f"variant={variant}"]
-            config = load_config(path, [*choice, *overrides, f"seed={seed}"])
             _run(config, where, workers=workers, data_dir=data_dir, console=console)
-    found = {variant: [_cell(folder, variant, seed) for seed in seeds] for variant in dict.fromkeys((BASE, *chosen))}
-    return _write(folder, found, seeds)
+    return _write(folder, {variant: [_cell(folder, variant, seed) for seed in seeds] for variant in lines}, seeds)
+
+
+def variant_config(path: Path, variant: str, seed: int, overrides: Sequence[str]) -> Config:
+    """Return what the file says of a variant; ConfigError names it."""
+    choice = [] if variant == BASE else [f"variant={variant}"]
+    value = raw_config(path, [*choice, *overrides, f"seed={seed}"])
+    return checked(value, f"{path}: {variant}" if choice else path)
 
 
 def chosen_variants(path: Path, only: Sequence[str] | None) -> tuple[str, ...]:
@@ -99,6 +106,9 @@ def _run(config: Config, where: Path, *, workers: int, data_dir: Path | None, co
 def _cell(folder: Path, variant: str, seed: int) -> Cell:
     base = read_run(folder / BASE / f"seed{seed}")
     run = read_run(folder / variant / f"seed{seed}")
+    for name, found in ((BASE, base), (variant, run)):
+        if not any(row.evaluation for row in found.rounds):
+            raise UserError(f"{folder / name / f'seed{seed}'}: the run evaluated no version; {REMEDY}")
     last = base.rounds[-1]
     by_rounds = _last_scores(row for row in run.rounds if row.version <= last.version)
     by_time = _last_scores(row for row in run.rounds if row.virtual_s <= last.virtual_s)
@@ -111,8 +121,8 @@ def _cell(folder: Path, variant: str, seed: int) -> Cell:
         at_time=by_time,
         short=run.rounds[-1].virtual_s < 0.98 * last.virtual_s,
         hours_to_rounds=end.virtual_s / 3600,
-        local_received=statistics.fmean(a.local_accuracy_received or 0.0 for a in trained),
-        local_trained=statistics.fmean(a.local_accuracy_trained or 0.0 for a in trained),
+        local_received=_mean(a.local_accuracy_received for a in trained),
+        local_trained=_mean(a.local_accuracy_trained for a in trained),
         energy_j=end.energy_j,
     )
 
@@ -136,17 +146,25 @@ def _write(folder: Path, found: dict[str, list[Cell]], seeds: Sequence[int]) -> 
         line.append(f"{statistics.fmean(cell.hours_to_rounds for cell in cells) / base_hours:.2f}")
         line.append(f"{statistics.fmean(cell.energy_j for cell in cells) / base_j:.2f}")
         lines.append(line)
-    with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([head, *lines])
+    replace_text(folder / "table.csv", csv_text([head, *lines]))
     text = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *lines]]
     note = f"Accuracy on the test set, mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
     short = "† ended before the base run's virtual time: its last evaluation stands in."
     path = folder / "table.md"
-    path.write_text("\n".join([note, "", *text, "", short, ""]), encoding="utf-8")
+    replace_text(path, "\n".join([note, "", *text, "", short, ""]))
     return path
 
 
-def _mean_sd(values: Sequence[float]) -> str:
-    """Return mean and standard deviation; one value has no deviation."""
-    mean = f"{statistics.fmean(values):.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of those that there are, if any."""
+    found = [value for value in values if value is not None]
+    return statistics.fmean(found) if found else None
+
+
+def _mean_sd(values: Iterable[float | None]) -> str:
+    """Return mean and standard deviation of those that there are; one value has no deviation."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return "–"
+    mean = f"{statistics.fmean(found):.3f}"
+    return f"{mean} ± {statistics.stdev(found):.3f}" if len(found) > 1 else mean

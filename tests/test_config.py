@@ -169,6 +169,23 @@ def test_variants_are_mappings_of_dotted_keys(path, variants, key):
 
 
 @pytest.mark.parametrize(
+    ("variants", "rule"),
+    [
+        ("3", "must be a mapping of names to dotted keys and values, got 3"),
+        ("[a]", r"must be a mapping of names to dotted keys and values, got \['a'\]"),
+        ("{../../x: {}}", "a name must be letters, digits, '_', '.' and '-', got '../../x'"),
+        ("{'': {}}", "a name must be letters"),
+        ("{1: {}}", "a name must be letters.* got 1"),
+        ("{base: {}}", "'base' is the file's own line; give the variant another name"),
+    ],
+)
+def test_a_variant_s_name_can_be_a_folder_s(path, variants, rule):
+    path.write_text(f"variants: {variants}\n")
+    with pytest.raises(ConfigError, match=f"variants: {rule}"):
+        variant_names(path)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "got NoneType"),

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from cosp.cost_table import fill_cost_table
-from cosp.errors import ConfigError
+from cosp.errors import ConfigError, UserError
 from cosp.fleet import load_profile
 
 CONFIG = """
@@ -31,9 +31,9 @@ variants:
 pytestmark = pytest.mark.integration
 
 
-def fill(folder: Path, only: list[str] | None = None) -> dict[str, bytes]:
+def fill(folder: Path, only: list[str] | None = None, text: str = CONFIG) -> dict[str, bytes]:
     """Every file of the table."""
-    (folder / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
+    (folder / "tiny.yaml").write_text(text, encoding="utf-8")
     fill_cost_table(
         folder / "tiny.yaml",
         seeds=[0, 1],
@@ -69,6 +69,17 @@ def test_a_table_says_what_each_variant_and_each_board_takes(tmp_path: Path):
 
 def test_the_same_configuration_gives_the_same_files(tmp_path: Path):
     assert fill(tmp_path, ["base", "full"]) == fill(tmp_path, ["base", "full"])
+
+
+def test_where_no_board_is_limited_all_count(tmp_path: Path):
+    (line,) = lines_of(fill(tmp_path, ["base"], CONFIG.replace("keep: 0.5", "keep: 1.0"))["table.csv"]).values()
+    assert line["memory in training"] == line["with importance learning"]
+
+
+def test_a_file_in_the_folder_s_place_is_named(tmp_path: Path):
+    (tmp_path / "results").touch()
+    with pytest.raises(UserError, match=r"results: cannot be written \(File exists\)"):
+        fill(tmp_path, ["base"])
 
 
 def test_an_unknown_variant_is_an_error(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -11,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cosp.files import replace_text
 from cosp.report.style import (
     HALF,
     WIDE,
@@ -183,4 +185,6 @@ def _mean(line: Line, name: str) -> float:
 
 def _save(figure: Figure, path: Path) -> None:
     # without a date, and ids from the style's fixed salt: the same figures give the same bytes
-    figure.savefig(path, format="svg", facecolor=colour("surface"), metadata={"Date": None})
+    text = io.StringIO()
+    figure.savefig(text, format="svg", facecolor=colour("surface"), metadata={"Date": None})
+    replace_text(path, text.getvalue())

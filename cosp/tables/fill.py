@@ -10,6 +10,7 @@ from rich.console import Console
 
 from cosp.config import checked, raw_config
 from cosp.errors import CospError, UserError
+from cosp.files import replace_text
 from cosp.tables import figures
 from cosp.tables.lines import Line
 from cosp.tables.outcome import Outcome
@@ -127,7 +128,7 @@ def fill_tables(
     reference = plan.settings.reference
     drawn = {level.name: _draw(filling.folder, level, lines, reference) for level, lines in levels}
     text = page(plan, base.title or base.name, used, filling.failed, drawn, again)
-    (filling.folder / "index.md").write_text(text, encoding="utf-8")
+    replace_text(filling.folder / "index.md", text)
     write_measures(filling.folder / "table.csv", levels, reference)
     return _write_sheets(filling, levels, base.assignment.rule), filling.failed
 
@@ -184,6 +185,6 @@ def _write_sheets(filling: Filling, levels: Sequence[Found], rule: str) -> Path:
     notes.append(f"- {OVER}: over the budget that the base's assignment rule, {rule}, gives")
     text = "\n\n".join([f"Seeds {seeds}.", *(f"## {s.title}\n\n{markdown(s)}" for s in sheets), "\n".join(notes)])
     path = filling.folder / "table.md"
-    path.write_text(text + "\n", encoding="utf-8")
-    (filling.folder / "table.tex").write_text("\n\n".join(map(latex, sheets)) + "\n", encoding="utf-8")
+    replace_text(path, text + "\n")
+    replace_text(filling.folder / "table.tex", "\n\n".join(map(latex, sheets)) + "\n")
     return path

@@ -17,6 +17,7 @@ from cosp.report.rows import Client, Round, Scores
 from cosp.report.tallies import board_totals, staleness_counts
 from cosp.tables.plan import Cell
 
+ORIGINS = ("cpu", "cores", "system", "versions", "commit")
 WORST = 0.1
 """Quantile over clients that stands for those who fare worst."""
 
@@ -127,8 +128,14 @@ def read_outcome(cell: Cell, folder: Path, origin: Mapping[str, str]) -> Outcome
 
 
 def read_origin(path: Path) -> dict[str, str]:
-    """Return what ``cosp.tables.origin`` wrote down beside a run."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    """Return what ``cosp.tables.origin`` wrote down beside a run; UserError if it is damaged."""
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        if not (found.keys() >= set(ORIGINS) and found["cores"].isdigit()):
+            raise ValueError(f"must say {', '.join(ORIGINS)}")
+    except (OSError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}; remove {path.parent} to run it anew") from None
+    return found
 
 
 def _point(cell: Cell, row: Round, scores: Scores) -> Point:

@@ -12,21 +12,28 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from cosp.config import Config, checked, raw_config, variant_names
+from cosp.config import BASE, Config, check_name, checked, raw_config, variant_names
 from cosp.errors import ConfigError
-from cosp.forms import load_yaml, parse, unknown
+from cosp.forms import broken, load_yaml, parse, unknown
 from cosp.methods.rules import Settings
 
-BASE = "base"
 SECTION = "table"
 NO_PART_OF_A_RESULT = ("name", "title", "variant", "versions")
 """Keys of a configuration that its rows do not depend on."""
 
-Values = Mapping[str, tuple[Any, ...]]
+
+def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise broken(f"must differ, got {list(seeds)}")
+    return seeds
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_different)]
+Search = dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
 
 
 class TableSettings(Settings):
@@ -36,12 +43,12 @@ class TableSettings(Settings):
     ``reference`` is the variant that all others are compared with.
     """
 
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: Seeds = (0, 1, 2)
     target_accuracy: float | None = Field(None, gt=0, lt=1)
-    search: dict[str, tuple[Any, ...]] = {}
-    search_of: dict[str, dict[str, tuple[Any, ...]]] = {}
-    search_seed: int | None = None
-    grid: dict[str, dict[str, dict[str, Any]]] = {}
+    search: Search = {}
+    search_of: dict[str, Search] = {}
+    search_seed: int | None = Field(None, ge=0)
+    grid: dict[str, Annotated[dict[str, dict[str, Any]], Field(min_length=1)]] = {}
     reference: str = BASE
 
 
@@ -105,12 +112,13 @@ class TablePlan:
         choice = [] if variant == BASE else [f"variant={variant}"]
         overrides = [*choice, *self.overrides, f"seed={seed}"]
         value = raw_config(self.path, overrides, levels=level.changes, settings=settings)
+        parts = (str(self.path), level.name, variant if choice else "")
         return Cell(
             level=level.name,
             variant=variant,
             settings=" ".join(f"{key}={new}" for key, new in settings.items()),
             seed=seed,
-            config=checked(value, self.path),
+            config=checked(value, ": ".join(filter(None, parts))),
             key=_hash(value),
         )
 
@@ -139,7 +147,7 @@ def plan_table(
     for name in (*(only or ()), *settings.search_of, settings.reference):
         if name not in known:
             raise ConfigError(f"{path}: {unknown('variant', name, known)}")
-    levels = {level.name: level for level in _levels(settings)}
+    levels = {level.name: level for level in _levels(settings, f"{path}: {SECTION}.grid")}
     for name in at or ():
         if name not in levels:
             raise ConfigError(f"{path}: {unknown('level of the grid', name, tuple(levels))}")
@@ -159,13 +167,19 @@ def plan_table(
     return plan
 
 
-def _levels(settings: TableSettings) -> list[Level]:
-    """Return one level for each combination of the axes' levels."""
-    found = []
+def _levels(settings: TableSettings, where: str) -> list[Level]:
+    """Return one level for each combination of the axes' levels; ConfigError if two have one name."""
+    found: list[Level] = []
     for chosen in itertools.product(*(axis.items() for axis in settings.grid.values())):
         changes = {key: new for _, level in chosen for key, new in level.items()}
         target = changes.pop(f"{SECTION}.target_accuracy", settings.target_accuracy)
-        found.append(Level("-".join(name for name, _ in chosen), changes, target))
+        parse({"target_accuracy": target}, TableSettings, where=where)
+        level = Level("-".join(name for name, _ in chosen), changes, target)
+        if chosen:
+            check_name(level.name, where)
+        if any(level.name == other.name for other in found):
+            raise ConfigError(f"{where}: two levels are called {level.name}; rename one")
+        found.append(level)
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cosp.files import make_folder
 from cosp.tables.outcome import Outcome, Point, read_origin, read_outcome, read_points
 from cosp.tables.plan import Cell, TablePlan
 from cosp.tables.running import ORIGIN, check_folder, finished
@@ -22,10 +23,10 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.outcomes = {row.cell: row for row in read_rows(folder / CELLS, Outcome)}
         self.points: dict[str, list[Point]] = {}
         for point in read_rows(folder / POINTS, Point):
             self.points.setdefault(point.cell, []).append(point)
+        self.outcomes = {row.cell: row for row in read_rows(folder / CELLS, Outcome) if row.cell in self.points}
 
     @property
     def runs(self) -> Path:
@@ -40,13 +41,16 @@ class Results:
         return [self.outcomes[cell.name] for cell in cells if self._known(cell)]
 
     def write(self, plan: TablePlan) -> None:
-        """Write what is known of the file's levels and variants, asked for or not, in the file's order."""
-        levels, variants = plan.all_levels, plan.all_variants
-        kept = [row for row in self.outcomes.values() if row.level in levels and row.variant in variants]
-        kept.sort(key=lambda row: (levels.index(row.level), variants.index(row.variant), row.settings, row.seed))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_rows(self.folder / CELLS, kept, Outcome)
-        write_rows(self.folder / POINTS, self._points(kept), Point)
+        """Write all that is known, in the file's order; what it does not name (any more) comes last."""
+
+        def place(row: Outcome) -> tuple[int, str, int, str, str, int]:
+            level, variant = _rank(plan.all_levels, row.level), _rank(plan.all_variants, row.variant)
+            return level, row.level, variant, row.variant, row.settings, row.seed
+
+        rows = sorted(self.outcomes.values(), key=place)
+        make_folder(self.folder)
+        write_rows(self.folder / POINTS, self._points(rows), Point)  # first: a row of cells.csv has its points
+        write_rows(self.folder / CELLS, rows, Outcome)
 
     def _points(self, outcomes: Sequence[Outcome]) -> Iterable[Point]:
         return (point for outcome in outcomes for point in self.points[outcome.cell])
@@ -56,9 +60,13 @@ class Results:
         if known is not None and known.key == cell.key:
             return True
         folder = self.runs / cell.name
-        check_folder(cell, folder)
+        check_folder(cell.config, folder)
         if not finished(folder):
             return False
         self.outcomes[cell.name] = read_outcome(cell, folder, read_origin(folder / ORIGIN))
         self.points[cell.name] = read_points(cell, folder)
         return True
+
+
+def _rank(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from cosp.config import load_config
+from cosp.config import Config, load_config
 from cosp.errors import CospError, UserError
 from cosp.experiment import load_experiment
 from cosp.runtime import forks
@@ -30,6 +30,7 @@ CELL_BYTES = 1_500_000_000
 """What a cell may take, torch included; bounds how many run at a time."""
 REPORT_S = 0.5
 ORIGIN = "origin.json"
+REMEDY = "remove it, or give another --out"
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,15 @@ def finished(folder: Path) -> bool:
     return (folder / "metrics.json").exists() and (folder / ORIGIN).exists()
 
 
-def check_folder(cell: Cell, folder: Path) -> None:
-    """UserError if ``folder`` holds a run of another configuration than the cell's."""
+def check_folder(config: Config, folder: Path) -> None:
+    """UserError if ``folder`` holds a run of another configuration, or one that trained nothing."""
     path, names = folder / "config.yaml", set(NO_PART_OF_A_RESULT)
-    begun = (folder / "rows.jsonl").exists()  # a cell that failed before is no run
-    if begun and load_config(path).model_dump(exclude=names) != cell.config.model_dump(exclude=names):
-        raise UserError(
-            f"{folder}: holds a run of another configuration than {cell.name} has now; remove it, or give another --out"
-        )
+    if not (folder / "rows.jsonl").exists():  # a cell that failed before is no run
+        return
+    if load_config(path).model_dump(exclude=names) != config.model_dump(exclude=names):
+        raise UserError(f"{folder}: holds a run of another configuration than is asked for now; {REMEDY}")
+    if RunDirectory(folder).is_dry():
+        raise UserError(f"{folder}: holds a dry run, which trained nothing; {REMEDY}")
 
 
 def run_cells(

@@ -6,12 +6,14 @@ Lists are numbers with spaces between them; what is not known is empty.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable
+import io
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cosp.errors import UserError
+from cosp.files import replace_text
 
 Row = TypeVar("Row")
 
@@ -28,10 +30,14 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 def write_rows(path: Path, rows: Iterable[Any], kind: type[Row]) -> None:
     """Write dataclasses of one ``kind``, a line each."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_text(getattr(row, name)) for name in names] for row in rows)
+    replace_text(path, csv_text([names, *([_text(getattr(row, name)) for name in names] for row in rows)]))
+
+
+def csv_text(lines: Iterable[Sequence[object]]) -> str:
+    """Return ``lines`` as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
@@ -39,14 +45,22 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
     if not path.exists():
         return []
     parsers = {field.name: PARSERS[str(field.type)] for field in fields(kind)}  # type: ignore[arg-type]
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or set(reader.fieldnames) != set(parsers):
-            raise UserError(f"{path}: does not have the columns of this cosp; remove it to build it from the runs")
-        try:
-            return [kind(**{name: parse(row[name]) for name, parse in parsers.items()}) for row in reader]
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}:{reader.line_num}: {error}; remove the file to build it from the runs") from None
+    number = 1
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file, strict=True))
+        names = rows[0] if rows else []
+        if set(names) != set(parsers):
+            raise ValueError("does not have the columns of this cosp")
+        found = []
+        for row in rows[1:]:
+            number += 1
+            if len(row) != len(names):
+                raise ValueError(f"must have {len(names)} values, got {len(row)}")
+            found.append(kind(**{name: parsers[name](text) for name, text in zip(names, row, strict=True)}))
+        return found
+    except (OSError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}:{number}: {error}; remove it to build it from the runs") from None
 
 
 def _text(value: Any) -> str:

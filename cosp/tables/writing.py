@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from cosp.files import replace_text
 from cosp.tables.lines import Line, line_of, measures
 from cosp.tables.plan import Level
 from cosp.tables.sheets import OVER, Sheet
 from cosp.tables.spread import Spread
+from cosp.tables.store import csv_text
 
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", OVER: r"$^\ddagger$", "–": "--", **{c: "\\" + c for c in "&%$#_{}"}}
 STATISTICS = ("mean", "sd", "half_interval", "seeds")
@@ -42,16 +43,15 @@ def write_measures(path: Path, levels: Sequence[tuple[Level, Sequence[Line]]], r
     ``reference``.
     """
     head = ["level", "variant", "measure", *STATISTICS, *(f"beside_{reference}_{name}" for name in STATISTICS)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        for level, lines in levels:
-            first = line_of(lines, reference)
-            for line in lines:
-                for measure in measures(len(line.first.exits)):
-                    own = line.spread(measure, level.target_accuracy)
-                    beside = line.beside(first, measure, level.target_accuracy) if first else None
-                    writer.writerow([level.name, line.variant, measure.name, *_figures(own), *_figures(beside)])
+    rows = [head]
+    for level, lines in levels:
+        first = line_of(lines, reference)
+        for line in lines:
+            for measure in measures(len(line.first.exits)):
+                own = line.spread(measure, level.target_accuracy)
+                beside = line.beside(first, measure, level.target_accuracy) if first else None
+                rows.append([level.name, line.variant, measure.name, *_figures(own), *_figures(beside)])
+    replace_text(path, csv_text(rows))
 
 
 def _figures(found: Spread | None) -> list[str]:

@@ -52,7 +52,27 @@ def test_what_a_result_depends_on_changes_its_key_and_a_title_does_not(plan):
         (("seeds:", "seads:"), "table: unknown key 'seads'"),
         (("search_of: {pm:", "search_of: {pn:"), "unknown variant 'pn'"),
         (("[0.001, 0.002, 0.004]", "[0.001, -1]"), "learning_rate must be"),
-        (("skew: {mild: {data.partition.alpha: 1.5}", "skew: {mild: {data.partition.alpa: 1.5}"), "alpa"),
+        (("skew: {mild: {data.partition.alpha: 1.5}", "skew: {mild: {data.partition.alpa: 1.5}"), "easy-mild: .*alpa"),
+        (
+            ("prox: {method: {name: fedprox}}", "prox: {server.quorom: 1}"),
+            ": easy-mild: prox: server: unknown key 'quorom'",
+        ),
+        (("[0.001, 0.002, 0.004]", "[]"), "search.training.learning_rate: .* at least 1 item"),
+        (("[3, 4]", "[3, 3]"), r"table: seeds: must differ, got \[3, 3\]"),
+        (("[3, 4]", "[3, -4]"), "table: seeds.1: must be greater than or equal to 0"),
+        (
+            ("table.target_accuracy: 0.4", "table.target_accuracy: high"),
+            "table.grid: target_accuracy: must be a valid number",
+        ),
+        (
+            ("data: {easy: {data.train: 100}", "data: {easy/: {data.train: 100}"),
+            "table.grid: a name must be letters, digits",
+        ),
+        (
+            ("skew: {mild: ", "skew: {mild: {}, mild-x: {}}\n    more: {x: {}, x-x: "),
+            "two levels are called easy-mild-x-x",
+        ),
+        (("skew: {mild: ", "more: {}\n    skew: {mild: "), "grid.more: .* at least 1 item"),
     ],
 )
 def test_whatever_is_wrong_is_told_before_anything_runs(plan, change, told):

@@ -19,10 +19,34 @@ def test_no_file_holds_no_rows(tmp_path: Path):
     assert read_rows(tmp_path / "cells.csv", Outcome) == []
 
 
-@pytest.mark.parametrize(("change", "told"), [(("seed,", "sead,"), "columns"), ((",0.5,", ",half,"), r"cells.csv:2: ")])
-def test_a_file_that_is_no_such_file_is_named_with_the_remedy(tmp_path: Path, outcome, change, told):
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (
+            lambda text: text.replace("seed,", "sead,"),
+            r"cells.csv:1: does not have the columns of this cosp; remove it",
+        ),
+        (lambda text: text.replace(",0.5,", ",half,"), r"cells.csv:2: could not convert string to float: 'half'"),
+        (lambda text: text[: len(text) // 2], r"cells.csv:1: "),
+        (lambda text: text[:-20], r"cells.csv:2: must have 41 values, got "),
+        (lambda text: text[:-1] + ",more\n", r"cells.csv:2: must have 41 values, got 42"),
+        (lambda text: "", r"cells.csv:1: "),
+        (lambda text: text.replace("x,", '"x,', 1), r"cells.csv:1: "),
+        (lambda text: "\0", r"cells.csv:1: "),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, outcome, damage, told):
     path = tmp_path / "cells.csv"
     write_rows(path, [outcome()], Outcome)
-    path.write_text(path.read_text().replace(*change), encoding="utf-8")
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(UserError, match=told):
         read_rows(path, Outcome)
+
+
+def test_what_is_no_text_is_named(tmp_path: Path):
+    (tmp_path / "cells.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="remove it to build it from the runs"):
+        read_rows(tmp_path / "cells.csv", Outcome)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="Is a directory"):
+        read_rows(tmp_path / "folder", Outcome)

@@ -1,0 +1,43 @@
+"""Files that are there whole or as they were; what goes wrong with one is one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cosp.errors import UserError
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write ``text`` beside ``path``, then put it in its place; what is no file, such as a pipe, is written to.
+
+    UserError if that fails: ``path`` is as it was.
+    """
+    with _told(path):
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        path = path.resolve()  # a link stays one
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless it is there; UserError if that fails."""
+    with _told(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); mend that or give another --out") from error
