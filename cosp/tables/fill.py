@@ -57,7 +57,7 @@ class Filling:
         for level, variant in pairs:
             settings = self._choice(level, variant, searches.get((level.name, variant)))
             if settings is not None:
-                cells = [self.plan.cell(level, variant, settings, seed) for seed in self.plan.seeds]
+                cells = [self.plan.cell(level, variant, settings, seed) for seed in self.plan.seeds_of(variant)]
                 found.append((level, variant, cells))
         self._run([cell for _, _, cells in found for cell in cells])
         return found
@@ -180,10 +180,11 @@ def _write_sheets(filling: Filling, levels: Sequence[Found], rule: str) -> Path:
         sheets += level_sheets(lines, Context(reference, level.target_accuracy, rule), level.name)
     if filling.tried:
         sheets.append(search_sheet(filling.tried, filling.chosen, filling.edges))
-    seeds = ", ".join(map(str, filling.plan.seeds))
     notes = [f"- *{name}*: {text}" for name, text in NOTES.items()]
     notes.append(f"- {OVER}: over the budget that the base's assignment rule, {rule}, gives")
-    text = "\n\n".join([f"Seeds {seeds}.", *(f"## {s.title}\n\n{markdown(s)}" for s in sheets), "\n".join(notes)])
+    text = "\n\n".join(
+        [f"Seeds {filling.plan.seeds_text}.", *(f"## {s.title}\n\n{markdown(s)}" for s in sheets), "\n".join(notes)]
+    )
     path = filling.folder / "table.md"
     replace_text(path, text + "\n")
     replace_text(filling.folder / "table.tex", "\n\n".join(map(latex, sheets)) + "\n")

@@ -31,7 +31,7 @@ def page(
     told = {
         "Runs": f"{len(outcomes)}, of {len({one.variant for one in outcomes})} variants"
         + (f" at {', '.join(figures)}" if plan.settings.grid else ""),
-        "Seeds": ", ".join(map(str, plan.seeds)) + (f"; search on {plan.search_seed}" if _searches(plan) else ""),
+        "Seeds": plan.seeds_text + (f"; search on {plan.search_seed}" if _searches(plan) else ""),
         "Wall time of all runs": duration(sum(outcome.wall_s for outcome in outcomes)),
         "Machine": _counted(f"{one.cpu}, {one.cores} cores, {one.system}" for one in outcomes),
         "Versions": _counted(one.libraries for one in outcomes),

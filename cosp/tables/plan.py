@@ -37,13 +37,14 @@ Search = dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
 
 
 class TableSettings(Settings):
-    """The section ``table:``. ``search`` maps a dotted key to the values that every variant is tried with on
+    """The section ``table:``. ``seeds_of`` maps a variant to seeds of its own. ``search`` maps a dotted key to the values that every variant is tried with on
     ``search_seed`` (None: the first of ``seeds``), ``search_of`` a variant to a search of its own in place of that.
     ``grid`` maps an axis to its levels, a level to dotted keys and values; ``table.target_accuracy`` may be one.
     ``reference`` is the variant that all others are compared with.
     """
 
     seeds: Seeds = (0, 1, 2)
+    seeds_of: dict[str, Seeds] = {}
     target_accuracy: float | None = Field(None, gt=0, lt=1)
     search: Search = {}
     search_of: dict[str, Search] = {}
@@ -90,8 +91,25 @@ class TablePlan:
     """Those that were asked for, the base and the reference among them."""
     all_levels: tuple[str, ...]
     all_variants: tuple[str, ...]
-    seeds: tuple[int, ...]
+    asked_seeds: tuple[int, ...] | None
+    """In place of the file's."""
     overrides: tuple[str, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.asked_seeds or self.settings.seeds
+
+    def seeds_of(self, variant: str) -> tuple[int, ...]:
+        return self.asked_seeds or self.settings.seeds_of.get(variant, self.settings.seeds)
+
+    @property
+    def seeds_text(self) -> str:
+        """Return the seeds in words, with the variants that have others."""
+        variants: dict[tuple[int, ...], list[str]] = {self.seeds: []}
+        for variant in self.variants:
+            variants.setdefault(self.seeds_of(variant), []).append(variant)
+        first, *others = ((", ".join(map(str, seeds)), names) for seeds, names in variants.items())
+        return "; ".join([first[0], *(f"{seeds} of {', '.join(names)}" for seeds, names in others)])
 
     @property
     def search_seed(self) -> int:
@@ -144,7 +162,7 @@ def plan_table(
     value = load_yaml(path)
     settings = parse(value.get(SECTION) or {}, TableSettings, where=f"{path}: {SECTION}")
     known = (BASE, *variant_names(path))
-    for name in (*(only or ()), *settings.search_of, settings.reference):
+    for name in (*(only or ()), *settings.seeds_of, *settings.search_of, settings.reference):
         if name not in known:
             raise ConfigError(f"{path}: {unknown('variant', name, known)}")
     levels = {level.name: level for level in _levels(settings, f"{path}: {SECTION}.grid")}
@@ -158,7 +176,7 @@ def plan_table(
         variants=tuple(dict.fromkeys((BASE, settings.reference, *only) if only else known)),
         all_levels=tuple(levels),
         all_variants=known,
-        seeds=tuple(seeds or settings.seeds),
+        asked_seeds=tuple(seeds) if seeds else None,
         overrides=tuple(overrides),
     )
     for level, variant in itertools.product(plan.levels, plan.variants):

@@ -91,3 +91,14 @@ def test_the_reference_is_always_there_and_must_be_a_line(plan):
     assert plan(change, only=["prox"]).variants == ("base", "pm", "prox")
     with pytest.raises(ConfigError, match="unknown variant 'mp'; known: base, prox, pm"):
         plan((change[0], change[1].replace("pm", "mp")))
+
+
+def test_a_variant_can_have_seeds_of_its_own(plan):
+    change = ("  seeds: [3, 4]", "  seeds: [3, 4]\n  seeds_of: {pm: [3, 4, 5]}")
+    found = plan(change)
+    assert (found.seeds_of("prox"), found.seeds_of("pm")) == ((3, 4), (3, 4, 5))
+    assert found.seeds_text == "3, 4; 3, 4, 5 of pm"
+    asked = plan(change, seeds=[7])
+    assert (asked.seeds_of("pm"), asked.seeds_text) == ((7,), "7")
+    with pytest.raises(ConfigError, match="unknown variant 'mp'"):
+        plan(("  seeds: [3, 4]", "  seeds: [3, 4]\n  seeds_of: {mp: [3]}"))
