@@ -11,8 +11,6 @@ BIN := .venv/bin
 READY := .venv/ready
 
 TABLE = $(BIN)/cosp table $(ARGS) experiments/tables
-SIX = $(TABLE)/methods.yaml --out results/methods_seeds --seeds 0,1,2,3,4,5
-NEAREST = timed,fedavg_smallest_like_ours,fedbuff,fedasync,depthfl_semi
 
 .PHONY: setup run test check bench tables deploy-test py38-test
 
@@ -50,12 +48,8 @@ tables: $(READY)
 	$(TABLE)/ablations.yaml --at mild --only base,width_only,timed,drift_weights,server_momentum,paper
 	$(TABLE)/ablations.yaml --no-run
 	$(TABLE)/methods.yaml
-	$(SIX) --at fashion-skewed --only $(NEAREST)
-	$(SIX) --at fashion-mild --only timed,fedavg_smallest_like_ours,fedbuff
-	$(SIX) --at cifar-skewed --only timed,fedavg_smallest_like_ours
-	$(SIX) --at fashion-skewed,fashion-mild,cifar-skewed --only $(NEAREST) --no-run
 	$(TABLE)/methods.yaml --out results/methods_long --at fashion-skewed --only timed,fedavg_smallest_like_ours \
-		--set server.until_s=7.2 --set server.evaluate_every_s=0.6
+		--seeds 0,1,2 --set server.until_s=7.2 --set server.evaluate_every_s=0.6
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "cosp needs Python >= 3.11 and found none: install it, or make PYTHON=/path/to/python3.11" >&2; exit 1; }

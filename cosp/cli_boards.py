@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ STATE = Path("cosp-state")
 SOCKET = Path("/run/cosp/trainer.sock")
 HOME = Path.home() / ".cosp" / "flwr"
 PORT, NODE_PORT = 8000, 9094
+ADDRESS = re.compile(r"([\w.-]+|\[[^\s\[\]]+\]):([0-9]{1,5})", re.ASCII)
 
 State = Annotated[Path, typer.Option(help="The server's folder: database, secrets; keep it private")]
 KeysOut = Annotated[Path, typer.Option("--out", help="Where the keys are written")]
@@ -30,7 +32,7 @@ def keys_server(
         list[str], typer.Option(help="A name or address by which boards reach the server; may be repeated")
     ],
     out: KeysOut = Path("keys"),
-    days: Annotated[int, typer.Option(min=1, help="How long the server's certificate holds")] = 365,
+    days: Annotated[int, typer.Option(help="How long the server's certificate holds, at most 3650")] = 365,
 ) -> None:
     """Make the server's key and certificate, and the authority that signs it if there is none yet."""
     from cosp.runtime.keys import make_server_keys
@@ -151,7 +153,9 @@ def client(
     root: Annotated[
         Path, typer.Option(envvar="COSP_ROOT", help="Where the board's files begin, for its detection")
     ] = Path("/"),
-    port: Annotated[int, typer.Option(help="Local port of the SuperNode, another for each on a host")] = NODE_PORT,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Local port of the SuperNode, another for each on a host")
+    ] = NODE_PORT,
     home: Annotated[Path, typer.Option(help="Where Flower keeps the app's code")] = HOME,
     insecure: Annotated[bool, typer.Option("--insecure", help="No TLS and no key: trust whoever answers")] = False,
 ) -> None:
@@ -160,6 +164,9 @@ def client(
     from cosp.runtime.superlink import client_service, flower_environment
     from cosp.runtime.supervise import supervise
 
+    match = ADDRESS.fullmatch(address)
+    if not match or not 1 <= int(match[2]) <= 65535:
+        raise UserError(f"client: --server {address!r:.80}: must be HOST:PORT, e.g. server.lan:{PORT}, port 1..65535")
     if insecure == (ca is not None and key is not None) or (insecure and (ca or key)):
         raise UserError("client: give --ca ca.crt and --key NAME.key (cosp keys node makes it), or --insecure alone")
     for path in filter(None, (ca, key)):

@@ -24,13 +24,16 @@ def test_a_disk_that_fills_up_leaves_the_file_as_it_was(tmp_path: Path, monkeypa
     assert [(one.name, one.read_text(encoding="utf-8")) for one in tmp_path.iterdir()] == [("a.csv", "old\n")]
 
 
-def test_a_link_stays_one_and_a_device_is_written_to(tmp_path: Path):
+def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path: Path):
     (tmp_path / "link").symlink_to(tmp_path / "file")
     replace_text(tmp_path / "link", "text")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text(encoding="utf-8") == "text"
-    replace_text(Path(os.devnull), "text")
-    assert Path(os.devnull).is_char_device()
+    end, other = os.pipe()
+    replace_text(Path(f"/proc/self/fd/{other}"), "text")
+    assert os.read(end, 10) == b"text"
+    os.close(end)
+    os.close(other)
 
 
 def test_a_file_in_a_folder_s_place_is_named(tmp_path: Path):

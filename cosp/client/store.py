@@ -9,6 +9,7 @@ A board's store holds its own data alone, as client 0, and ``classes.json``.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
@@ -38,12 +39,30 @@ def write_store(folder: Path, splits: Mapping[str, Samples], clients: Sequence[R
 
 
 def open_store(folder: Path) -> Tuple[Mapping[int, ClientSamples], Dict[str, Samples]]:
-    """Return the clients' samples and the other splits of :func:`write_store`, memory-mapped."""
+    """Return the clients' samples and the other splits of :func:`write_store`, memory-mapped.
+
+    DataError names a file that is missing or damaged.
+    """
     splits = {}
-    for path in sorted(folder.glob("x_*.*")):
-        name = path.stem[2:]
-        splits[name] = Samples(_open_x(path), np.load(folder / f"y_{name}.npy", mmap_mode="r"))
-    return ClientStore(splits["train"], dict(np.load(folder / "clients.npz"))), splits
+    for x_path in sorted(folder.glob("x_*.*")):
+        name = x_path.stem[2:]
+        with _named(x_path):
+            x = _open_x(x_path)
+        with _named(folder / f"y_{name}.npy") as path:
+            splits[name] = Samples(x, np.load(path, mmap_mode="r"))
+    with _named(folder / "clients.npz") as path, path.open("rb") as file, np.load(file) as rows:
+        return ClientStore(splits["train"], dict(rows)), splits
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[Path]:
+    """Turn what goes wrong with a file into a DataError that names it."""
+    try:
+        yield path
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise DataError(
+            f"{path}: is missing or damaged ({error!r}); make the store anew: cosp store CONFIG --out DIR"
+        ) from None
 
 
 def _open_x(path: Path) -> Any:
@@ -93,11 +112,27 @@ def write_board_store(folder: Path, board: BoardStore) -> None:
 
 
 def open_board_store(folder: Path) -> BoardStore:
-    """Return the data of :func:`write_board_store`, read into memory; DataError if they are not there."""
-    try:
-        classes = tuple(json.loads((folder / CLASSES).read_text(encoding="utf-8")))
-        return BoardStore(open_store(folder)[0][0], classes)
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"{folder}: holds no board's store ({error!r}); make one: cosp store CONFIG --out DIR"
-        ) from None
+    """Return the data of :func:`write_board_store`, read into memory; DataError if they are not there or damaged."""
+    if not (folder / "x_train.npy").exists():
+        raise DataError(f"{folder}: holds no board's store, no x_train.npy; make one: cosp store CONFIG --out DIR")
+    with _named(folder / CLASSES) as path:
+        classes = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise ValueError("must be a list of names")
+    clients, splits = open_store(folder)
+    _check(splits["train"], len(classes), folder)
+    with _named(folder / "clients.npz"):
+        return BoardStore(clients[0], tuple(classes))
+
+
+def _check(samples: Samples, classes: int, folder: Path) -> None:
+    """DataError unless these are a board's images or texts with labels below ``classes``."""
+    x, y = samples
+    with _named(folder / "y_train.npy"):
+        if y.dtype != np.int64 or y.ndim != 1 or y.min() < 0 or y.max() >= classes:
+            raise ValueError(f"must be int64 (N,) in 0..{classes - 1}, got {y.dtype} {y.shape} in {y.min()}..{y.max()}")
+    with _named(folder / "x_train.npy"):
+        if (x.dtype, x.ndim) not in ((np.float32, 4), (np.int32, 2)) or len(x) != len(y):
+            raise ValueError(
+                f"must be {len(y)} images or texts, float32 (N, C, H, W) or int32 (N, T), got {x.dtype} {x.shape}"
+            )

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cosp.data.faults import first_line
 from cosp.data.images import Labelled, checked_images
 from cosp.errors import DataError
 
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCH = "test_batch"
 SIDE = 32
+CLASSES = 10
 
 
 def read_batches(folder: Path) -> tuple[Labelled, Labelled]:
@@ -38,13 +40,18 @@ def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
             f"{path}: this batch is missing; CIFAR-10 has {', '.join(TRAIN_BATCHES)} and {TEST_BATCH}"
         ) from error
     except Exception as error:  # a damaged or hostile pickle can raise nearly anything
-        raise DataError(f"{path}: not a CIFAR-10 batch ({error}); fetch it again") from error
+        raise DataError(f"{path}: not a CIFAR-10 batch ({first_line(error)}); fetch it again") from error
     data = _entry(batch, "data")
     labels = _entry(batch, "labels")
     if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3 * SIDE * SIDE,)):
         raise DataError(f"{path}: 'data' must be a uint8 array (N, {3 * SIDE * SIDE})")
-    if not (isinstance(labels, list) and all(type(label) is int for label in labels) and len(labels) == len(data)):
+    if not (isinstance(labels, list) and len(labels) == len(data)):
         raise DataError(f"{path}: 'labels' must be a list of {len(data)} integers, one for each image")
+    for row, label in enumerate(labels):
+        if not (type(label) is int and 0 <= label < CLASSES):
+            raise DataError(
+                f"{path}: labels must be integers in 0..{CLASSES - 1}, that of image {row} is {label!r:.40}"
+            )
     return data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), np.array(labels, np.int64)
 
 

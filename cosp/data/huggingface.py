@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cosp.data.faults import first_line
 from cosp.data.folder import DEEP, GREY
 from cosp.data.image_files import pixels
 from cosp.data.images import Labelled, Source, checked_images, named_labels
@@ -30,7 +32,7 @@ def read_saved(folder: Path, *, name: str, image_size: int | None) -> Source:
     try:
         found = datasets.load_from_disk(str(folder))
     except Exception as error:  # damaged files surface as errors of pyarrow, json or datasets itself
-        raise DataError(f"{folder}: cannot be read as a saved Hugging Face data set ({_line(error)})") from error
+        raise DataError(f"{folder}: cannot be read as a saved Hugging Face data set ({first_line(error)})") from error
     return _source(found, name=name, origin=str(folder), image_size=image_size)
 
 
@@ -45,8 +47,8 @@ def read_named(repository: str, *, name: str, image_size: int | None) -> Source:
         found = datasets.load_dataset(repository)
     except Exception as error:  # no network, no such data set, a gated one: httpx, huggingface_hub and datasets errors
         raise DataError(
-            f"{name}: no such folder here, and Hugging Face gave none ({_line(error)}); put its files into a folder "
-            f"and point --data-dir DIR or COSP_DATA_DIR at it, or go online for hf:{repository}"
+            f"{name}: no such folder here, and Hugging Face gave none ({first_line(error)}); put its files into a "
+            f"folder and point --data-dir DIR or COSP_DATA_DIR at it, or go online for hf:{repository}"
         ) from error
     finally:
         logger.setLevel(level)
@@ -88,16 +90,16 @@ def _common_shape(splits: dict[str, Any], column: str, *, origin: str, image_siz
     """(H, W, C) that all images get."""
     sizes: set[tuple[int, int]] = set()
     modes: set[str] = set()
-    for part in splits.values():
-        for image in part[column]:
+    for split, part in splits.items():
+        if not len(part):
+            raise DataError(f"{origin} ({split}): there must be at least one image")
+        for image in _decoded(part, column, origin=f"{origin} ({split})"):
             sizes.add(image.size)
             modes.add(image.mode)
     if modes & DEEP:
         raise DataError(
             f"{origin}: images of more than 8 bits a channel ({sorted(modes & DEEP)}); give the data as .npz"
         )
-    if not sizes:
-        raise DataError(f"{origin}: there must be at least one image")
     if image_size is None and len(sizes) > 1:
         raise DataError(f"{origin}: images have {len(sizes)} sizes; set image_size to resize all to squares")
     width, height = (image_size, image_size) if image_size is not None else sizes.pop()
@@ -107,12 +109,20 @@ def _common_shape(splits: dict[str, Any], column: str, *, origin: str, image_siz
 def _read(part: Any, image_column: str, label_column: str, shape: tuple[int, int, int], *, origin: str) -> Labelled:
     """Images and labels of one split, shuffled once and for all."""
     x = np.empty((len(part), *shape), np.uint8)
-    for row, image in enumerate(part[image_column]):
+    for row, image in enumerate(_decoded(part, image_column, origin=origin)):
         x[row] = pixels(image, shape)
-    images = checked_images(x, np.array(part[label_column][:], np.int64), origin=origin)
+    images = checked_images(x, np.array(part[label_column][:]), origin=origin)
     return images.rows(np.random.default_rng(SHUFFLE_SEED).permutation(len(images)))
 
 
-def _line(error: Exception) -> str:
-    """The first line of its message: libraries append stack-like details."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _decoded(part: Any, column: str, *, origin: str) -> Iterator[Any]:
+    """The images of one split; DataError names one that is not there or cannot be decoded."""
+    images = iter(part[column])
+    for row in range(len(part)):
+        try:
+            image = next(images)
+            if image is None:
+                raise ValueError("there is none")
+        except Exception as error:  # damaged images surface as nearly anything
+            raise DataError(f"{origin}: image {row} cannot be read ({first_line(error)}); mend or remove it") from error
+        yield image

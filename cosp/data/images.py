@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cosp.data.image_files import ImageFiles
 
 MOST_CHANNELS_FIRST = 4  # up to this many channels, (N, C, H, W) can be told from (N, H, W, C)
+LARGEST_PIXEL = 1e30  # in float32, to be shifted and scaled without overflow
+LARGEST_LABEL = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +60,18 @@ def checked_images(x: NDArray[Any], y: NDArray[Any], *, origin: str) -> Labelled
         x = x[..., np.newaxis]
     if x.shape[1] <= MOST_CHANNELS_FIRST < x.shape[3]:
         raise DataError(f"{origin}: images look channels first, shape {x.shape}; transpose them to (N, H, W, C)")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise DataError(f"{origin}: pixels must be finite, got NaN or infinity")
+    low, high = float(x.min()), float(x.max())  # NaN if any is
+    if not -LARGEST_PIXEL <= low <= high <= LARGEST_PIXEL:
+        raise DataError(f"{origin}: pixels must lie in {-LARGEST_PIXEL}..{LARGEST_PIXEL}, got {low}..{high}")
     return Labelled(x=x, y=y.astype(np.int64), origin=origin)
 
 
 def check_labels(y: NDArray[Any], *, origin: str) -> None:
-    """DataError unless ``y`` is a vector of integers."""
+    """DataError unless ``y`` is a vector of integers that int64 holds."""
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise DataError(f"{origin}: labels must be integers of shape (N,), got {y.dtype} of shape {y.shape}")
+    if y.size and y.max() > LARGEST_LABEL:
+        raise DataError(f"{origin}: labels must be at most {LARGEST_LABEL}, got {y.max()}")
 
 
 def named_labels(name: str, classes: Sequence[str], train: Labelled, test: Labelled | None) -> Source:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cosp.data.faults import first_line
 from cosp.data.images import Labelled, Source, checked_images, named_labels, numbered_labels
 from cosp.data.texts import checked_texts
 from cosp.errors import DataError
@@ -43,10 +42,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    # a plain .npy under this name has no `files`
-    except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged member can raise nearly anything; a plain .npy has no `files`
         raise DataError(
-            f"{path}: cannot be read as .npz ({error}); write it with numpy.savez(path, x=..., y=...)"
+            f"{path}: cannot be read as .npz ({first_line(error)}); write it with numpy.savez(path, x=..., y=...)"
         ) from error
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from cosp.errors import UserError
+from cosp.files import replace_text
 from cosp.report import units
 from cosp.report.plots import MOST_BOARDS, Section, accuracy_section, run_sections
 from cosp.report.read import read_run
@@ -65,7 +66,7 @@ def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
         known = out.read_bytes()[:200] if out.is_file() else b""
         if known and b"<!doctype html" not in known.lower():
             raise UserError(f"{out}: is there already, and is no report; choose another --out")
-        out.write_text(html, encoding="utf-8")
+        replace_text(out, html)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,16 @@ def _read_rows(path: Path, notices: list[str]) -> dict[str, list[Any]]:
             continue
         row = _parse(raw, _KINDS[kind], where)
         rows[kind].append(row)
+        header = rows["run"][0]
         if isinstance(row, Client):
+            _check_length(where, "class_counts", row.class_counts, len(header.classes))
             clients.add(row.client)
         elif isinstance(row, Arrival) and row.client not in clients:
             raise UserError(f"{where}: client {row.client} has no row of kind 'client'; {_REMEDY}")
-        elif isinstance(row, Round) and row.evaluation is not None:
-            _check_exits(row.evaluation, rows["run"][0], where)
+        elif isinstance(row, Round):
+            _check_length(where, "coverage", row.coverage, header.blocks)
+            if row.evaluation is not None:
+                _check_exits(row.evaluation, header, where)
     if not rows["run"]:
         raise UserError(f"{path}:1: no complete row; the run stopped before it began, so start it again")
     return rows
@@ -73,6 +77,11 @@ def _parse(raw: Any, adapter: TypeAdapter[Any], where: str) -> Any:
         return adapter.validate_python(raw)
     except ValidationError as error:
         raise UserError(f"{where}: {_first_fault(error)}; {_REMEDY}") from None
+
+
+def _check_length(where: str, key: str, found: Sequence[float], length: int) -> None:
+    if len(found) != length:
+        raise UserError(f"{where}: {key}: must have {length} entries as row 1 says, got {len(found)}; {_REMEDY}")
 
 
 def _check_exits(scores: Scores, header: Header, where: str) -> None:
@@ -89,13 +98,13 @@ def _lines(path: Path, notices: list[str]) -> Iterator[tuple[int, dict[str, Any]
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # the latter of a thousand brackets
             if number == len(lines):  # the process was killed while it wrote this row
                 notices.append(f"The last row of rows.jsonl (line {number}) is cut and was left out.")
                 return
-            raise UserError(f"{path}:{number}: not JSON ({error.msg}); is this the rows.jsonl of a run?") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}: a row must be a JSON object, got {line[:40]!r}")
+            raise UserError(f"{path}:{number}: not JSON ({error}); is this the rows.jsonl of a run?") from None
+        if not (isinstance(row, dict) and isinstance(row.get("kind"), str)):
+            raise UserError(f"{path}:{number}: a row must be a JSON object with a kind, got {line[:40]!r}")
         yield number, row
 
 
@@ -116,7 +125,7 @@ def _read_metrics(path: Path, header: Header, notices: list[str]) -> Metrics | N
         return None
     try:
         raw = json.loads(_text(path))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         notices.append("metrics.json is cut. Figures and totals come from rows.jsonl alone.")
         return None
     try:

@@ -6,20 +6,26 @@ Keys that a class does not name are ignored, so an older report still reads the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Count = Annotated[int, Field(ge=0, le=10**18)]
+Amount = Annotated[float, Field(ge=0, le=1e30)]  # NaN is neither
+Staleness = Annotated[int, Field(ge=0, le=100_000)]  # each is a bar
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
     """The global model on the test set; lists run over exits from shallow to deep."""
 
-    accuracy: tuple[float, ...]
+    accuracy: tuple[Amount, ...]
     loss: tuple[float | None, ...] = ()
-    macro_f1: tuple[float, ...] = ()
-    mean_accuracy: float  # of the mean of the exits' softmax
-    chosen_exit: int  # index into the exits, by validation data
-    chosen_accuracy: float
-    validation_accuracy: tuple[float, ...] = ()
+    macro_f1: tuple[Amount, ...] = ()
+    mean_accuracy: Amount  # of the mean of the exits' softmax
+    chosen_exit: Count  # index into the exits, by validation data
+    chosen_accuracy: Amount
+    validation_accuracy: tuple[Amount, ...] = ()
 
     @property
     def deepest_accuracy(self) -> float:
@@ -33,29 +39,29 @@ class Header:
     name: str
     method: str
     seed: int
-    clients: int
-    blocks: int
-    exits: tuple[int, ...]  # blocks after which an exit head stands
+    clients: Count
+    blocks: Count
+    exits: tuple[Count, ...]  # blocks after which an exit head stands
     classes: tuple[str, ...]
-    parameters: int
-    quorum: float
-    versions: int | None
-    until_s: float | None = None
-    training_bytes: int | None = None  # of plain training of the whole model
+    parameters: Count
+    quorum: Amount
+    versions: Count | None
+    until_s: Amount | None = None
+    training_bytes: Count | None = None  # of plain training of the whole model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Client:
     """One board with its data."""
 
-    client: int
+    client: Count
     board: str
     link: str
-    keep: float | None  # share of the global parameters; None where the plan is made from memory
-    samples: int
-    test_samples: int
-    class_counts: tuple[int, ...]
-    memory_bytes: int
+    keep: Amount | None  # share of the global parameters; None where the plan is made from memory
+    samples: Count
+    test_samples: Count
+    class_counts: tuple[Count, ...]
+    memory_bytes: Annotated[Count, Field(ge=1)]
 
     @property
     def title(self) -> str:
@@ -66,54 +72,54 @@ class Client:
 class Arrival:
     """One task that came back; its spans follow each other: sent, download, compute, upload, arrived."""
 
-    client: int
+    client: Count
     task: Literal["train", "score"]
-    base_version: int
-    version: int  # of the server when the task arrived
-    staleness: int
+    base_version: Count
+    version: Count  # of the server when the task arrived
+    staleness: Staleness
     accepted: bool
     reason: str | None
-    samples: int
+    samples: Count
     loss: float | None
-    depth: int
-    parameters: int  # of the submodel
-    sent_s: float
-    download_s: float
-    compute_s: float
-    upload_s: float
-    arrived_s: float
-    bytes_down: int
-    bytes_up: int
-    energy_j: float
-    peak_memory_bytes: int
-    local_accuracy_received: float | None
-    local_accuracy_trained: float | None
+    depth: Count
+    parameters: Count  # of the submodel
+    sent_s: Amount
+    download_s: Amount
+    compute_s: Amount
+    upload_s: Amount
+    arrived_s: Amount
+    bytes_down: Count
+    bytes_up: Count
+    energy_j: Amount
+    peak_memory_bytes: Count
+    local_accuracy_received: Amount | None
+    local_accuracy_trained: Amount | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Round:
     """One closed round; version 0 is the model before training. Bytes, energy and utilisation are cumulative."""
 
-    version: int
-    virtual_s: float
+    version: Count
+    virtual_s: Amount
     closed_by: str
-    arrivals: int
-    coverage: tuple[float, ...]  # (blocks,)
+    arrivals: Count
+    coverage: tuple[Amount, ...]  # (blocks,)
     drift: float | None = None
     evaluation: Scores | None
-    bytes_down: int
-    bytes_up: int
-    energy_j: float
-    utilisation: float
-    wall_s: float | None = None
+    bytes_down: Count
+    bytes_up: Count
+    energy_j: Amount
+    utilisation: Amount
+    wall_s: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Local:
     """Accuracy on the clients' own held-back data."""
 
-    mean: float | None = None
-    worst_decile: float | None = None
+    mean: Amount | None = None
+    worst_decile: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +134,7 @@ class Metrics:
 
     final: Result
     best: Result
-    wall_time_s: float
+    wall_time_s: Amount
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

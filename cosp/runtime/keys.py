@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,8 @@ EARLIER = datetime.timedelta(hours=1)
 """Certificates are valid from this long ago on: clocks of boards lag."""
 LOCAL = ("localhost", "127.0.0.1")
 """Names of the server for its own processes; every server certificate has them."""
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\Z)(\*\.)?({_LABEL}\.)*(?![0-9]+\Z){_LABEL}")  # 1.2.3 would be an address
 
 
 def make_server_keys(
@@ -45,12 +48,15 @@ def make_server_keys(
     telling the boards. UserError if the folder cannot be written or holds half an authority.
     """
     now = now or datetime.datetime.now(datetime.UTC)
-    written = [] if (folder / "ca.key").exists() else _make_authority(folder, now)
-    authority_key, authority = _read_authority(folder)
-    key = ec.generate_private_key(CURVE)
+    if not 1 <= days <= AUTHORITY_DAYS:
+        raise UserError(f"--days {days}: must lie in 1..{AUTHORITY_DAYS}; the authority holds no longer")
     names = [_general_name(host) for host in dict.fromkeys([*hosts, *LOCAL])]
+    there = (folder / "ca.key").exists() or (folder / "ca.crt").exists()
+    written = [] if there else _make_authority(folder, now)
+    authority_key, authority_name = _read_authority(folder)
+    key = ec.generate_private_key(CURVE)
     certificate = (
-        _certificate(hosts[0] if hosts else LOCAL[0], authority.subject, key.public_key(), now, days)
+        _certificate("cosp server", authority_name, key.public_key(), now, days)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -97,15 +103,19 @@ def _make_authority(folder: Path, now: datetime.datetime) -> list[Path]:
     return [folder / "ca.key", folder / "ca.crt"]
 
 
-def _read_authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def _read_authority(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Name]:
     try:
         key = load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
         certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder}: ca.key and ca.crt cannot be read ({error}); give another --out") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        name, belongs = certificate.subject, certificate.public_key() == key.public_key()
+    except Exception as error:  # damaged files surface as nearly anything
+        raise UserError(
+            f"{folder}: ca.key and ca.crt cannot be read ({error}); put both back, or give another --out, whose ca.crt "
+            "every board then needs"
+        ) from None
+    if not (isinstance(key, ec.EllipticCurvePrivateKey) and belongs):
         raise UserError(f"{folder}: ca.key and ca.crt do not belong together; give another --out")
-    return key, certificate
+    return key, name
 
 
 def _certificate(
@@ -130,11 +140,12 @@ def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        pass
-    try:
+        if not _NAME.fullmatch(host):
+            raise UserError(
+                f"--host {host!r:.80}: must be a name, of at most 253 characters and 63 between dots, or an address, "
+                "without a port"
+            ) from None
         return x509.DNSName(host)
-    except ValueError:
-        raise UserError(f"--host {host!r}: must be a name or an address") from None
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

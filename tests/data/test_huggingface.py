@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,33 @@ def test_malformed_sets_name_folder_and_rule(tmp_path: Path):
     (tmp_path / "c" / "train" / "state.json").write_text("{")
     with pytest.raises(DataError, match="c: cannot be read as a saved Hugging Face data set"):
         load_dataset(str(tmp_path / "c"))
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.linear_gradient("L").save(file, "png")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind", "said"),
+    [
+        (b"no image", 0, r"\(train\): image 2 cannot be read \(cannot identify image"),
+        (b"", 0, "image 2 cannot be read"),
+        (png()[:300], 0, r"image 2 cannot be read \(image file is truncated"),
+        (None, 0, r"image 2 cannot be read \(there is none\)"),
+        (png(), None, "labels must be integers"),
+    ],
+    ids=["garbage", "empty", "cut", "missing", "unlabelled"],
+)
+def test_a_broken_row_names_folder_and_image(tmp_path: Path, picture: bytes | None, kind: int | None, said: str):
+    contents = [png(), png(), picture, png()]
+    encoded = [None if content is None else {"bytes": content, "path": None} for content in contents]
+    rows = {"picture": encoded, "kind": [0, 1, kind, 1]}
+    datasets.Dataset.from_dict(rows, features=FEATURES).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=f"saved.*{said}") as caught:
+        load_dataset(str(tmp_path / "saved"))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["hf:someone/pictures", "someone/pictures"])

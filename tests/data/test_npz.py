@@ -56,8 +56,10 @@ def test_a_folder_with_train_and_test(tmp_path: Path):
         load_dataset(str(tmp_path))
 
 
-NAN = X.copy()
-NAN[3, 0, 0] = np.nan
+def with_pixel(value: float) -> np.ndarray:
+    x = X.astype(np.float64)
+    x[3, 0, 0] = value
+    return x
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,14 @@ NAN[3, 0, 0] = np.nan
         ({"x": X, "y": Y.astype(float)}, "labels must be integers of shape \\(N,\\), got float64"),
         ({"x": X, "y": Y[:, None]}, "labels must be integers of shape"),
         ({"x": X, "y": Y * 0}, "at least 2 classes"),
-        ({"x": NAN, "y": Y}, "pixels must be finite"),
+        (
+            {"x": X, "y": Y.astype(np.uint64) * np.uint64(2**64 - 1)},
+            "labels must be at most .*, got 18446744073709551615",
+        ),
+        ({"x": with_pixel(np.nan), "y": Y}, r"pixels must lie in -1e\+30\.\.1e\+30, got nan\.\.nan"),
+        ({"x": with_pixel(np.inf), "y": Y}, r"pixels must lie in .*, got 0\.0\.\.inf"),
+        ({"x": with_pixel(-1e300), "y": Y}, r"pixels must lie in .*, got -1e\+300\.\."),
+        ({"x": X, "y": Y, "x_test": with_pixel(1e300), "y_test": Y}, "pixels must lie in"),
         ({"x": X[:0], "y": Y[:0]}, "at least one image"),
         ({"x": X[:, 0], "y": Y}, "must be texts, integers for their words"),
         ({"x": X.astype(str), "y": Y}, "images must be numbers of shape"),
@@ -98,3 +107,22 @@ def test_files_that_are_no_npz(tmp_path: Path):
         with pytest.raises(DataError, match="mine.npz: cannot be read as .npz") as caught:
             load_dataset(str(path))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (8, 1, "'x.npy' is encrypted"),  # flags of the first member in the zip's directory
+        (10, 99, "compression method is not supported"),
+        (16, 0, "Bad CRC-32 for file 'x.npy'"),
+    ],
+)
+def test_a_damaged_member_is_one_line(tmp_path: Path, place: int, value: int, said: str):
+    path = tmp_path / "mine.npz"
+    np.savez(path, x=X, y=Y)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + place] = value
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"mine.npz: cannot be read as .npz .*{said}") as caught:
+        load_dataset(str(path))
+    assert "\n" not in str(caught.value)

@@ -83,7 +83,7 @@ class Simulation:
         up = wire if task == "train" else 4 * BLOCKS * 64
         download_s, upload_s = wire / speed * jitter, up / speed * 1.6 * jitter
         compute_s = full_s * keep * self.samples[client] / 700 * jitter * (0.2 if task == "score" else 1.0)
-        before = self.accuracy(base) - self.rng.uniform(0.0, 0.12)
+        before = max(0.0, self.accuracy(base) - self.rng.uniform(0.0, 0.12))
         train = task == "train"
         return (
             {"kind": "arrival", "client": client, "task": task, "base_version": base, "samples": self.samples[client]}

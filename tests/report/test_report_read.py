@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,22 @@ def test_a_folder_without_rows_is_no_run(tmp_path: Path) -> None:
         (5, lambda row: row.update(compute_s="soon"), r"rows.jsonl:5: compute_s: .*number.*got 'soon'"),
         (5, lambda row: row.update(client=9), r"rows.jsonl:5: client 9 has no row of kind 'client'"),
         (4, lambda row: row["evaluation"].update(accuracy=[0.1]), r"rows.jsonl:4: accuracy of 1 exits, .* 4 exits"),
+        (
+            1,
+            lambda row: row.update(classes=[]),
+            r"rows.jsonl:2: class_counts: must have 0 entries as row 1 says, got 10",
+        ),
+        (2, lambda row: row.update(class_counts=[]), r"rows.jsonl:2: class_counts: must have 10 entries .*, got 0"),
+        (
+            2,
+            lambda row: row.update(memory_bytes=0),
+            r"rows.jsonl:2: memory_bytes: .* greater than or equal to 1, got 0",
+        ),
+        (4, lambda row: row.update(coverage=[1.0]), r"rows.jsonl:4: coverage: must have 8 entries .*, got 1"),
+        (4, lambda row: row.update(virtual_s=math.nan), r"rows.jsonl:4: virtual_s: .*, got nan"),
+        (5, lambda row: row.update(energy_j=math.inf), r"rows.jsonl:5: energy_j: .*, got inf"),
+        (5, lambda row: row.update(staleness=10**30), r"rows.jsonl:5: staleness: .*, got 10+;"),
+        (5, lambda row: row.update(bytes_up=-1), r"rows.jsonl:5: bytes_up: .*, got -1"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(run_dir: Path, line: int, change: Any, message: str) -> None:
@@ -88,6 +105,22 @@ def test_a_bad_row_is_named_by_file_and_line(run_dir: Path, line: int, change: A
     with pytest.raises(UserError, match=message) as caught:
         read_run(run_dir)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["3", '"text"', "null", "[{}]", "{}", '{"kind": []}', '{"kind": null}'])
+def test_a_row_is_an_object_with_a_kind(run_dir: Path, line: str) -> None:
+    rows = (run_dir / "rows.jsonl").read_text().splitlines()
+    (run_dir / "rows.jsonl").write_text("\n".join([*rows[:3], line, *rows[3:]]))
+    with pytest.raises(UserError, match=r"rows.jsonl:4: a row must be a JSON object with a kind, got"):
+        read_run(run_dir)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "9" * 5000], ids=["brackets", "digits"])
+def test_json_that_python_refuses_is_named_too(run_dir: Path, line: str) -> None:
+    rows = (run_dir / "rows.jsonl").read_text().splitlines()
+    (run_dir / "rows.jsonl").write_text("\n".join([*rows[:3], line, *rows[3:]]))
+    with pytest.raises(UserError, match=r"rows.jsonl:4: not JSON"):
+        read_run(run_dir)
 
 
 def test_garbage_in_the_middle_is_not_taken_for_a_killed_run(run_dir: Path) -> None:
@@ -112,3 +145,18 @@ def test_a_report_of_nothing_or_to_nowhere_is_an_error(run_dir: Path, tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         write_report([run_dir], tmp_path / "file" / "report.html")
+
+
+def test_a_full_disk_leaves_the_old_report(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text[:20].encode(encoding))
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "report.html"
+    out.write_text("<!doctype html>old")
+    monkeypatch.setattr("cosp.report.page.render", lambda runs, labels: "<!doctype html>a longer one")
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match=r"report.html: cannot be written \(No space left on device\)"):
+        write_report([run_dir], out)
+    assert out.read_text() == "<!doctype html>old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "tiny"]

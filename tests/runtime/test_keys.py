@@ -80,11 +80,35 @@ def test_half_an_authority_is_refused(tmp_path):
     (tmp_path / "a" / "ca.crt").write_bytes((tmp_path / "b" / "ca.crt").read_bytes())
     with pytest.raises(UserError, match="do not belong together"):
         make_server_keys(tmp_path / "a", ["a.lan"])
-    (tmp_path / "b" / "ca.crt").unlink()
-    with pytest.raises(UserError, match="cannot be read"):
-        make_server_keys(tmp_path / "b", ["b.lan"])
 
 
-def test_a_host_that_is_none_is_refused(tmp_path):
-    with pytest.raises(UserError, match="must be a name or an address"):
-        make_server_keys(tmp_path, ["sérvér"])
+@pytest.mark.parametrize("lost", ["ca.key", "ca.crt"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"cut")])
+def test_what_is_left_of_an_authority_is_kept(tmp_path, lost, damage):
+    make_server_keys(tmp_path, ["a.lan"])
+    damage(tmp_path / lost)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match="ca.key and ca.crt cannot be read .*; put both back, or give another --out"):
+        make_server_keys(tmp_path, ["a.lan"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "host", ["sérvér", "", " ", "a b", "a\n", "a..b", "-a", "a:8000", "http://a", "1.2.3", "a" * 64, "a." * 127]
+)
+def test_a_host_that_is_none_is_refused_before_anything_is_written(tmp_path, host):
+    with pytest.raises(UserError, match="--host .*: must be a name, of at most 253 characters .*, or an address"):
+        make_server_keys(tmp_path, [host])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["a", "a_b.lan", "*.lan", "3com.lan", "::1", ".".join(["a" * 62] * 4)])
+def test_any_name_or_address_is_taken(tmp_path, host):
+    make_server_keys(tmp_path, [host])
+
+
+@pytest.mark.parametrize("days", [0, -5, 3651, 4_000_000, 10**20])
+def test_a_certificate_holds_no_longer_than_its_authority(tmp_path, days):
+    with pytest.raises(UserError, match=rf"--days {days}: must lie in 1\.\.3650"):
+        make_server_keys(tmp_path, ["a.lan"], days=days)
+    assert list(tmp_path.iterdir()) == []

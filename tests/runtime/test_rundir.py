@@ -68,3 +68,22 @@ def test_a_run_goes_on_only_as_the_experiment_that_it_began_as(tmp_path: Path) -
     (tmp_path / "rows.jsonl").write_bytes(b"\xff\n")
     with pytest.raises(UserError, match="cannot go on: a row was b'.xff.n' when the run began"):
         directory.check_begun([run], 0)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.mkdir(),
+        lambda path: path.write_bytes(b"\xff\xfe\n"),
+        lambda path: (path.parent / "metrics.json").touch(),  # the run has ended, and its rows are gone
+    ],
+    ids=["folder", "binary", "missing"],
+)
+def test_rows_that_cannot_be_read_are_one_line(tmp_path: Path, spoil) -> None:
+    spoil(tmp_path / "rows.jsonl")
+    with pytest.raises(UserError, match=r"rows.jsonl: cannot be read .*; put the run's rows back, or begin it anew"):
+        RunDirectory(tmp_path).is_dry()
+
+
+def test_a_run_killed_before_its_first_row_is_not_dry(tmp_path: Path) -> None:
+    assert not RunDirectory(tmp_path).is_dry()
