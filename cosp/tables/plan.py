@@ -38,8 +38,8 @@ Search = dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
 
 class TableSettings(Settings):
     """The section ``table:``. ``seeds_of`` maps a variant to seeds of its own. ``search`` maps a dotted key to the
-    values that every variant is tried with on ``search_seed`` (None: the first of ``seeds``), ``search_of`` a variant to
-    a search of its own in place of that. ``grid`` maps an axis to its levels, a level to dotted keys and values;
+    values that every variant is tried with on ``search_seed`` (None: the first of ``seeds``), ``search_of`` a variant
+    to a search of its own in place of that. ``grid`` maps an axis to its levels, a level to dotted keys and values;
     ``table.target_accuracy`` may be one. ``reference`` is the variant that all others are compared with.
     """
 
