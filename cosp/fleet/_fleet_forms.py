@@ -47,7 +47,7 @@ class ChangeForm(Form):
 
     at_s: float = Field(gt=0)
     mode: str | None = None
-    memory_mib: float | None = Field(None, ge=1)  # left for training
+    memory_mib: float | None = Field(None, ge=1e-6)  # left for training; a byte at least
     keep: float | None = Field(None, gt=0, le=1)
 
     @model_validator(mode="after")

@@ -290,7 +290,7 @@ def test_a_board_is_what_its_changes_have_made_of_it():
             {"changes": [{"at_s": 5, "keep": 0.5}, {"at_s": 5, "keep": 0.2}]},
             r"boards\.0: changes: at_s must grow from one to the next, got \[5.*, 5.*\]$",
         ),
-        ({"changes": [{"at_s": 5, "memory_mib": 0.1}]}, r"changes\.0\.memory_mib: must be greater than or equal to 1"),
+        ({"changes": [{"at_s": 5, "memory_mib": 1e-9}]}, r"changes\.0\.memory_mib: .*, got 1e-09"),
         ({"count": 10**9}, r"boards\.0\.count: must be less than or equal to 1000000, got 1000000000$"),
         ({"battery_j": 0}, r"boards\.0\.battery_j: must be greater than 0, got 0"),
         ({"device": "phone-low", "desktop": True}, r"boards\.0: phone-low: desktop: .*add reserved_desktop_mib to it$"),
