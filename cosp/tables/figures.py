@@ -160,7 +160,9 @@ def _finish(panels: Sequence[Axes], used: int, columns: int) -> None:
     """Hide the panels that are left over, and label the time axis of those with none below."""
     for number, panel in enumerate(panels):
         panel.set_visible(number < used)
-        panel.tick_params(labelbottom=number >= used - columns)
+        lowest = number >= used - columns
+        panel.tick_params(labelbottom=lowest)
+        panel.set_xlabel(panel.get_xlabel() if lowest else "")
 
 
 def _front(spots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
