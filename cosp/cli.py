@@ -233,6 +233,7 @@ def calibrate(
 
     from cosp.calibrate import calibrate as measure
     from cosp.calibrate import cases
+    from cosp.files import replace_text
     from cosp.fleet import load_profile
     from cosp.measured_profile import COLUMNS, TITLE, cells, profile_yaml, summary
 
@@ -245,11 +246,7 @@ def calibrate(
     _print_table(TITLE, COLUMNS, cells(found), left=2)
     print(summary(found))
     path = out_file or Path(f"{platform.node() or 'this-machine'}.yaml")
-    text = profile_yaml(found, threads=threads, like=like, today=datetime.date.today())
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give another --out") from None
+    replace_text(path, profile_yaml(found, threads=threads, like=like, today=datetime.date.today()))
     print(f"profile: {path}")
 
 
@@ -295,7 +292,7 @@ def main() -> None:
         _say(f"{error.format_message().rstrip('.')}; see {command} --help")
         sys.exit(2)
     except UserError as error:
-        _say(" ".join(str(error).split()))  # a value may hold line breaks
+        _say(" ".join(str(error).splitlines()))  # a value may hold line breaks
         sys.exit(2)
     except CospError as error:
         _say(str(error))

@@ -191,7 +191,7 @@ def raw_config(
     return value
 
 
-def checked(value: object, where: object) -> Config:
+def checked(value: object, where: str | Path) -> Config:
     """Return the configuration that ``value`` is; ConfigError, of ``where`` it comes from, if it is none."""
     config = parse(value, Config, where=str(where))
     if isinstance(config.server.quorum, float) and config.server.quorum > 1:

@@ -10,23 +10,28 @@ from pathlib import Path
 from cosp.errors import UserError
 
 
-def replace_text(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write ``text`` beside ``path``, then put it in its place; what is no file, such as a pipe, is written to.
 
-    UserError if that fails: ``path`` is as it was.
+    OSError if that fails: ``path`` is as it was.
     """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    path = path.resolve()  # a link stays one
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """``write_whole`` what ``--out`` asks for; UserError if that fails."""
     with _told(path):
-        if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
-            return
-        path = path.resolve()  # a link stays one
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(path)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
+        write_whole(path, text)
 
 
 def make_folder(path: Path) -> None:

@@ -39,7 +39,7 @@ class ScoreSettings:
     server sets where a board's memory asks for it; scores do not depend on it but for float rounding.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # a misspelt key in a config is an error
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # a misspelt key in a config is an error
 
     how: str = "taylor"
     samples: int = 128

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cosp.report.costs import BoardCost, VariantCost
-from cosp.report.style import colour, house_style, legend, percents, quantities, rows_of, run_colour, ticks
+from cosp.report.style import colour, house_style, legend, percents, quantities, rows_of, run_colour, save_svg, ticks
 
 Costs = Sequence[VariantCost]
 PANEL = 5.2  # inches
@@ -23,7 +23,7 @@ def draw_memory(found: Costs, path: Path) -> None:
         figure = Figure(figsize=(PANEL * len(groups), 0.9 + 0.13 * _bars(groups)), layout="constrained")
         for axes, costs in zip(_row(figure, len(groups)), groups, strict=True):
             _memory(axes, costs)
-        _save(figure, path)
+        save_svg(figure, path)
 
 
 def draw_times(found: Costs, path: Path) -> None:
@@ -39,7 +39,7 @@ def draw_times(found: Costs, path: Path) -> None:
             right.set_xlim(0, 1)
             right.xaxis.set_major_formatter(percents())
             right.set_yticklabels([])
-        _save(figure, path)
+        save_svg(figure, path)
 
 
 def _memory(axes: Axes, costs: Costs) -> None:
@@ -94,8 +94,3 @@ def _bars(groups: Sequence[Costs]) -> int:
 
 def _row(figure: Figure, columns: int) -> list[Axes]:
     return list(figure.subplots(1, columns, squeeze=False)[0])
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # without a date, and ids from the style's fixed salt: the same figures give the same bytes
-    figure.savefig(path, format="svg", facecolor=colour("surface"), metadata={"Date": None})

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from cosp.errors import UserError
-from cosp.files import replace_text
+from cosp.files import write_whole
 from cosp.report import units
 from cosp.report.plots import MOST_BOARDS, Section, accuracy_section, run_sections
 from cosp.report.read import read_run
@@ -66,7 +66,7 @@ def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
         known = out.read_bytes()[:200] if out.is_file() else b""
         if known and b"<!doctype html" not in known.lower():
             raise UserError(f"{out}: is there already, and is no report; choose another --out")
-        replace_text(out, html)
+        write_whole(out, html)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     return out

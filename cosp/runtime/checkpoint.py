@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cosp.client.task import Task
 from cosp.errors import UserError
+from cosp.files import write_whole
 from cosp.runtime.virtual_grid import VirtualGrid
 from cosp.server.clients import Budget
 from cosp.server.coordinator import Coordinator
@@ -33,8 +34,9 @@ COUNTERS = ("tasks", "dispatches", "last_version", "merged_at", "scored_at")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as read: ``tensors`` by key, ``facts`` as JSON."""
+    """A checkpoint as read from ``path``: ``tensors`` by key, ``facts`` as JSON."""
 
+    path: Path
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
 
@@ -53,8 +55,16 @@ class Checkpoint:
             return dict(self.facts["fleet"])
         except KeyError:
             raise UserError(
-                "the checkpoint is of an older cosp, without the fleet's state; start the run anew"
+                f"{self.path}: the checkpoint is of an older cosp, without the fleet's state; start the run anew"
             ) from None
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Turn what its values make go wrong into UserError: it is damaged."""
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise UserError(f"{self.path}: the checkpoint makes no sense ({error!r}); start the run anew") from error
 
     @property
     def in_flight(self) -> list[Dispatch]:
@@ -83,9 +93,7 @@ def save(folder: Path, loop: Loop, *, rows_bytes: int) -> None:
         "in_flight": [{"task": d.task.to_json(), "node": d.node, "sent_s": d.sent_s} for d in loop.in_flight.values()],
     }
     save_file(_tensors(coordinator), folder / f"{stem}.safetensors")
-    fresh = folder / f"{stem}.json.new"
-    fresh.write_text(json.dumps(facts), encoding="utf-8")
-    fresh.replace(folder / f"{stem}.json")
+    write_whole(folder / f"{stem}.json", json.dumps(facts))
     for path in folder.iterdir():
         if not path.name.startswith(stem):
             path.unlink()
@@ -98,25 +106,21 @@ def load(folder: Path) -> Checkpoint | None:
         return None
     try:
         facts = json.loads(found[-1].read_text(encoding="utf-8"))
-        read = Checkpoint(load_file(found[-1].with_suffix(".safetensors")), facts)
-        if read.now_s < 0 or read.rows_bytes < 0:
-            raise ValueError("a time or a length is negative")
+        read = Checkpoint(found[-1], load_file(found[-1].with_suffix(".safetensors")), facts)
+        if read.now_s < 0 or read.rows_bytes < 1:
+            raise ValueError("a time is negative, or there are no rows")
         return read
     except Exception as error:
         raise UserError(f"{found[-1]}: the checkpoint cannot be read ({error}); start the run anew") from error
 
 
-@contextmanager
-def making_sense(folder: Path) -> Iterator[None]:
-    """Turn what a checkpoint's values make go wrong into UserError: it is damaged."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UserError(f"{folder}: the checkpoint makes no sense ({error!r}); start the run anew") from error
-
-
 def restore(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
-    """Put ``coordinator`` where the checkpoint left it and return the ledger."""
+    """Put ``coordinator`` where the checkpoint left it and return the ledger; UserError if it is damaged."""
+    with checkpoint.in_use():
+        return _restored(checkpoint, coordinator)
+
+
+def _restored(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
     facts, tensors = checkpoint.facts, checkpoint.tensors
     snapshots: dict[int, dict[str, Tensor]] = {version: {} for version in facts["snapshots"]}
     scores: dict[int, dict[int, dict[str, np.ndarray]]] = {}

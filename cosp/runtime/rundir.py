@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 import cosp
 from cosp.config import Config, dump_config
 from cosp.errors import UserError
+from cosp.files import write_whole
 
 Row = dict[str, Any]
 
@@ -115,12 +116,12 @@ class RunDirectory:
         folder = self.folder / "profiles"
         with self.writing():
             folder.mkdir(exist_ok=True)
-            (folder / f"client-{client}.yaml").write_text(text, encoding="utf-8")
+            write_whole(folder / f"client-{client}.yaml", text)
 
     def write_metrics(self, metrics: Row) -> None:
         text = json.dumps(metrics, indent=2, sort_keys=True)
         with self.writing():
-            (self.folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+            write_whole(self.folder / "metrics.json", text + "\n")
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -99,12 +99,8 @@ def _loop(
         sizes = {name: len(split.y) for name, split in experiment.splits.items()}
         count = served_by(method, counter(evaluate_with, shape, method.evaluated, sizes))
     opening = opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry)
-    ledger = None
-    if saved:
-        rows = opening if isinstance(grid, VirtualGrid) else opening[:1]  # real boards may change
-        directory.check_begun(rows, saved.rows_bytes)
-        with checkpoints.making_sense(directory.checkpoints):
-            ledger = checkpoints.restore(saved, coordinator)
+    if saved:  # real boards may be others by now
+        directory.check_begun(opening if isinstance(grid, VirtualGrid) else opening[:1], saved.rows_bytes)
     loop = Loop(
         grid,
         coordinator,
@@ -114,13 +110,12 @@ def _loop(
         on_row=record,
         on_round=after_round,
         observe=lambda task, row: measured.observe(coordinator.records[task.client].introduction, task, row),
-        ledger=ledger,
+        ledger=checkpoints.restore(saved, coordinator) if saved else None,
         began_s=saved.now_s if saved else 0.0,
     )
     directory.cut_rows(saved.rows_bytes if saved else 0)
     if saved:
-        with checkpoints.making_sense(directory.checkpoints):
-            _go_on(loop, saved)
+        _go_on(loop, saved)
     else:
         for row in opening:
             record(row)
@@ -142,8 +137,9 @@ def served_by(method: Method, count: CountPredictions) -> CountPredictions:
 def _go_on(loop: Loop, saved: Checkpoint) -> None:
     """Move a virtual grid to the checkpoint's time and put its tasks back in flight; on any other they are lost."""
     grid = loop.grid
-    if isinstance(grid, VirtualGrid):
-        grid.restore(saved.now_s, saved.fleet)
-        loop.resend(saved.in_flight, grid.resend)
-    else:
-        loop.lose(saved.in_flight, "server-restarted")
+    with saved.in_use():
+        if isinstance(grid, VirtualGrid):
+            grid.restore(saved.now_s, saved.fleet)
+            loop.resend(saved.in_flight, grid.resend)
+        else:
+            loop.lose(saved.in_flight, "server-restarted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cosp.files import replace_text
 from cosp.report.style import (
     HALF,
     WIDE,
@@ -26,6 +24,7 @@ from cosp.report.style import (
     rows_of,
     run_colour,
     run_dashes,
+    save_svg,
     ticks,
 )
 from cosp.report.units import time_unit
@@ -50,7 +49,7 @@ def draw_accuracy(lines: Sequence[Line], base: str, path: Path) -> None:
         for panel, shown in zip(axes, panels, strict=False):
             _accuracy(panel, first, shown)
         _finish(axes, len(panels), columns)
-        _save(figure, path)
+        save_svg(figure, path)
 
 
 def draw_memory(lines: Sequence[Line], path: Path) -> None:
@@ -71,7 +70,7 @@ def draw_memory(lines: Sequence[Line], path: Path) -> None:
         axes.set_xlabel("peak memory of a board, mean over boards")
         axes.set_ylabel("accuracy of the chosen exit")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handletextpad=0.3)
-        _save(figure, path)
+        save_svg(figure, path)
 
 
 def draw_utilisation(lines: Sequence[Line], path: Path) -> None:
@@ -90,7 +89,7 @@ def draw_utilisation(lines: Sequence[Line], path: Path) -> None:
         axes.xaxis.set_major_formatter(percents())
         axes.set_xticks(np.linspace(0, 1, 6))
         axes.set_xlabel("share of all boards' time spent computing or transferring")
-        _save(figure, path)
+        save_svg(figure, path)
 
 
 def draw_staleness(lines: Sequence[Line], path: Path) -> None:
@@ -106,7 +105,7 @@ def draw_staleness(lines: Sequence[Line], path: Path) -> None:
         figure.supxlabel(
             "versions that the server moved on while an update was made", fontsize=8, color=colour("muted")
         )
-        _save(figure, path)
+        save_svg(figure, path)
 
 
 def _accuracy(axes: Axes, base: Line | None, others: Sequence[Line]) -> None:
@@ -183,10 +182,3 @@ def _mean(line: Line, name: str) -> float:
     found = line.spread(FIELDS[name], None)
     assert found is not None
     return found.mean
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # without a date, and ids from the style's fixed salt: the same figures give the same bytes
-    text = io.StringIO()
-    figure.savefig(text, format="svg", facecolor=colour("surface"), metadata={"Date": None})
-    replace_text(path, text.getvalue())

@@ -20,6 +20,7 @@ from typing import Any
 from cosp.config import Config, load_config
 from cosp.errors import CospError, UserError
 from cosp.experiment import load_experiment
+from cosp.files import replace_text
 from cosp.runtime import forks
 from cosp.runtime.rundir import RunDirectory
 from cosp.runtime.simulate import simulate
@@ -153,7 +154,7 @@ def run_cell(
         forks.start()
     experiment = load_experiment(cell.config, data_dir=data_dir)
     simulate(experiment, directory, workers=workers, on_row=on_row, resume=begun)
-    (folder / ORIGIN).write_text(json.dumps(here, indent=2) + "\n", encoding="utf-8")
+    replace_text(folder / ORIGIN, json.dumps(here, indent=2) + "\n")
 
 
 def _teller(pipe: Connection, cell: Cell) -> Callable[[dict[str, Any]], None]:

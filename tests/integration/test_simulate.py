@@ -127,7 +127,10 @@ def test_a_run_resumed_with_fewer_versions_than_it_has_ends(start: Callable[...,
         (lambda facts: facts["in_flight"][0].update(node=999), "the checkpoint makes no sense (KeyError(999))"),
         (lambda facts: facts["records"].clear(), "the checkpoint makes no sense (KeyError('0'))"),
         (lambda facts: facts.update(now_s="noon"), "the checkpoint cannot be read (could not convert string"),
-        (lambda facts: facts.update(rows_bytes=-1), "the checkpoint cannot be read (a time or a length is negative)"),
+        (
+            lambda facts: facts.update(rows_bytes=0),
+            "the checkpoint cannot be read (a time is negative, or there are no rows)",
+        ),
     ],
 )
 def test_a_damaged_checkpoint_is_one_line(
