@@ -1,4 +1,4 @@
-"""Runs cells side by side, each in a process of its own; a cell that was interrupted goes on from its checkpoint."""
+"""Runs cells side by side, one after another in each process; one that was interrupted goes on from its checkpoint."""
 
 from __future__ import annotations
 
@@ -76,71 +76,97 @@ def run_cells(
     data_dir: Path | None,
     on_news: Callable[[News], None] = lambda news: None,
 ) -> dict[str, str]:
-    """Run ``cells`` below ``folder``, ``jobs`` at a time, and return the errors of those that failed, by name.
+    """Run ``cells`` below ``folder`` in ``jobs`` processes and return the errors of those that failed, by name.
 
-    Each has a process of its own, and ``workers`` more to train in, if any.
+    A process runs one cell after another, as importing takes longer than many a cell's training does; ``workers``
+    more train for each, if any. One that dies takes its cell with it, and another stands in for it.
     """
-    waiting, running, failed = deque(cells), dict[Connection, _Job](), dict[str, str]()
+    waiting, busy, failed = deque(cells), dict[Connection, _Job](), dict[str, str]()
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                job = _Job.start(waiting.popleft(), folder, workers, data_dir)
-                running[job.pipe] = job
-            for pipe in wait(list(running)):
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                job = _Job.start(folder, workers, data_dir)
+                job.give(waiting.popleft())
+                busy[job.pipe] = job
+            for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
-                news = running[pipe].hear()
+                job = busy[pipe]
+                news = job.hear()
                 if news.error is not None:
-                    running.pop(pipe).process.join()
+                    if waiting and job.process.is_alive():
+                        job.give(waiting.popleft())
+                    else:
+                        busy.pop(pipe).end()
                 if news.error:
                     failed[news.cell.name] = news.error
                 on_news(news)
     finally:
-        for job in running.values():  # interrupted: they go on from their checkpoints another time
+        for job in busy.values():  # interrupted: their cells go on from their checkpoints another time
             job.process.terminate()
-            job.process.join()
+            job.end()
     return failed
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
-    cell: Cell
+    """The table's end of a process that runs cells."""
+
     process: BaseProcess
     pipe: Connection
+    cell: Cell | None = None
+    """The one that it runs."""
 
     @staticmethod
-    def start(cell: Cell, folder: Path, workers: int, data_dir: Path | None) -> _Job:
+    def start(folder: Path, workers: int, data_dir: Path | None) -> _Job:
         context = forks.context()
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(theirs, cell, folder / cell.name, workers, data_dir))
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, folder, workers, data_dir))
         process.start()
         theirs.close()
-        return _Job(cell, process, ours)
+        return _Job(process, ours)
+
+    def give(self, cell: Cell) -> None:
+        self.cell = cell
+        with suppress(BrokenPipeError):  # it has died: that is heard next
+            self.pipe.send(cell)
 
     def hear(self) -> News:
+        assert self.cell is not None
         try:
             share, error = self.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self.process.join()
             return News(self.cell, 1.0, f"its process died (exit code {self.process.exitcode}); fewer --jobs need less")
         return News(self.cell, share, error)
 
+    def end(self) -> None:
+        """Let the process end, which asks for another cell, and wait until it has."""
+        self.pipe.close()
+        self.process.join()
 
-def _work(pipe: Connection, cell: Cell, folder: Path, workers: int, data_dir: Path | None) -> None:
-    """Run one cell; tell the share done, and at the end the error or that there is none.
+
+def _work(pipe: Connection, folder: Path, workers: int, data_dir: Path | None) -> None:
+    """Run the cells that come; of each tell the share done, and at the end the error or that there is none.
 
     If the table's own process is gone, telling fails and so the run ends; it goes on with the next table.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and so ends workers and temporary files, too
-    error = ""
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            cell: Cell = pipe.recv()
+            pipe.send((1.0, _error_of(cell, folder / cell.name, workers, data_dir, pipe)))
+
+
+def _error_of(cell: Cell, folder: Path, workers: int, data_dir: Path | None, pipe: Connection) -> str:
+    """Run one cell and return what it raised, empty if nothing: that is the cell's result, and the others go on."""
     try:
         run_cell(cell, folder, workers=workers, data_dir=data_dir, on_row=_teller(pipe, cell))
     except CospError as raised:
-        error = str(raised)
-    except Exception:  # whatever a cell raises is that cell's result; the others go on
-        error = traceback.format_exc()
-    with suppress(BrokenPipeError):
-        pipe.send((1.0, error))
+        return str(raised)
+    except Exception:
+        return traceback.format_exc()
+    return ""
 
 
 def run_cell(

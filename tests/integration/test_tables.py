@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -116,6 +117,23 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path):
     assert "keeps no memory_share" in failed["mask/seed0"]
     assert "mask/seed0" in (tmp_path / "results/index.md").read_text(encoding="utf-8")
     assert [cell.variant for cell in read_rows(tmp_path / "results/cells.csv", Outcome)] == ["base"]
+
+
+def test_a_process_that_dies_takes_one_cell_with_it(filled: Path, tmp_path: Path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TABLE), encoding="utf-8")
+    plan = plan_table(tmp_path / "tiny.yaml", only=["base"])
+    cells = [plan.cell(plan.levels[0], "base", candidate, 0) for candidate in plan.candidates("base")]
+
+    def kill_the_first(news) -> None:
+        if news.cell == cells[0] and news.error is None:
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    failed = run_cells(cells, tmp_path, jobs=1, workers=0, data_dir=None, on_news=kill_the_first)
+    assert list(failed) == [cells[0].name]
+    assert "its process died (exit code -9)" in failed[cells[0].name]
+    rows = (tmp_path / cells[1].name / "rows.jsonl").read_bytes()
+    assert rows == (filled / "runs" / cells[1].name / "rows.jsonl").read_bytes()
 
 
 def test_tables_stay_as_they_are_when_no_run_has_a_result(tmp_path: Path):
