@@ -12,7 +12,7 @@ READY := .venv/ready
 
 TABLE = $(BIN)/cosp table $(ARGS) experiments/tables
 
-.PHONY: setup run test check bench tables deploy-test py38-test
+.PHONY: setup run test check bench tables tables-more deploy-test py38-test
 
 setup: $(READY)
 
@@ -39,15 +39,17 @@ check: $(READY)
 bench: $(READY)
 	@for benchmark in benchmarks/*.py; do echo "== $$benchmark" >&2; $(BIN)/python $$benchmark $(ARGS) || exit 1; done
 
-# What is checked in under experiments/results, all of it once more, into results/: make tables ARGS="--data-dir DATA".
-# Takes hours; stopped and started again, it goes on.
+# What is checked in under experiments/results, once more, into results/: make tables ARGS="--data-dir DATA". Takes hours;
+# stopped and started again, it goes on. tables-more: the longer runs, and the ablations of another fleet.
 tables: $(READY)
 	$(TABLE)/digits.yaml
 	$(TABLE)/fleets.yaml
 	$(TABLE)/ablations.yaml --at weak
+	$(TABLE)/methods.yaml
+
+tables-more: $(READY)
 	$(TABLE)/ablations.yaml --at mild --only base,width_only,timed,drift_weights,server_momentum,paper
 	$(TABLE)/ablations.yaml --no-run
-	$(TABLE)/methods.yaml
 	$(TABLE)/methods.yaml --out results/methods_long --at fashion-skewed --only timed,fedavg_smallest_like_ours \
 		--seeds 0,1,2 --set server.until_s=7.2 --set server.evaluate_every_s=0.6
 

@@ -19,7 +19,7 @@ from cosp.tables.plan import Cell, Level, TablePlan, plan_table
 from cosp.tables.progress import CellsProgress
 from cosp.tables.results import Results
 from cosp.tables.running import run_cells
-from cosp.tables.sheets import NOTES, OVER, Context, Sheet, level_sheets, overview_sheet, search_sheet
+from cosp.tables.sheets import NOTES, OVER, Context, Sheet, beside_sheet, level_sheets, overview_sheet, search_sheet
 from cosp.tables.writing import latex, markdown, write_measures
 
 Found = tuple[Level, Sequence[Line]]
@@ -175,7 +175,8 @@ def _write_sheets(filling: Filling, levels: Sequence[Found], rule: str) -> Path:
     sheets: list[Sheet] = []
     reference = filling.plan.settings.reference
     if len(levels) > 1:
-        sheets.append(overview_sheet({level.name: lines for level, lines in levels}))
+        by_level = {level.name: lines for level, lines in levels}
+        sheets += [overview_sheet(by_level), beside_sheet(by_level, reference)]
     for level, lines in levels:
         sheets += level_sheets(lines, Context(reference, level.target_accuracy, rule), level.name)
     if filling.tried:

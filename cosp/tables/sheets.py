@@ -22,6 +22,7 @@ from cosp.tables.outcome import Outcome
 from cosp.tables.spread import Spread
 
 OVER = "‡"
+NOT_APART = "≈"
 BESIDE = "beside"
 BUDGETS = {"memory_share": "memory_used", "rate": "capacity_used"}
 """Assignment rule -> what is measured of the budget that it gives."""
@@ -73,6 +74,16 @@ def overview_sheet(levels: Mapping[str, Sequence[Line]]) -> Sheet:
     return Sheet("all levels: accuracy of the chosen exit", ["variant", *by_level, "mean"], rows)
 
 
+def beside_sheet(levels: Mapping[str, Sequence[Line]], reference: str) -> Sheet:
+    """Return by how much the chosen exit of every other variant differs from that of ``reference``, at every level."""
+    variants = dict.fromkeys(line.variant for lines in levels.values() for line in lines if line.variant != reference)
+    rows = []
+    for variant in variants:
+        pairs = [(line_of(lines, variant), line_of(lines, reference)) for lines in levels.values()]
+        rows.append([variant, *(_difference(line, to) for line, to in pairs)])
+    return Sheet(f"all levels: {BESIDE} {reference}", ["variant", *levels], rows)
+
+
 def search_sheet(found: Mapping[str, Sequence[Outcome]], chosen: Mapping[str, str], edges: Mapping[str, str]) -> Sheet:
     """Return what the search tried and chose; keys are "level variant"."""
     rows = [
@@ -116,14 +127,17 @@ def _interval(line: Line, context: Context) -> str:
 
 def _beside(reference: Line | None) -> Column:
     """Return the difference to that line, of all others."""
+    return lambda line, context: MISSING if line is reference else _difference(line, reference)
 
-    def column(line: Line, context: Context) -> str:
-        found = None if reference in (None, line) else line.beside(reference, CHOSEN, None)
-        if found is None:
-            return MISSING
-        return f"{found.mean:+.3f}" + (f" ± {found.half:.3f}" if found.half is not None else "")
 
-    return column
+def _difference(line: Line | None, reference: Line | None) -> str:
+    """Return the mean difference of the chosen exits and half of its interval, with a sign if that holds zero."""
+    found = line.beside(reference, CHOSEN, None) if line and reference else None
+    if found is None:
+        return MISSING
+    if found.half is None:
+        return f"{found.mean:+.3f}"
+    return f"{found.mean:+.3f} ± {found.half:.3f}" + (f" {NOT_APART}" if abs(found.mean) <= found.half else "")
 
 
 def _mean(measure: Measure, text: Callable[[float], str]) -> Column:
@@ -195,7 +209,8 @@ COSTS: dict[str, Column] = {
 NOTES = {
     "chosen exit": "the exit with the best validation accuracy; test accuracy, mean ± standard deviation over seeds",
     "95 % interval": "of the mean of the chosen exit, by Student's t over seeds",
-    BESIDE: "the chosen exit less that variant's at the same seed: mean ± half of its 95 % interval",
+    BESIDE: "the chosen exit less that variant's at the same seed: mean ± half of its 95 % interval; "
+    f"{NOT_APART}: zero lies within it, the two are not apart",
     "best version": "the chosen exit at the version with the best validation accuracy",
     "own data": "mean over clients of their latest trained submodel's accuracy on their own held-back data; the worst "
     "tenth is the lowest decile over clients; as received is before training",

@@ -8,11 +8,18 @@ from pathlib import Path
 from cosp.files import replace_text
 from cosp.tables.lines import Line, line_of, measures
 from cosp.tables.plan import Level
-from cosp.tables.sheets import OVER, Sheet
+from cosp.tables.sheets import NOT_APART, OVER, Sheet
 from cosp.tables.spread import Spread
 from cosp.tables.store import csv_text
 
-LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", OVER: r"$^\ddagger$", "–": "--", **{c: "\\" + c for c in "&%$#_{}"}}
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    OVER: r"$^\ddagger$",
+    NOT_APART: r"$\approx$",
+    "–": "--",
+    **{c: "\\" + c for c in "&%$#_{}"},
+}
 STATISTICS = ("mean", "sd", "half_interval", "seeds")
 
 

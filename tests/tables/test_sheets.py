@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cosp.tables.lines import CHOSEN, TO_TARGET_S, Line
-from cosp.tables.sheets import Context, Sheet, level_sheets, overview_sheet
+from cosp.tables.sheets import Context, Sheet, beside_sheet, level_sheets, overview_sheet
 from cosp.tables.writing import latex, markdown
 
 
@@ -32,7 +32,7 @@ def test_accuracy_is_told_with_deviation_interval_and_paired_difference(line):
     accuracy, _, _ = sheets(line("base", 0.8, 0.9), line("other", 0.7, 0.82))
     told = cells(accuracy, "other")
     assert told["chosen exit"] == "0.760 ± 0.085"
-    assert told["beside base"] == "-0.090 ± 0.127"  # 12.706 * 0.0141 / sqrt 2
+    assert told["beside base"] == "-0.090 ± 0.127 ≈"  # zero lies within; 12.706 * 0.0141 / sqrt 2
     assert cells(accuracy, "base")["beside base"] == "–"
 
 
@@ -58,6 +58,16 @@ def test_the_overview_means_over_levels_only_what_all_of_them_have(line):
     sheet = overview_sheet({"easy": [line("base", 0.8), line("some", 0.9)], "hard": [line("base", 0.6)]})
     assert cells(sheet, "base") == {"variant": "base", "easy": "0.800", "hard": "0.600", "mean": "0.700"}
     assert cells(sheet, "some")["mean"] == "–"
+
+
+def test_differences_at_all_levels_say_who_is_not_apart(line):
+    easy = [line("base", 0.8, 0.9), line("worse", 0.7, 0.801), line("like", 0.8, 0.91), line("easy_only", 0.6)]
+    sheet = beside_sheet({"easy": easy, "hard": [line("base", 0.6), line("worse", 0.5)]}, "base")
+    assert [row[0] for row in sheet.lines] == ["worse", "like", "easy_only"]
+    assert cells(sheet, "worse") == {"variant": "worse", "easy": "-0.100 ± 0.006", "hard": "-0.100"}
+    assert cells(sheet, "like") == {"variant": "like", "easy": "+0.005 ± 0.064 ≈", "hard": "–"}
+    assert cells(sheet, "easy_only")["easy"] == "-0.200"
+    assert r"$\approx$" in latex(sheet)
 
 
 def test_a_base_without_results_leaves_the_others_to_be_told(line):
