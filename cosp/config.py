@@ -173,21 +173,21 @@ def raw_config(
     value = load_yaml(path)
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values, got {type(value).__name__}")
-    pairs = [_pair(text) for text in overrides]
+    pairs = [pair_of(text) for text in overrides]
     resolved = bool(value.get("versions"))  # then its variant is applied already
     asked = [new for key, new in pairs if key == "variant"]
     variant = asked[-1] if asked else None if resolved else value.get("variant")
     variants = value.pop("variants", None) or {}
     value.pop("table", None)  # see cosp.tables
     for key, new in levels.items():
-        _set(value, key, new, where=f"{path}: table.grid")
+        set_key(value, key, new, where=f"{path}: table.grid")
     if variant is not None:
         for key, new in _changes(variants, variant, where=str(path)).items():
-            _set(value, key, new, where=f"{path}: variants.{variant}")
+            set_key(value, key, new, where=f"{path}: variants.{variant}")
     for key, new in settings.items():
-        _set(value, key, new, where=f"{path}: table.search")
+        set_key(value, key, new, where=f"{path}: table.search")
     for key, new in pairs:
-        _set(value, key, new, where="--set")
+        set_key(value, key, new, where="--set")
     return value
 
 
@@ -238,7 +238,8 @@ def _changes(variants: object, variant: object, *, where: str) -> dict[str, Any]
     return changes
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def pair_of(text: str) -> tuple[str, Any]:
+    """Return the dotted key and the value of a ``--set``; ConfigError if it is none."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {text}: must be key=value, e.g. --set server.versions=10")
@@ -248,7 +249,7 @@ def _pair(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from None
 
 
-def _set(value: dict[str, Any], dotted: str, new: Any, *, where: str) -> None:
+def set_key(value: dict[str, Any], dotted: str, new: Any, *, where: str) -> None:
     """Set one dotted key; sections on the way are made if they are missing."""
     *sections, last = dotted.split(".")
     for section in sections:

@@ -110,7 +110,7 @@ def fill_tables(
     With ``jobs`` 0 none is run: the tables are of what is known. UserError if that is nothing.
     """
     plan = plan_table(path, only=only, at=at, seeds=seeds, overrides=overrides)
-    base = checked(raw_config(path, overrides), path)
+    base = checked(raw_config(path, plan.overrides), path)
     filling = Filling(
         plan, folder or Path("results") / base.name, jobs=jobs, workers=workers, data_dir=data_dir, console=console
     )

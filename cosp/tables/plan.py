@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from cosp.config import BASE, Config, check_name, checked, raw_config, variant_names
+from cosp.config import BASE, Config, check_name, checked, pair_of, raw_config, set_key, variant_names
 from cosp.errors import ConfigError
 from cosp.forms import broken, load_yaml, parse, unknown
 from cosp.methods.rules import Settings
@@ -94,6 +94,7 @@ class TablePlan:
     asked_seeds: tuple[int, ...] | None
     """In place of the file's."""
     overrides: tuple[str, ...]
+    """Of every cell's configuration."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -157,10 +158,14 @@ def plan_table(
 ) -> TablePlan:
     """Read a table's file; ConfigError if anything that it asks for is wrong, whichever cell that concerns.
 
-    ``only`` names variants, ``at`` levels of the grid; None: all of them.
+    ``only`` names variants, ``at`` levels of the grid; None: all of them. ``overrides`` of the table's own section are
+    ``table.KEY=VALUE``.
     """
-    value = load_yaml(path)
-    settings = parse(value.get(SECTION) or {}, TableSettings, where=f"{path}: {SECTION}")
+    of_table = [text for text in overrides if text.startswith(f"{SECTION}.")]
+    value = {SECTION: load_yaml(path).get(SECTION) or {}}
+    for key, new in map(pair_of, of_table):
+        set_key(value, key, new, where="--set")
+    settings = parse(value[SECTION], TableSettings, where=f"{path}: {SECTION}")
     known = (BASE, *variant_names(path))
     for name in (*(only or ()), *settings.seeds_of, *settings.search_of, settings.reference):
         if name not in known:
@@ -177,7 +182,7 @@ def plan_table(
         all_levels=tuple(levels),
         all_variants=known,
         asked_seeds=tuple(seeds) if seeds else None,
-        overrides=tuple(overrides),
+        overrides=tuple(text for text in overrides if text not in of_table),
     )
     for level, variant in itertools.product(plan.levels, plan.variants):
         for candidate in plan.candidates(variant):

@@ -37,6 +37,15 @@ def test_seeds_are_the_files_unless_others_are_asked_for_and_the_first_is_search
     assert plan(("target_accuracy: 0.5", "search_seed: 5")).search_seed == 5
 
 
+def test_the_section_itself_may_be_overridden_and_is_no_part_of_a_result(plan):
+    changed = plan(overrides=["table.seeds=[8]", "table.search={training.learning_rate: [0.5]}", "jitter=0.0"])
+    assert (changed.seeds, changed.candidates("prox")) == ((8,), [{"training.learning_rate": 0.5}])
+    same = plan(overrides=["jitter=0.0"])
+    assert changed.cell(changed.levels[0], "prox", {}, 0).key == same.cell(same.levels[0], "prox", {}, 0).key
+    with pytest.raises(ConfigError, match="table: unknown key 'seads'"):
+        plan(overrides=["table.seads=[8]"])
+
+
 def test_what_a_result_depends_on_changes_its_key_and_a_title_does_not(plan):
     def key(*changes):
         table = plan(*changes)
