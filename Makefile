@@ -40,7 +40,7 @@ bench: $(READY)
 	@for benchmark in benchmarks/*.py; do echo "== $$benchmark" >&2; $(BIN)/python $$benchmark $(ARGS) || exit 1; done
 
 # What is checked in under experiments/results, once more, into results/: make tables ARGS="--data-dir DATA". Takes hours;
-# stopped and started again, it goes on. tables-more: the longer runs, and the ablations of another fleet.
+# stopped and started again, it goes on. tables-more: another fleet's ablations, longer runs, more learning rates.
 tables: $(READY)
 	$(TABLE)/digits.yaml
 	$(TABLE)/fleets.yaml
@@ -50,8 +50,11 @@ tables: $(READY)
 tables-more: $(READY)
 	$(TABLE)/ablations.yaml --at mild --only base,width_only,timed,drift_weights,server_momentum,paper
 	$(TABLE)/ablations.yaml --no-run
-	$(TABLE)/methods.yaml --out results/methods_long --at fashion-skewed --only timed,fedavg_smallest_like_ours \
-		--seeds 0,1,2 --set server.until_s=7.2 --set server.evaluate_every_s=0.6
+	$(TABLE)/methods.yaml --out results/methods_long --at fashion-skewed,fashion-mild --seeds 0,1,2 \
+		--only timed,fedavg_smallest_like_ours --set server.until_s=7.2 --set server.evaluate_every_s=0.6
+	$(TABLE)/methods.yaml --out results/methods_rates --seeds 0 \
+		--only timed,fedavg_smallest_like_ours,fedbuff,fedavg_smallest,fedasync \
+		--set 'table.search={training.learning_rate: [0.0005, 0.001, 0.003, 0.006]}'
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "cosp needs Python >= 3.11 and found none: install it, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
