@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -156,6 +157,7 @@ def _work(pipe: Connection, folder: Path, workers: int, data_dir: Path | None) -
         while True:
             cell: Cell = pipe.recv()
             pipe.send((1.0, _error_of(cell, folder / cell.name, workers, data_dir, pipe)))
+            gc.collect()  # a run and its data refer to each other, and would pile up from cell to cell
 
 
 def _error_of(cell: Cell, folder: Path, workers: int, data_dir: Path | None, pipe: Connection) -> str:
