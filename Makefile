@@ -39,15 +39,17 @@ check: $(READY)
 bench: $(READY)
 	@for benchmark in benchmarks/*.py; do echo "== $$benchmark" >&2; $(BIN)/python $$benchmark $(ARGS) || exit 1; done
 
-# What is checked in under experiments/results, once more, into results/: make tables ARGS="--data-dir DATA". Takes hours;
-# stopped and started again, it goes on. tables-more: another fleet's ablations, longer runs, more learning rates.
+# The tables of experiments/results once more, into results/, with three seeds: make tables ARGS="--data-dir DATA". Takes
+# hours; stopped and started again, it goes on. tables-more: seeds 3 to 5 of the lines that lie close, the ablations of
+# another fleet, longer runs, more learning rates.
 tables: $(READY)
 	$(TABLE)/digits.yaml
 	$(TABLE)/fleets.yaml
 	$(TABLE)/ablations.yaml --at weak
-	$(TABLE)/methods.yaml
+	$(TABLE)/methods.yaml --seeds 0,1,2
 
 tables-more: $(READY)
+	$(TABLE)/methods.yaml
 	$(TABLE)/ablations.yaml --at mild --only base,width_only,timed,drift_weights,server_momentum,paper
 	$(TABLE)/ablations.yaml --no-run
 	$(TABLE)/methods.yaml --out results/methods_long --at fashion-skewed,fashion-mild --seeds 0,1,2 \
