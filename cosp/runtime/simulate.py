@@ -32,6 +32,21 @@ def default_workers() -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
 
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Collect garbage seldom, as a fleet is many long-lived objects (the default rate costs some per cent), and in the
+    end: a run refers to itself, and with its data would stay until others have ended.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.collect()
+
+
+@_collecting_seldom()
 def simulate(
     experiment: Experiment,
     directory: RunDirectory,
@@ -47,7 +62,6 @@ def simulate(
     """
     started = time.monotonic()
     single_thread()
-    gc.set_threshold(50_000, 20, 50)  # a fleet is many long-lived objects: the default rate costs some per cent
     saved = checkpoints.load(directory.checkpoints) if resume else None
     with _pool(experiment, workers, dry=dry) as pool:
         grid = VirtualGrid(

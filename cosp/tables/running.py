@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -79,15 +78,14 @@ def run_cells(
 ) -> dict[str, str]:
     """Run ``cells`` below ``folder`` in ``jobs`` processes and return the errors of those that failed, by name.
 
-    A process runs one cell after another, as importing takes longer than many a cell's training does; ``workers``
-    more train for each, if any. One that dies takes its cell with it, and another stands in for it.
+    A process runs one cell after another, as its imports take as long as a short cell's training; ``workers`` more
+    train for each, if any. One that dies takes its cell with it, and another stands in for it.
     """
     waiting, busy, failed = deque(cells), dict[Connection, _Job](), dict[str, str]()
     try:
         while waiting or busy:
             while waiting and len(busy) < jobs:
-                job = _Job.start(folder, workers, data_dir)
-                job.give(waiting.popleft())
+                job = _Job.start(waiting.popleft(), folder, workers, data_dir)
                 busy[job.pipe] = job
             for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
@@ -114,17 +112,19 @@ class _Job:
 
     process: BaseProcess
     pipe: Connection
-    cell: Cell | None = None
+    cell: Cell
     """The one that it runs."""
 
     @staticmethod
-    def start(folder: Path, workers: int, data_dir: Path | None) -> _Job:
+    def start(cell: Cell, folder: Path, workers: int, data_dir: Path | None) -> _Job:
         context = forks.context()
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, folder, workers, data_dir))
         process.start()
         theirs.close()
-        return _Job(process, ours)
+        job = _Job(process, ours, cell)
+        job.give(cell)
+        return job
 
     def give(self, cell: Cell) -> None:
         self.cell = cell
@@ -132,7 +132,6 @@ class _Job:
             self.pipe.send(cell)
 
     def hear(self) -> News:
-        assert self.cell is not None
         try:
             share, error = self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -157,7 +156,6 @@ def _work(pipe: Connection, folder: Path, workers: int, data_dir: Path | None) -
         while True:
             cell: Cell = pipe.recv()
             pipe.send((1.0, _error_of(cell, folder / cell.name, workers, data_dir, pipe)))
-            gc.collect()  # a run and its data refer to each other, and would pile up from cell to cell
 
 
 def _error_of(cell: Cell, folder: Path, workers: int, data_dir: Path | None, pipe: Connection) -> str:

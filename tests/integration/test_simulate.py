@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,19 @@ def test_the_number_of_workers_does_not_change_a_byte(start: Callable[..., Any])
         return (directory.folder / "rows.jsonl").read_bytes()
 
     assert rows(0) == rows(1) == rows(2) == rows(3)
+
+
+def test_a_run_that_has_ended_leaves_nothing_behind(start: Callable[..., Any]):
+    experiment, directory = start()
+    seen, before = weakref.ref(experiment), gc.get_threshold()
+    gc.disable()
+    try:
+        simulate(experiment, directory, workers=0)
+        del experiment
+        assert seen() is None
+    finally:
+        gc.enable()
+    assert gc.get_threshold() == before
 
 
 def test_another_seed_gives_other_rows(run: Run):
