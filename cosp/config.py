@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -257,3 +257,12 @@ def set_key(value: dict[str, Any], dotted: str, new: Any, *, where: str) -> None
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: {dotted}: {section} is a value, not a section")
     value[last] = new
+
+
+def dotted(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what nested sections hold, by dotted key: what ``set_key`` would set."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from dotted(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner

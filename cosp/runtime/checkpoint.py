@@ -8,7 +8,7 @@ process killed while writing leaves the previous checkpoint whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cosp.client.task import Task
+from cosp.config import Config, dotted
 from cosp.errors import UserError
 from cosp.files import write_whole
 from cosp.runtime.virtual_grid import VirtualGrid
@@ -30,6 +31,10 @@ from cosp.server.loop import Dispatch, Loop
 
 COUNTERS = ("tasks", "dispatches", "last_version", "merged_at", "scored_at")
 """What a checkpoint keeps of a client's record beside its scores."""
+FREE = ("server.versions", "server.until_s")
+"""Settings that may change in a run that goes on: when it ends."""
+FREE_ON_BOARDS = ("server.",)
+"""The same with real boards, of which nobody expects the same rows: also how the server waits for them."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,24 @@ class Checkpoint:
     @property
     def fleet(self) -> dict[str, Any]:
         """Where the virtual fleet stood: ``VirtualGrid.state``."""
+        return self._fact("fleet")
+
+    def check_config(self, config: Config, *, free: Collection[str] = FREE) -> None:
+        """UserError if the run began with other settings than ``config``'s, but for those that start as in ``free``."""
+        began, now = dict(dotted(self._fact("config"))), dict(dotted(_settings(config)))
+        for key in sorted(began.keys() | now.keys()):
+            if began.get(key) != now.get(key) and not key.startswith(tuple(free)):
+                raise UserError(
+                    f"{self.path.parent.parent}: cannot go on: {key} was {began.get(key)!r} when the run began and is "
+                    f"{now.get(key)!r} now; put it back, or begin anew with another --out"
+                )
+
+    def _fact(self, name: str) -> dict[str, Any]:
         try:
-            return dict(self.facts["fleet"])
+            return dict(self.facts[name])
         except KeyError:
             raise UserError(
-                f"{self.path}: the checkpoint is of an older cosp, without the fleet's state; start the run anew"
+                f"{self.path}: the checkpoint is of an older cosp, without {name!r}; start the run anew"
             ) from None
 
     @contextmanager
@@ -71,8 +89,8 @@ class Checkpoint:
         return [Dispatch(Task.from_json(d["task"]), d["node"], d["sent_s"]) for d in self.facts["in_flight"]]
 
 
-def save(folder: Path, loop: Loop, *, rows_bytes: int) -> None:
-    """Write a checkpoint of ``loop``, which has just closed a round, and remove older ones."""
+def save(folder: Path, loop: Loop, config: Config, *, rows_bytes: int) -> None:
+    """Write a checkpoint of ``loop``, which runs ``config`` and has just closed a round, and remove older ones."""
     folder.mkdir(exist_ok=True)
     coordinator = loop.coordinator
     stem = f"state-{coordinator.version:06d}"
@@ -81,6 +99,7 @@ def save(folder: Path, loop: Loop, *, rows_bytes: int) -> None:
         "snapshots": list(coordinator.snapshots),
         "now_s": loop.now_s(),
         "rows_bytes": rows_bytes,
+        "config": _settings(config),
         "fleet": loop.grid.state() if isinstance(loop.grid, VirtualGrid) else {},
         "ledger": loop.ledger.as_json(),
         "records": {
@@ -97,6 +116,11 @@ def save(folder: Path, loop: Loop, *, rows_bytes: int) -> None:
     for path in folder.iterdir():
         if not path.name.startswith(stem):
             path.unlink()
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Return what a run keeps to, as JSON values: all settings, but not which libraries wrote them down."""
+    return config.model_dump(mode="json", exclude={"versions"})
 
 
 def load(folder: Path) -> Checkpoint | None:

@@ -92,7 +92,7 @@ def _loop(
             directory.write_profile(client, text)
         if coordinator.version % config.server.checkpoint_every == 0:
             with directory.writing():
-                checkpoints.save(directory.checkpoints, loop, rows_bytes=directory.rows_bytes())
+                checkpoints.save(directory.checkpoints, loop, config, rows_bytes=directory.rows_bytes())
 
     count = None
     if evaluate_with is not None:
@@ -100,7 +100,9 @@ def _loop(
         count = served_by(method, counter(evaluate_with, shape, method.evaluated, sizes))
     opening = opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry)
     if saved:  # real boards may be others by now
-        directory.check_begun(opening if isinstance(grid, VirtualGrid) else opening[:1], saved.rows_bytes)
+        virtual = isinstance(grid, VirtualGrid)
+        saved.check_config(config, free=checkpoints.FREE if virtual else checkpoints.FREE_ON_BOARDS)
+        directory.check_begun(opening if virtual else opening[:1], saved.rows_bytes)
     loop = Loop(
         grid,
         coordinator,

@@ -124,8 +124,8 @@ def test_from_every_checkpoint_a_run_goes_on_to_the_same_rows(
     save = module.checkpoints.save
     for version in (2, 4, 6, 8, 10):
 
-        def save_once(folder: Path, loop: Any, *, rows_bytes: int, version: int = version) -> None:
-            save(folder, loop, rows_bytes=rows_bytes)
+        def save_once(folder: Path, loop: Any, *rest: Any, version: int = version, **named: Any) -> None:
+            save(folder, loop, *rest, **named)
             if loop.coordinator.version == version:
                 raise KeyboardInterrupt
 

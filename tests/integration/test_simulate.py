@@ -164,12 +164,37 @@ def test_a_damaged_checkpoint_is_one_line(
     assert rows_of(directory.folder) == rows
 
 
-def test_a_run_does_not_go_on_as_another_experiment(start: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("model.dim=32", "model.dim was 16 when"),
+        ("training.learning_rate=0.5", "training.learning_rate was .* when the run began and is 0.5 now"),
+        ("server.deadline_s=9.0", "server.deadline_s was None when the run began and is 9.0 now"),
+        ("seed=5", "seed was 0 when the run began and is 5 now"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_settings(change: str, said: str, start: Callable[..., Any]) -> None:
     experiment, directory = start()
     simulate(experiment, directory, workers=1, dry=True)
     rows = rows_of(directory.folder)
-    other, _ = start("model.dim=32", out="other")
-    with pytest.raises(UserError, match="cannot go on: parameters was .* when the run began and is"):
+    other, _ = start(change, out="other")
+    with pytest.raises(UserError, match=f"cannot go on: {said}"):
+        simulate(other, directory, workers=1, dry=True, resume=True)
+    assert rows_of(directory.folder) == rows
+
+
+def test_a_run_does_not_go_on_with_a_board_that_its_file_describes_otherwise(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    nano, device = Path("devices/jetson-nano.yaml").read_text(encoding="utf-8"), tmp_path / "own.yaml"
+    device.write_text(nano, encoding="utf-8")
+    fleet = f"fleet={{boards: [{{count: 2, device: {device}, link: wifi, keep: 0.5}}]}}"
+    experiment, directory = start(fleet)
+    simulate(experiment, directory, workers=1, dry=True)
+    rows = rows_of(directory.folder)
+    device.write_text(nano.replace("visible_mib: {value: 3964", "visible_mib: {value: 3500"), encoding="utf-8")
+    other, _ = start(fleet, out="other")
+    with pytest.raises(UserError, match="cannot go on: client 0's .* was .* when the run began and is"):
         simulate(other, directory, workers=1, dry=True, resume=True)
     assert rows_of(directory.folder) == rows
 
