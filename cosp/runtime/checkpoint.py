@@ -60,7 +60,8 @@ class Checkpoint:
 
     def check_config(self, config: Config, *, free: Collection[str] = FREE) -> None:
         """UserError if the run began with other settings than ``config``'s, but for those that start as in ``free``."""
-        began, now = dict(dotted(self._fact("config"))), dict(dotted(_settings(config)))
+        with self.in_use():
+            began, now = dict(dotted(self._fact("config"))), dict(dotted(_settings(config)))
         for key in sorted(began.keys() | now.keys()):
             if began.get(key) != now.get(key) and not key.startswith(tuple(free)):
                 raise UserError(

@@ -141,6 +141,7 @@ def test_a_run_resumed_with_fewer_versions_than_it_has_ends(start: Callable[...,
     [
         (lambda facts: facts["in_flight"][0].update(node=999), "the checkpoint makes no sense (KeyError(999))"),
         (lambda facts: facts["records"].clear(), "the checkpoint makes no sense (KeyError('0'))"),
+        (lambda facts: facts.update(config=3), "the checkpoint makes no sense (TypeError"),
         (lambda facts: facts.update(now_s="noon"), "the checkpoint cannot be read (could not convert string"),
         (
             lambda facts: facts.update(rows_bytes=0),
