@@ -21,8 +21,8 @@ from cosp.config import load_config
 from cosp.experiment import load_experiment
 from cosp.fleet._files import devices_folder
 from cosp.forms import load_yaml
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
+from cosp.run.directory import RunDirectory
+from cosp.simulation.simulate import simulate
 
 CONFIG = Path(__file__).parents[1] / "experiments/dry_10k.yaml"
 EVENTS = 5  # of a task: two latencies, two transfers, computing

@@ -15,12 +15,12 @@ from collections.abc import Callable
 
 import torch
 
-from cosp.models.transformer import layout_of
+from cosp.merge.aggregation import Merged, OpenRound
 from cosp.models.vit import ViTShape
-from cosp.server.aggregation import Merged, OpenRound
 from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import choose_plan, random
+from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State, extract, scatter
 
 SHAPE = ViTShape(32, 4, 3, 10, 192, 6, 6, 768, (1, 3, 4, 6))

@@ -15,14 +15,15 @@ from typing import get_args
 
 import numpy as np
 
-from cosp.client.task import Task
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
 from cosp.fleet.cost import cost
+from cosp.fleet.introduction import Introduction
 from cosp.methods import MethodSettings
-from cosp.runtime.pricing import work_of
-from cosp.server.clients import ClientRecord, Introduction
+from cosp.methods.clients import ClientRecord
+from cosp.methods.pricing import work_of
 from cosp.submodel.selection import random_scores
+from cosp.task.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = tuple(form.model_fields["name"].default for form in get_args(get_args(MethodSettings)[0]))

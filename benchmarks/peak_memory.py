@@ -23,13 +23,15 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from cosp.client.trainer import count_predictions
-from cosp.client.training import Samples, TrainSettings, train
+from cosp.models.flat import FlatModel
 from cosp.models.vit import ViTShape
-from cosp.submodel.flat import FlatModel
 from cosp.submodel.footprint import footprint
-from cosp.submodel.importance import taylor_scores
 from cosp.submodel.plan import prefix_plan
+from cosp.task.training import TrainSettings
+from cosp.trainer.importance import taylor_scores
+from cosp.trainer.samples import Samples
+from cosp.trainer.trainer import count_predictions
+from cosp.trainer.training import train
 from cosp.transfer import TransferSettings
 
 SMALL = ViTShape(image=32, patch=4, channels=3, classes=10, dim=192, blocks=6, heads=6, hidden=768, exits=(2, 4, 6))

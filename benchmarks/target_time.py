@@ -23,9 +23,9 @@ from cosp.config import Config, load_config
 from cosp.experiment import load_experiment
 from cosp.fleet._files import devices_folder
 from cosp.forms import load_yaml
-from cosp.planning import plan_rows
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
+from cosp.planning.plan import plan_rows
+from cosp.run.directory import RunDirectory
+from cosp.simulation.simulate import simulate
 
 CONFIG = Path(__file__).parents[1] / "experiments/quickstart.yaml"
 JITTERS = (0.0, 0.05, 0.1)

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "deploy")
 
 from deployment import Deployment, until
 
-from cosp.runtime import control
-from cosp.runtime.control import Control
+from cosp.deployment import control
+from cosp.deployment.control import Control
 
 TASKS = 8
 CONFIG = {

@@ -15,13 +15,17 @@ import time
 import numpy as np
 import torch
 
-from cosp.client.training import Samples, TrainSettings, train
-from cosp.models.transformer import Transformer, initialise, layout_of
+from cosp.models.flat import FlatModel
+from cosp.models.transformer import Transformer, initialise
 from cosp.models.vit import ViTShape
 from cosp.submodel.budget import shape_for_rate
-from cosp.submodel.flat import FlatModel, flatten, spans_of
+from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State, extract
+from cosp.task.training import TrainSettings
+from cosp.trainer.samples import Samples
+from cosp.trainer.training import train
 from cosp.transfer import TransferSettings, exit_loss
 
 SHAPE = ViTShape(28, 7, 1, 10, 64, 4, 4, 256, (1, 2, 3, 4))

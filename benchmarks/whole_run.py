@@ -24,17 +24,18 @@ import numpy as np
 import psutil
 import torch
 
-from cosp.client.store import open_store, write_store
-from cosp.client.task import Task
-from cosp.client.trainer import count_predictions, score_units
-from cosp.client.training import Samples, evaluation_batches
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
+from cosp.models.flat import FlatModel
 from cosp.models.transformer import Transformer
-from cosp.runtime import simulate as simulator
-from cosp.runtime.pool import WorkerPool
-from cosp.runtime.rundir import RunDirectory
-from cosp.submodel.flat import FlatModel
+from cosp.run.directory import RunDirectory
+from cosp.simulation import simulate as simulator
+from cosp.simulation.pool import WorkerPool
+from cosp.task.task import Task
+from cosp.trainer.samples import Samples
+from cosp.trainer.store import open_store, write_store
+from cosp.trainer.trainer import count_predictions, score_units
+from cosp.trainer.training import evaluation_batches
 from cosp.transfer import exit_loss
 
 

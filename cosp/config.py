@@ -10,13 +10,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, model_validator
 
-from cosp.client.training import TrainSettings
 from cosp.data.partition import Kind
 from cosp.errors import ConfigError
 from cosp.forms import NO_YAML, broken, load_yaml, parse, unknown, yaml_value
 from cosp.methods import MethodSettings
 from cosp.methods.assignment import Rule
 from cosp.methods.rules import Settings
+from cosp.task.training import TrainSettings
 
 BASE = "base"
 """What a table calls a file without any variant."""

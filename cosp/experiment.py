@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cosp.client.store import Rows
-from cosp.client.training import Samples
 from cosp.config import Config
 from cosp.data import (
     Dataset,
@@ -26,14 +24,18 @@ from cosp.data import (
 )
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Board, Fleet, load_fleet
+from cosp.fleet.introduction import Introduction
 from cosp.methods import Assignment, Method, Setting
+from cosp.methods.clients import budget_of
+from cosp.methods.pricing import declared_round_s
 from cosp.models import TextShape, TransformerShape, ViTShape
-from cosp.models.transformer import Transformer, initialise, quarter_exits
-from cosp.runtime.pricing import declared_round_s
+from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
-from cosp.server.clients import Introduction, budget_of
 from cosp.server.loop import LoopRules
+from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
+from cosp.trainer.samples import Samples
+from cosp.trainer.store import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

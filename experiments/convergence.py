@@ -30,20 +30,23 @@ from rich.console import Console
 from rich.progress import track
 from scipy import stats
 
-from cosp.client.task import Task
-from cosp.client.trainer import ClientSamples, Trainer
-from cosp.client.training import Samples, TrainSettings
 from cosp.data import PartitionScheme, Sizes, load_dataset, partition
+from cosp.fleet.introduction import Introduction
+from cosp.merge.aggregation import ServerStep
+from cosp.merge.staleness import constant
 from cosp.methods.base import Method
 from cosp.models import ViTShape
-from cosp.models.transformer import Transformer, initialise, layout_of
+from cosp.models.flat import FlatModel
+from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import torch_stream
-from cosp.server.aggregation import ServerStep
-from cosp.server.clients import Introduction
 from cosp.server.coordinator import Coordinator
-from cosp.server.staleness import constant
-from cosp.submodel.flat import FlatModel, flatten, spans_of, views
+from cosp.submodel.flat import flatten, spans_of, views
+from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
+from cosp.trainer.samples import ClientSamples, Samples
+from cosp.trainer.trainer import Trainer
 from cosp.transfer import TransferSettings
 
 CLIENTS = 8

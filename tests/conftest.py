@@ -22,12 +22,12 @@ def _subnormal_floats() -> None:
     torch.set_flush_denormal(False)
 
 
-BOARDS = Path(__file__).parent / "fleet" / "boards"
+BOARDS = Path(__file__).parent / "board" / "boards"
 
 
 @pytest.fixture
 def board_root(tmp_path: Path) -> Callable[[str], Path]:
-    """Lay out the files of a board of ``tests/fleet/boards``; returns where its file system begins."""
+    """Lay out the files of a board of ``tests/board/boards``; returns where its file system begins."""
 
     def lay_out(name: str) -> Path:
         for path, text in yaml.safe_load((BOARDS / f"{name}.yaml").read_text(encoding="utf-8")).items():

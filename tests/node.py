@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cosp.client.task import Task
+from cosp.task.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
@@ -21,8 +21,8 @@ sys.modules["torch"] = None
 from flwr.app import Array, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 import numpy as np
-from cosp import records
-from cosp.client.app import app
+from cosp.wire import records
+from cosp.flower.client_app import app
 TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
 task, vectors, socket = json.loads(sys.argv[1])
 client, kind = json.loads(task)["client"], json.loads(task)["kind"]

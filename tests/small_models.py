@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cosp.models import TextShape, TransformerShape, ViTShape
-from cosp.models.transformer import POOLINGS, Transformer, layout_of
+from cosp.models.transformer import Transformer
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
+from cosp.submodel.shape import POOLINGS, layout_of
 from cosp.submodel.slicing import State, extract
 
 SMALL = ViTShape(image=4, patch=2, channels=1, classes=3, dim=8, blocks=3, heads=2, hidden=6, exits=(1, 2, 3))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cosp.client.training import TrainSettings
+from cosp.fleet.introduction import Introduction
 from cosp.methods import Method, Setting
+from cosp.methods.clients import ClientRecord
 from cosp.models.vit import ViTShape
-from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel.plan import SubmodelPlan
+from cosp.task.training import TrainSettings
 
 MODEL = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 

@@ -22,13 +22,15 @@ from node import ROOT, done_by_node
 from small_models import SMALL, random_state
 from test_trainer_side import run_probe
 
-from cosp.client.hand_over import describe
-from cosp.client.store import BoardStore, write_board_store
-from cosp.client.task import ScoreSettings, Task
-from cosp.client.trainer import ClientSamples, Trainer
-from cosp.client.training import Samples, TrainSettings
-from cosp.models.transformer import layout_of
 from cosp.submodel.flat import flatten, spans_of
+from cosp.submodel.shape import layout_of
+from cosp.task.scoring import ScoreSettings
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
+from cosp.trainer.hand_over import describe
+from cosp.trainer.samples import ClientSamples, Samples
+from cosp.trainer.store import BoardStore, write_board_store
+from cosp.trainer.trainer import Trainer
 
 pytestmark = pytest.mark.pythons
 PACKAGES = ("torch>=2.0,<2.1", "numpy<2")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cosp.client.training import TrainSettings
 from cosp.config import Config, dump_config, load_config, variant_names
 from cosp.errors import ConfigError
 from cosp.methods import CoS2P, CoS2PPaper, FedAvg
 from cosp.methods.rules import Drift, Hinge, Merge, Polynomial
+from cosp.task.training import TrainSettings
 
 EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").rglob("*.yaml"))
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBE = ROOT / "tests" / "trainer_probe.py"
-NAMED = [f"cosp/{name}.py" for name in ("__init__", "errors", "seeds", "trainer", "transfer")]
-FLOWER_S = {"app.py", "at_trainer.py", "in_process.py"}  # the ClientApp, which runs where Flower does
-CLIENT = [str(path.relative_to(ROOT)) for path in (ROOT / "cosp" / "client").glob("*.py") if path.name not in FLOWER_S]
-FOLDERS = [
-    str(path.relative_to(ROOT)) for folder in ("models", "submodel") for path in (ROOT / "cosp" / folder).glob("*.py")
-]
-TRAINER_SIDE = sorted(NAMED + CLIENT + FOLDERS)
+
+
+def expanded(pattern: str) -> list[str]:
+    """Return the patterns that one with ``{a,b}`` stands for."""
+    head, opened, rest = pattern.partition("{")
+    names, _, tail = rest.partition("}")
+    return [f"{head}{name}{tail}" for name in names.split(",")] if opened else [pattern]
+
+
+RUFF = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
+PATTERNS = RUFF["per-file-target-version"]
+TRAINER_SIDE = sorted(
+    str(path.relative_to(ROOT)) for one in PATTERNS for pattern in expanded(one) for path in ROOT.glob(pattern)
+)
 
 NEWER_NAMES = {  # module -> what came after Python 3.8
     "contextlib": {"aclosing", "chdir"},
@@ -105,6 +113,11 @@ def run_probe(python: str, *flags: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def here() -> dict[str, Any]:
     return run_probe(sys.executable, "-W", "error")
+
+
+def test_the_linter_knows_the_same_rooms() -> None:
+    assert set(PATTERNS) <= set(RUFF["lint"]["per-file-ignores"])
+    assert len(TRAINER_SIDE) > 40
 
 
 @pytest.mark.parametrize("path", [*TRAINER_SIDE, "tests/trainer_probe.py"])

@@ -15,17 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from cosp.client.local import VIEWS, LocalSettings
-from cosp.client.store import open_store, write_store
-from cosp.client.task import ScoreSettings, Task
-from cosp.client.trainer import Trainer, scores_from_vector
-from cosp.client.training import Samples, TrainSettings
 from cosp.models import TextShape, TransformerShape, ViTShape
-from cosp.models.transformer import layout_of
 from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.flat import length, spans_of
 from cosp.submodel.plan import prefix_plan
 from cosp.submodel.selection import choose_plan, core_rolling
+from cosp.submodel.shape import layout_of
+from cosp.task.local import VIEWS, LocalSettings
+from cosp.task.payload import scores_from_vector
+from cosp.task.scoring import ScoreSettings
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
+from cosp.trainer.samples import Samples
+from cosp.trainer.store import open_store, write_store
+from cosp.trainer.trainer import Trainer
 
 IMAGES = ViTShape(image=8, patch=4, channels=1, classes=3, dim=16, blocks=2, heads=4, hidden=32, exits=(1, 2))
 TEXTS = TextShape(vocabulary=9, length=5, classes=3, dim=16, blocks=2, heads=4, hidden=32, exits=(1, 2))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosp.data.image_files import ImageFiles
-from cosp.data.images import Labelled, Source, channels_first, normalise
+from cosp.data.images import Labelled, Source
+from cosp.data.pixels import channels_first, normalise
 from cosp.data.splits import Sizes, other_rows, rows_to_test, train_validation_rows
 from cosp.errors import DataError
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cosp.data.images import channels_first, normalise
+from cosp.data.pixels import channels_first, normalise
 from cosp.errors import DataError
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)

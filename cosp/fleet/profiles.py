@@ -11,7 +11,7 @@ from cosp import forms
 from cosp.errors import ConfigError
 from cosp.fleet import _files
 from cosp.fleet._files import FactForm, NotNegative, Positive, Ratio
-from cosp.fleet.matching import Identity
+from cosp.fleet.identity import Identity
 from cosp.forms import Form
 
 VIT_KAPPA = 0.7

@@ -11,9 +11,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cosp.client.local import LocalSettings
 from cosp.methods.base import Method, Setting
 from cosp.methods.one_model import OneModel
+from cosp.task.local import LocalSettings
 
 
 class AdaViT(OneModel):

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
-from cosp.models.transformer import TransformerShape
-from cosp.server.clients import Introduction
+from cosp.fleet.introduction import Introduction
 from cosp.submodel import budget, capacity
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.capacity import Demand, DemandOf, Limits
 from cosp.submodel.footprint import footprint
+from cosp.submodel.shape import TransformerShape
+from cosp.task.training import TrainSettings
 
 Rule = Literal["rate", "memory", "memory_share", "time"]
 

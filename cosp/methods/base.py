@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-from cosp.client.compression import CompressionSettings
-from cosp.client.local import LocalSettings
-from cosp.client.task import ScoreSettings, Task
-from cosp.client.training import TrainSettings
+from cosp.fleet.introduction import Introduction
+from cosp.merge.aggregation import Merged
+from cosp.merge.staleness import WeightRule
 from cosp.methods.assignment import Assignment
-from cosp.models.transformer import TransformerShape
-from cosp.server.aggregation import Merged
-from cosp.server.clients import ClientRecord, Introduction
-from cosp.server.staleness import WeightRule
+from cosp.methods.clients import ClientRecord
 from cosp.submodel import budget
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.submodel.shape import TransformerShape
 from cosp.submodel.slicing import State
+from cosp.task.compression import CompressionSettings
+from cosp.task.local import LocalSettings
+from cosp.task.scoring import ScoreSettings
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
 from cosp.transfer import TransferSettings
 
 
@@ -38,7 +40,7 @@ PlanRule = Callable[[ClientRecord], SubmodelPlan]
 
 
 class Step(Protocol):
-    """How a round moves the model; see ``cosp.server.aggregation.ServerStep``."""
+    """How a round moves the model; see ``cosp.merge.aggregation.ServerStep``."""
 
     def apply(self, state: State, velocity: State, merged: Merged) -> tuple[State, State]: ...
 
@@ -87,7 +89,7 @@ class Method:
     step: Step
     over_all: bool = False
     over_moved: bool = False
-    """Whom a merged entry is divided by; see ``cosp.server.aggregation.OpenRound``."""
+    """Whom a merged entry is divided by; see ``cosp.merge.aggregation.OpenRound``."""
     evaluated: SubmodelPlan
 
     def scoring_of(self, client: Introduction) -> ScoreSettings | None:

@@ -12,15 +12,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from cosp.client.compression import CompressionSettings
-from cosp.client.task import ScoreSettings
+from cosp.fleet.introduction import Introduction
+from cosp.merge.aggregation import ServerStep
 from cosp.methods.base import Method, PlanRule, Setting, shapes_of
+from cosp.methods.clients import ClientRecord
 from cosp.methods.rules import Merge, Polynomial, Settings, Weighting
-from cosp.server.aggregation import ServerStep
-from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan
+from cosp.task.compression import CompressionSettings
+from cosp.task.scoring import ScoreSettings
 from cosp.transfer import TransferSettings
 
 Units = Literal["core_rolling", "top", "rolling", "random", "gumbel", "bernoulli", "prefix"]

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cosp.client.task import ScoreSettings
 from cosp.errors import ConfigError
+from cosp.fleet.introduction import Introduction
+from cosp.merge.aggregation import ServerStep
 from cosp.methods.base import Method, Setting
+from cosp.methods.clients import ClientRecord
 from cosp.methods.rules import Drift, Merge, Settings, Weighting
-from cosp.server.aggregation import ServerStep
-from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel import selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan
+from cosp.task.scoring import ScoreSettings
 from cosp.transfer import TransferSettings
 
 

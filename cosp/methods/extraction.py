@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cosp.fleet.introduction import Introduction
 from cosp.methods.base import Extra, Method, PlanRule, Setting, plain, shapes_of
+from cosp.methods.clients import ClientRecord
 from cosp.methods.rules import Shared
-from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan

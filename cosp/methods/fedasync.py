@@ -10,12 +10,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from cosp.client.local import LocalSettings
+from cosp.merge.aggregation import ServerStep
+from cosp.merge.staleness import WeightRule, unit
 from cosp.methods.base import Method, Setting
 from cosp.methods.one_model import OneModel
 from cosp.methods.rules import Polynomial, Weighting
-from cosp.server.aggregation import ServerStep
-from cosp.server.staleness import WeightRule, unit
+from cosp.task.local import LocalSettings
 
 
 class FedAsync(OneModel):

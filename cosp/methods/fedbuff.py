@@ -11,11 +11,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from cosp.merge.staleness import unit
 from cosp.methods.base import Method, Setting
 from cosp.methods.fedasync import by_age
 from cosp.methods.one_model import OneModel
 from cosp.methods.rules import Polynomial, Weighting
-from cosp.server.staleness import unit
 
 
 class FedBuff(OneModel):

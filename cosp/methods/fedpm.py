@@ -15,14 +15,14 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from cosp.client.local import LocalSettings
+from cosp.merge.posterior import BetaPosterior
+from cosp.merge.staleness import unit
 from cosp.methods.base import Method, Setting
 from cosp.methods.rules import Settings
 from cosp.seeds import torch_stream
-from cosp.server.posterior import BetaPosterior
-from cosp.server.staleness import unit
 from cosp.submodel.matrices import signed_weights
 from cosp.submodel.slicing import State
+from cosp.task.local import LocalSettings
 from cosp.transfer import TransferSettings
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from cosp.client.local import LocalSettings
 from cosp.methods.base import Method, Setting
 from cosp.methods.one_model import OneModel
+from cosp.task.local import LocalSettings
 
 
 class FedProx(OneModel):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cosp.client.local import LocalSettings
 from cosp.methods.base import Method, Setting
+from cosp.methods.clients import ClientRecord
 from cosp.methods.masking import masking
 from cosp.methods.rules import Shared
-from cosp.server.clients import ClientRecord
+from cosp.task.local import LocalSettings
 
 
 class FIARSE(Shared):

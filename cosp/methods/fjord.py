@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cosp.client.local import LocalSettings
 from cosp.errors import ConfigError
 from cosp.methods.base import Method, Setting, shapes_of
+from cosp.methods.clients import ClientRecord
 from cosp.methods.extraction import WIDTH, extracting
 from cosp.methods.rules import Shared
-from cosp.server.clients import ClientRecord
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import GROUPS, SubmodelPlan, prefix_plan
+from cosp.task.local import LocalSettings
 
 
 class FjORD(Shared):

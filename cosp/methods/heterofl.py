@@ -13,14 +13,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from cosp.client.local import LocalSettings
 from cosp.methods.base import Method, Setting
+from cosp.methods.clients import ClientRecord
 from cosp.methods.extraction import extracting
 from cosp.methods.rules import Shared
-from cosp.server.clients import ClientRecord
 from cosp.submodel import selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.task.local import LocalSettings
 
 
 class HeteroFL(Shared):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cosp.client.local import LocalSettings
 from cosp.errors import ConfigError
+from cosp.fleet.introduction import Introduction
 from cosp.methods.assignment import KEEPS_EVERY_BLOCK
 from cosp.methods.base import Method, Setting, affordable, for_clients
+from cosp.methods.clients import ClientRecord
 from cosp.methods.rules import Shared
-from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel import budget
 from cosp.submodel.footprint import footprint
+from cosp.task.local import LocalSettings
 
 Share = Callable[[Introduction], float]
 

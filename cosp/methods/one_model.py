@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cosp.client.local import LocalSettings
 from cosp.errors import ConfigError
+from cosp.fleet.introduction import Introduction
 from cosp.methods.base import Method, Setting, affordable
 from cosp.methods.rules import Shared
-from cosp.server.clients import Introduction
 from cosp.submodel import budget
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.task.local import LocalSettings
 
 PLAIN = LocalSettings()
 

@@ -11,11 +11,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from cosp.client.local import LocalSettings
 from cosp.methods.base import Method, Setting
+from cosp.methods.clients import ClientRecord
 from cosp.methods.masking import masking
 from cosp.methods.rules import Shared
-from cosp.server.clients import ClientRecord
+from cosp.task.local import LocalSettings
 
 
 class Platon(Shared):

@@ -14,13 +14,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from cosp.client.task import ScoreSettings
+from cosp.fleet.introduction import Introduction
 from cosp.methods.base import Method, Setting
+from cosp.methods.clients import ClientRecord
 from cosp.methods.masking import kept_shares
 from cosp.methods.rules import Shared
-from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.ranking import check_budget, unit_order, within_budget, worth_their_time
+from cosp.task.scoring import ScoreSettings
 
 
 class PruneFL(Shared):

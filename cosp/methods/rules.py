@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cosp.client.compression import CompressionSettings
 from cosp.forms import Form
-from cosp.server import staleness
-from cosp.server.aggregation import ServerStep
+from cosp.merge import staleness
+from cosp.merge.aggregation import ServerStep
+from cosp.task.compression import CompressionSettings
 from cosp.transfer import TransferSettings
 
 
@@ -25,7 +25,7 @@ class Settings(Form):
     model_config = ConfigDict(strict=False)
 
     model_variant: ClassVar[str] = "plain"
-    """Of the model that a method trains; see ``cosp.models.transformer.TransformerShape``."""
+    """Of the model that a method trains; see ``cosp.submodel.shape.TransformerShape``."""
 
     @model_validator(mode="before")
     @classmethod

@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import Any, Mapping
 
 from cosp.models.text import TextShape
-from cosp.models.transformer import TransformerShape
 from cosp.models.vit import ViTShape
+from cosp.submodel.shape import TransformerShape
 
 __all__ = ["TextShape", "TransformerShape", "ViTShape", "shape_from_json"]
 

@@ -7,14 +7,15 @@ drawn with Gumbel noise, straight through; otherwise they are made where their l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from cosp.models.transformer import Block
+from cosp.models.block import Block, BlockGates
+from cosp.submodel.plan import BlockPlan
+from cosp.submodel.shape import TransformerShape
 
 TEMPERATURE = 5.0
 OPEN = 3.0
@@ -56,29 +57,25 @@ class Policy(nn.Module):
         return (logits > 0).float() + soft - soft.detach()
 
 
-def policy_shapes(dim: int, heads: int) -> Dict[str, Tuple[int, ...]]:
-    """Return the shapes of a policy's parameters by name within its block."""
-    return {
-        "policy.units.weight": (heads + 2, dim),
-        "policy.units.bias": (heads + 2,),
-        "policy.patches.weight": (1, dim),
-        "policy.patches.bias": (1,),
-    }
-
-
-def adaptive_block(block: Block, policy: Policy, x: Tensor) -> Tensor:
-    """Return a whole block's output (batch, tokens, dim) with what the policy decides against masked.
+class AdaptiveBlock(Block):
+    """A whole block that masks what its policy decides against.
 
     A patch that is not used passes by on the residual stream: nobody attends to it, and nothing is added to it.
     """
-    use = policy(x)
-    q, k, v = block.attention.project(block.norm1(x))
-    attended = use.tokens.detach().bool()[:, None, None, :]
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attended) * use.heads[:, :, None, None]
-    kept = use.tokens[:, :, None]
-    x = x + block.attention.write(mixed) * kept * use.branches[:, :1, None]
-    written: Tensor = block.ffn(block.norm2(x)) * kept * use.branches[:, 1:, None]
-    return x + written
+
+    def __init__(self, shape: TransformerShape, plan: BlockPlan) -> None:
+        super().__init__(shape, plan)
+        self.policy = Policy(shape.dim, shape.heads)
+
+    def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
+        use = self.policy(x)
+        q, k, v = self.attention.project(self.norm1(x))
+        attended = use.tokens.detach().bool()[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attended) * use.heads[:, :, None, None]
+        kept = use.tokens[:, :, None]
+        x = x + self.attention.write(mixed) * kept * use.branches[:, :1, None]
+        written: Tensor = self.ffn(self.norm2(x)) * kept * use.branches[:, 1:, None]
+        return x + written
 
 
 def usage_penalty(policies: Sequence[Policy], target: float) -> Tensor:

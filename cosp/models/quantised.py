@@ -12,17 +12,17 @@ itself, the embedding and the exits are left in float32.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from cosp.models.transformer import Block
+from cosp.models.block import Block, BlockGates
+from cosp.submodel.plan import BlockPlan
+from cosp.submodel.shape import PRODUCTS, TransformerShape
 
 BITS, LEAST, MOST = 4.0, 2.0, 8.0
-PRODUCTS = 4  # queries, keys and values; attention's output; up; down
 INPUTS = (1.0, 0.5, 1.0, 0.5)
 """Usual deviations of the products' inputs: normed, mixed heads, normed, after the GELU."""
 
@@ -56,16 +56,21 @@ def bits_of(offset: Tensor) -> Tensor:
     return (BITS + offset).clamp(LEAST, MOST)
 
 
-def quantised_block(block: Block, quantisers: Quantisers, x: Tensor) -> Tensor:
-    """Return a whole block's output (batch, tokens, dim) with rounded products."""
-    attention, ffn = block.attention, block.ffn
-    q, k, v = attention.split(
-        quantisers.product(0, block.norm1(x), attention.qkv_weight.flatten(0, 1), attention.qkv_bias.flatten())
-    )
-    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    x = x + quantisers.product(1, mixed, attention.out.weight, attention.out.bias)
-    hidden = F.gelu(quantisers.product(2, block.norm2(x), ffn.up.weight, ffn.up.bias))
-    return x + quantisers.product(3, hidden, ffn.down.weight, ffn.down.bias)
+class QuantisedBlock(Block):
+    """A whole block with rounded products."""
+
+    def __init__(self, shape: TransformerShape, plan: BlockPlan) -> None:
+        super().__init__(shape, plan)
+        self.quantisers = Quantisers()
+
+    def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
+        attention, ffn, product = self.attention, self.ffn, self.quantisers.product
+        weight, bias = attention.qkv_weight.flatten(0, 1), attention.qkv_bias.flatten()
+        q, k, v = attention.split(product(0, self.norm1(x), weight, bias))
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + product(1, mixed, attention.out.weight, attention.out.bias)
+        hidden = F.gelu(product(2, self.norm2(x), ffn.up.weight, ffn.up.bias))
+        return x + product(3, hidden, ffn.down.weight, ffn.down.bias)
 
 
 def bits_penalty(all_quantisers: Sequence[Quantisers], weights: Sequence[int], target: float) -> Tensor:

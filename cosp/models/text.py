@@ -12,8 +12,8 @@ from typing import ClassVar, Tuple
 
 from torch import nn
 
-from cosp.models.transformer import TransformerShape
 from cosp.submodel.layout import Layout, whole
+from cosp.submodel.shape import TransformerShape
 
 
 @dataclass(frozen=True)

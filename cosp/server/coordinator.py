@@ -8,20 +8,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cosp.client.task import ScoreSettings, Task
-from cosp.client.trainer import scores_from_vector
-from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError, RefusedUpdate
+from cosp.fleet.introduction import Budget, Introduction
+from cosp.merge.aggregation import OpenRound
+from cosp.merge.staleness import Arrival
 from cosp.methods.base import Method
-from cosp.models.transformer import TransformerShape, layout_of
-from cosp.server.aggregation import OpenRound
-from cosp.server.clients import Budget, ClientRecord, Introduction, scoring_within_memory
-from cosp.server.staleness import Arrival
+from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.submodel.flat import spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.selection import summed
+from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import State, extract
+from cosp.task.payload import scores_from_vector
+from cosp.task.scoring import ScoreSettings
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
 
 
 @dataclass(frozen=True)

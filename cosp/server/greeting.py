@@ -7,9 +7,9 @@ from collections import Counter
 
 from flwr.serverapp import Grid
 
-from cosp import wire
 from cosp.errors import CospError
-from cosp.server.clients import Introduction
+from cosp.fleet.introduction import Introduction
+from cosp.wire import messages as wire
 
 POLL_S = 0.2
 INTRODUCTIONS = 3

@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from cosp import wire
-from cosp.client.task import Task
 from cosp.errors import CospError, FleetStalled, RefusedUpdate
-from cosp.server.clients import Budget
+from cosp.fleet.introduction import Budget
 from cosp.server.coordinator import ClosedRound, Coordinator
 from cosp.server.evaluation import CountPredictions, Evaluation, evaluate
 from cosp.server.ledger import NO_FIGURES, Ledger
 from cosp.server.roster import Roster
 from cosp.server.rows import arrival_row, budget_row, reported
+from cosp.task.task import Task
+from cosp.wire import messages as wire
 
 Row = dict[str, Any]
 

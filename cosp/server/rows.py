@@ -1,60 +1,15 @@
-"""What a run writes down: the rows that open it, a row for each arrival, the metrics that close it."""
+"""What a run writes down as it goes: a row for each arrival, and one when a client can afford something else."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cosp.client.task import Task
-from cosp.config import Config
-from cosp.methods import Method
-from cosp.models.transformer import TransformerShape
-from cosp.server.clients import ClientRecord, Introduction
-from cosp.submodel.footprint import footprint
-
-if TYPE_CHECKING:
-    from cosp.server.loop import Loop
+from cosp.methods.clients import ClientRecord
+from cosp.task.task import Task
 
 Row = dict[str, Any]
-
-
-def opening_rows(
-    config: Config,
-    shape: TransformerShape,
-    classes: tuple[str, ...],
-    method: Method,
-    clients: tuple[Introduction, ...],
-    *,
-    dry: bool = False,
-) -> list[Row]:
-    """Return the row of the run and one row a client. ``exits``: those that the method's result has;
-    ``training_bytes``: what plain training of the whole model holds.
-    """
-    whole = footprint(shape, (shape.sizes,) * shape.blocks)
-    run = {
-        "kind": "run",
-        "name": config.name,
-        "variant": config.variant,
-        "method": method.name,
-        "seed": config.seed,
-        "clients": len(clients),
-        "blocks": shape.blocks,
-        "exits": list(shape.exits_within(method.evaluated.depth)),
-        "classes": list(classes),
-        "parameters": whole.parameters,
-        "training_bytes": whole.training_bytes(config.training.batch_size, config.training.optimizer),
-        "quorum": method.quorum or config.server.quorum,
-        "versions": config.server.versions,
-        "until_s": config.server.until_s,
-    } | ({"dry": True} if dry else {})
-    return [run, *map(_client_row, clients)]
-
-
-def _client_row(client: Introduction) -> Row:
-    row = {"kind": "client", **vars(client)}
-    del row["speed"], row["gpu"]  # the board's own file says it better
-    return row
 
 
 def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_s: float) -> Row:
@@ -142,25 +97,3 @@ def _quantity(key: str, value: Any) -> float:
     if not 0 <= (number := float(value)) < math.inf:
         raise ValueError(f"{key} must be finite and >= 0, got {value}")
     return number
-
-
-def metrics(loop: Loop, *, wall_time_s: float) -> Row:
-    """Return what ``metrics.json`` holds."""
-    ledger = loop.ledger
-    return {
-        "final": ledger.final,
-        "best": ledger.best,
-        "rounds": loop.coordinator.version,
-        "virtual_time_s": loop.now_s(),
-        "wall_time_s": wall_time_s,
-        "utilisation": loop.utilisation(),
-        "bytes_up": ledger.bytes_up,
-        "bytes_down": ledger.bytes_down,
-        "energy_j": loop.energy_j(),
-        "peak_memory_bytes": ledger.peak_memory_bytes,
-        "staleness": ledger.staleness,
-        "refused": ledger.refused,
-        "empty_batteries": getattr(loop.grid, "empty_batteries", list)(),
-        "sitting_out": list(loop.coordinator.sitting_out),
-        "ended_early": loop.ended_early,
-    }

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Callable
 
 from cosp.errors import ConfigError
-from cosp.models.transformer import TransformerShape
 from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.plan import GroupSizes
+from cosp.submodel.shape import TransformerShape
 
 Measure = Callable[[Footprint], float]
 """What a budget counts: parameters, FLOPs or bytes of training memory."""

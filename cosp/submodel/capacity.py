@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional, Tuple
 
 from cosp.errors import ConfigError
-from cosp.models.transformer import TransformerShape
 from cosp.submodel.budget import WIDTH_STEPS, SubmodelShape
+from cosp.submodel.shape import TransformerShape
 
 EQUAL_CAPACITY = 0.01
 """Share by which capacities may differ and count as equal: no accuracy tells them apart."""

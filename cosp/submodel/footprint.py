@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Tuple
 
-from cosp.models.transformer import TransformerShape, layout_of
 from cosp.submodel import passes
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.passes import FLOAT_BYTES, Pass
 from cosp.submodel.plan import GroupSizes
+from cosp.submodel.shape import TransformerShape, layout_of
 
 OPTIMIZER_FLOATS = {"adamw": 2, "sgd": 1}
 """Floats of optimizer state for each parameter (SGD with momentum)."""

@@ -8,11 +8,11 @@ from typing import Callable, Dict, Sequence
 import torch
 from torch import Tensor
 
-from cosp.models.transformer import TransformerShape, layout_of
 from cosp.seeds import torch_stream
 from cosp.submodel.flat import spans_of
 from cosp.submodel.layout import ParameterLayout
 from cosp.submodel.plan import GroupSizes
+from cosp.submodel.shape import TransformerShape, layout_of
 
 Which = Callable[[str, ParameterLayout], bool]
 

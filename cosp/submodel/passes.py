@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import List, NamedTuple, Tuple
 
-from cosp.models.transformer import TransformerShape
 from cosp.submodel.plan import GroupSizes
+from cosp.submodel.shape import TransformerShape
 
 FLOAT_BYTES = 4
 HALF_BYTES = 2

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Dict, List, NamedTuple, Sequence, Set
 
 from cosp.errors import ConfigError
-from cosp.models.transformer import TransformerShape
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import GROUPS, BlockPlan, GroupSizes, SubmodelPlan
 from cosp.submodel.selection import Scores
+from cosp.submodel.shape import TransformerShape
 
 LEAST = GroupSizes(heads=1, attention_rows=1, hidden=1, ffn_rows=1)
 

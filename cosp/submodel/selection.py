@@ -11,10 +11,10 @@ from typing import Callable, Dict, Iterable, Optional, Tuple
 
 import numpy as np
 
-from cosp.models.transformer import TransformerShape
 from cosp.seeds import numpy_stream
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan, Units
+from cosp.submodel.shape import TransformerShape
 
 Scores = Tuple[Dict[str, np.ndarray], ...]
 """For each block, group name -> one float a unit: the more, the more the client's data needs that unit."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cosp.models.transformer import TransformerShape
 from cosp.submodel.footprint import Footprint, Step
 from cosp.submodel.passes import FLOAT_BYTES
+from cosp.submodel.shape import TransformerShape
 
 
 class Added(NamedTuple):

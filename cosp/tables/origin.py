@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import cosp
-from cosp.runtime.rundir import versions
+from cosp.run.directory import versions
 
 UNKNOWN = "unknown"
 

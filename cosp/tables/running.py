@@ -21,9 +21,9 @@ from cosp.config import Config, load_config
 from cosp.errors import CospError, UserError
 from cosp.experiment import load_experiment
 from cosp.files import replace_text
-from cosp.runtime import forks
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
+from cosp.run.directory import RunDirectory
+from cosp.simulation import forks
+from cosp.simulation.simulate import simulate
 from cosp.tables.origin import origin
 from cosp.tables.plan import NO_PART_OF_A_RESULT, Cell
 

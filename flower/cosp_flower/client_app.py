@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cosp.client.app import app
+from cosp.flower.client_app import app
 
 __all__ = ["app"]

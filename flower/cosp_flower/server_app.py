@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cosp.server.app import app
+from cosp.flower.server_app import app
 
 __all__ = ["app"]

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from deployment import CONFIG, Deployment
 
-from cosp.client.hand_over import describe
 from cosp.fleet import load_profile
+from cosp.trainer.hand_over import describe
 
 pytestmark = pytest.mark.deploy
 BOARDS = 4

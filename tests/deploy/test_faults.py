@@ -12,8 +12,8 @@ from contextlib import suppress
 import pytest
 from deployment import CONFIG, Deployment, Row, until
 
-from cosp.client.hand_over import describe
 from cosp.errors import CospError
+from cosp.trainer.hand_over import describe
 
 pytestmark = pytest.mark.deploy
 BOARDS = 4

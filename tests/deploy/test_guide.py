@@ -19,7 +19,7 @@ from deployment import CONFIG, ROOT, Deployment, answers, until
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from cosp.client.hand_over import describe
+from cosp.trainer.hand_over import describe
 
 pytestmark = pytest.mark.deploy
 BOARDS = 3

@@ -13,7 +13,7 @@ import pytest
 from deployment import CONFIG, Deployment, Row, until
 from limits import MemoryLimit, available, fill, make_room, small_disk
 
-from cosp.client.hand_over import describe
+from cosp.trainer.hand_over import describe
 
 pytestmark = pytest.mark.deploy
 BOARDS = 3

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from deployment import CONFIG, Deployment, until
 
-from cosp.runtime.keys import make_server_keys
+from cosp.deployment.keys import make_server_keys
 
 pytestmark = pytest.mark.deploy
 JOINED = "SuperNode ID"

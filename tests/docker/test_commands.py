@@ -23,11 +23,11 @@ import pytest
 import yaml
 from small_models import SMALL, random_state
 
-from cosp.client.hand_over import describe, hand_over
-from cosp.client.store import BoardStore, write_board_store
-from cosp.client.task import Task
-from cosp.client.trainer import ClientSamples
-from cosp.client.training import Samples, TrainSettings
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
+from cosp.trainer.hand_over import describe, hand_over
+from cosp.trainer.samples import ClientSamples, Samples
+from cosp.trainer.store import BoardStore, write_board_store
 
 pytest.importorskip("dockerfile_parse")
 from folder_image import FolderImage

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cosp.fleet.probe import probe
+from cosp.board.probe import probe
 
 jsonschema = pytest.importorskip("jsonschema")
 

@@ -10,7 +10,7 @@ import click
 import pytest
 import typer
 
-from cosp import cli
+from cosp.cli import main as cli
 from cosp.config import load_config
 from cosp.fleet import load_fleet
 

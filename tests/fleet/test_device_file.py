@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cosp.board.correction import Observed, corrected
 from cosp.fleet import load_profile
-from cosp.fleet.correction import Observed, corrected
 from cosp.fleet.device_file import device_yaml
 from cosp.fleet.profiles import profile_names
 

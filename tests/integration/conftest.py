@@ -12,8 +12,8 @@ from tiny_runs import TINY, rows_of
 
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
+from cosp.run.directory import RunDirectory
+from cosp.simulation.simulate import simulate
 
 Start = Callable[..., tuple[Experiment, RunDirectory]]
 

@@ -12,17 +12,17 @@ import torch
 from tiny_runs import rows_of
 from torch import Tensor
 
-from cosp.client.store import open_store, write_store
-from cosp.client.task import Task
-from cosp.client.trainer import Result, Trainer
 from cosp.experiment import Experiment
 from cosp.methods import MethodSettings
-from cosp.runtime import checkpoint
-from cosp.runtime.evaluation import in_process
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.serve import serve
-from cosp.runtime.simulate import simulate
-from cosp.runtime.virtual_grid import VirtualGrid
+from cosp.run import checkpoint
+from cosp.run.directory import RunDirectory
+from cosp.run.evaluation import in_process
+from cosp.run.serve import serve
+from cosp.simulation.simulate import simulate
+from cosp.simulation.virtual_grid import VirtualGrid
+from cosp.task.task import Task
+from cosp.trainer.store import open_store, write_store
+from cosp.trainer.trainer import Result, Trainer
 
 pytestmark = pytest.mark.integration
 

@@ -13,8 +13,8 @@ from tiny_runs import TINY, rows_of, whole_and_resumed_rows
 
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
+from cosp.run.directory import RunDirectory
+from cosp.simulation.simulate import simulate
 
 pytestmark = pytest.mark.integration
 
@@ -116,7 +116,7 @@ def test_from_every_checkpoint_a_run_goes_on_to_the_same_rows(
 ):
     """Dry, so that every version can be tried; with a timeout, boards work on at what the server has given up."""
     timeout = f"server.task_timeout_s={timeout}"
-    from cosp.runtime import serve as module
+    from cosp.run import serve as module
 
     experiment, whole = start("whole", timeout)
     simulate(experiment, whole, workers=1, dry=True)

@@ -19,18 +19,18 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from cosp.client.app import app as client_app
 from cosp.config import load_config
 from cosp.errors import ConfigError, CospError
 from cosp.experiment import load_experiment
 from cosp.fleet import load_fleet, load_profile
-from cosp.runtime import checkpoint
-from cosp.runtime.measured import predicted_step_s
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
-from cosp.server.app import app as server_app
+from cosp.flower.client_app import app as client_app
+from cosp.flower.server_app import app as server_app
+from cosp.run import checkpoint
+from cosp.run.directory import RunDirectory
+from cosp.run.measured import predicted_step_s
 from cosp.server.greeting import greet
-from cosp.wire import read_task
+from cosp.simulation.simulate import simulate
+from cosp.wire.messages import read_task
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,9 @@ from tiny_runs import TINY, rows_of, whole_and_resumed_rows
 
 from cosp.config import load_config
 from cosp.experiment import Experiment, load_experiment
-from cosp.runtime import serve as module
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
+from cosp.run import serve as module
+from cosp.run.directory import RunDirectory
+from cosp.simulation.simulate import simulate
 
 pytestmark = pytest.mark.integration
 

@@ -20,19 +20,19 @@ import yaml
 from flwr.app import Message
 from tiny_runs import TINY, killed_run, resume, rows_of
 
-from cosp.client.store import open_store, write_store
-from cosp.client.task import Task
-from cosp.client.trainer import Trainer
 from cosp.config import load_config
 from cosp.errors import ConfigError, UserError
 from cosp.experiment import Experiment, load_experiment
-from cosp.models.transformer import layout_of
-from cosp.runtime import checkpoint
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
-from cosp.runtime.virtual_grid import VirtualGrid
+from cosp.run import checkpoint
+from cosp.run.directory import RunDirectory
+from cosp.simulation.simulate import simulate
+from cosp.simulation.virtual_grid import VirtualGrid
 from cosp.submodel.flat import flatten, spans_of
-from cosp.wire import TensorArray
+from cosp.submodel.shape import layout_of
+from cosp.task.task import Task
+from cosp.trainer.store import open_store, write_store
+from cosp.trainer.trainer import Trainer
+from cosp.wire.messages import TensorArray
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,8 @@ from PIL import Image
 from cosp.config import load_config
 from cosp.errors import DataError
 from cosp.experiment import Experiment, load_experiment
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
+from cosp.run.directory import RunDirectory
+from cosp.simulation.simulate import simulate
 
 HERE = Path(__file__).parents[2]
 CLASSES = 4

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cosp.runtime import checkpoint
-from cosp.runtime.simulate import simulate
+from cosp.run import checkpoint
+from cosp.simulation.simulate import simulate
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +63,7 @@ def test_more_workers_or_a_resumed_run_give_the_same_bytes(start: Callable[..., 
         raise KeyboardInterrupt
 
     experiment, directory = start(*UNTIL, "server.checkpoint_every=3", out="stopped")
-    monkeypatch.setattr("cosp.runtime.checkpoint.save", save_and_stop)
+    monkeypatch.setattr("cosp.run.checkpoint.save", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         simulate(experiment, directory, workers=1)
     monkeypatch.undo()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cosp.experiment import Experiment
-from cosp.runtime.rundir import RunDirectory
-from cosp.runtime.simulate import simulate
+from cosp.run.directory import RunDirectory
+from cosp.simulation.simulate import simulate
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -31,8 +31,8 @@ TINY: dict[str, Any] = {
 
 DYING = """
 import itertools, os, signal, sys
-from cosp import cli
-from cosp.runtime.rundir import RunDirectory
+from cosp.cli import main as cli
+from cosp.run.directory import RunDirectory
 
 write_row, numbers, last = RunDirectory.write_row, itertools.count(1), int(sys.argv.pop(1))
 

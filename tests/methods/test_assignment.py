@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cosp.client.task import Task
-from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
 from cosp.fleet.cost import cost
 from cosp.fleet.fleet import Board, load_fleet
+from cosp.fleet.introduction import Introduction
 from cosp.fleet.speed import speed_of
 from cosp.methods import (
     FIARSE,
@@ -32,12 +31,14 @@ from cosp.methods import (
     ScaleFL,
     Setting,
 )
+from cosp.methods.clients import ClientRecord
 from cosp.methods.one_model import OneModel
+from cosp.methods.pricing import declared_round_s, work_of
 from cosp.models.vit import ViTShape
-from cosp.runtime.pricing import declared_round_s, work_of
-from cosp.server.clients import ClientRecord, Introduction
 from cosp.submodel.footprint import footprint
 from cosp.submodel.selection import random_scores
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
 
 MODEL = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 TRAINING = TrainSettings(epochs=3, batch_size=16)

@@ -9,13 +9,13 @@ import torch
 from small_models import SMALL, random_state
 from small_settings import MODEL, introduction, plan_of, record, setting
 
-from cosp.client.local import LocalSettings
-from cosp.client.task import Task
-from cosp.client.training import TrainSettings
 from cosp.methods import FIARSE, FedPM, Platon
 from cosp.methods.masking import kept_shares
 from cosp.submodel.matrices import all_matrices, marked_count
 from cosp.submodel.slicing import State
+from cosp.task.local import LocalSettings
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
 
 UP = "blocks.0.ffn.up.weight"
 

@@ -7,17 +7,18 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from small_models import VIT_B
 
-from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import load_fleet
+from cosp.fleet.introduction import Introduction
+from cosp.merge.staleness import Arrival
 from cosp.methods import CoS2P, CoS2PPaper, FedAvg, Method, MethodSettings, Setting
+from cosp.methods.clients import ClientRecord
 from cosp.methods.co_s2p import DATA_FREE
 from cosp.models.vit import ViTShape
-from cosp.server.clients import ClientRecord, Introduction
-from cosp.server.staleness import Arrival
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import GROUPS, SubmodelPlan
 from cosp.submodel.selection import Scores, random_scores
+from cosp.task.training import TrainSettings
 from cosp.transfer import TransferSettings
 
 MODEL = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))

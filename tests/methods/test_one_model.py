@@ -9,11 +9,11 @@ import torch
 from small_models import SMALL, random_state, random_update
 from small_settings import MODEL, introduction, plan_of, setting
 
-from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError
+from cosp.merge.staleness import Arrival
 from cosp.methods import FedAsync, FedAvg, FedBuff, FedProx, Method
 from cosp.server.coordinator import Coordinator
-from cosp.server.staleness import Arrival
+from cosp.task.training import TrainSettings
 
 KEEPS = (0.25, 0.5, 1.0)
 

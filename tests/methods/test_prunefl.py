@@ -7,12 +7,12 @@ import torch
 from small_models import SMALL, random_state
 from small_settings import setting
 
-from cosp.client.training import TrainSettings
 from cosp.methods import PruneFL
 from cosp.server.coordinator import Coordinator
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.selection import random_scores
+from cosp.task.training import TrainSettings
 
 WHOLE = footprint(SMALL, SMALL.full_plan().counts).parameters
 

@@ -8,8 +8,9 @@ from small_models import SMALL, model_with, random_samples, random_state
 
 from cosp.models import ViTShape
 from cosp.models.adaptive import OPEN, Policy, usage_penalty
-from cosp.models.transformer import Transformer, initialise, layout_of
+from cosp.models.transformer import Transformer, initialise
 from cosp.submodel.layout import parameter_count
+from cosp.submodel.shape import layout_of
 
 ADAPTIVE = replace(SMALL, variant="adaptive")
 

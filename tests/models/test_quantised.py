@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from small_models import SMALL, model_with, random_samples, random_state
 
 from cosp.models.quantised import bits_penalty, quantise
-from cosp.models.transformer import Transformer, layout_of
+from cosp.models.transformer import Transformer
+from cosp.submodel.shape import layout_of
 
 QUANTISED = replace(SMALL, variant="quantised")
 VALUES = torch.tensor([-9.0, -0.6, 0.0, 0.24, 0.26, 9.0])

@@ -21,10 +21,12 @@ from small_models import (
 from torch import Tensor, nn
 
 from cosp.models import TextShape, TransformerShape, ViTShape, shape_from_json
-from cosp.models.transformer import POOLINGS, Transformer, add_rows, initialise, layout_of, quarter_exits
-from cosp.submodel.importance import plan_gates
+from cosp.models.block import add_rows
+from cosp.models.transformer import Transformer, initialise
 from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.shape import POOLINGS, layout_of, quarter_exits
 from cosp.submodel.slicing import extract, grid, kept_indices
+from cosp.trainer.importance import plan_gates
 
 TEXT = TextShape(vocabulary=9, length=5, classes=4, dim=12, blocks=3, heads=3, hidden=10, exits=(2, 3))
 MIXED = ViTShape(image=6, patch=2, channels=2, classes=4, dim=12, blocks=4, heads=3, hidden=10, exits=(1, 2, 4))

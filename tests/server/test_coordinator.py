@@ -8,17 +8,19 @@ import torch
 from small_models import SMALL, random_state, random_update, same_units
 from torch import Tensor
 
-from cosp.client.task import ScoreSettings, Task
-from cosp.client.training import TrainSettings
 from cosp.errors import ConfigError, RefusedUpdate
+from cosp.fleet.introduction import Introduction
+from cosp.merge.aggregation import ServerStep
+from cosp.merge.staleness import WeightRule, constant, drift, polynomial
 from cosp.methods.base import Method
-from cosp.server.aggregation import ServerStep
-from cosp.server.clients import ClientRecord, Introduction
+from cosp.methods.clients import ClientRecord
 from cosp.server.coordinator import Coordinator
-from cosp.server.staleness import WeightRule, constant, drift, polynomial
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import State
+from cosp.task.scoring import ScoreSettings
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
 from cosp.transfer import TransferSettings
 
 NARROW = same_units(1, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from small_models import SMALL, model_with, random_samples, random_state, same_units, shapes_and_plans
 
-from cosp.models.transformer import layout_of
-from cosp.submodel.flat import FlatModel, flatten, length, spans_of, views
+from cosp.models.flat import FlatModel
+from cosp.submodel.flat import flatten, length, spans_of, views
 from cosp.submodel.layout import parameter_count
+from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
 
 CPU = torch.device("cpu")

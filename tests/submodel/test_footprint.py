@@ -14,15 +14,18 @@ from tallies import Tally, peak_bytes
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cosp.client.trainer import EVALUATION_BATCH, count_predictions
-from cosp.client.training import OPTIMIZERS, Samples, TrainSettings, _NoScaler, train
 from cosp.models import TextShape, TransformerShape, ViTShape
-from cosp.models.transformer import POOLINGS, Transformer
-from cosp.submodel.flat import FlatModel
+from cosp.models.flat import FlatModel
+from cosp.models.transformer import Transformer
 from cosp.submodel.footprint import footprint
-from cosp.submodel.importance import freeze, open_gates, taylor_scores
 from cosp.submodel.passes import PRECISIONS
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.submodel.shape import POOLINGS
+from cosp.task.training import OPTIMIZERS, TrainSettings
+from cosp.trainer.importance import freeze, open_gates, taylor_scores
+from cosp.trainer.samples import Samples
+from cosp.trainer.trainer import EVALUATION_BATCH, count_predictions
+from cosp.trainer.training import _NoScaler, train
 from cosp.transfer import TransferSettings
 
 FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
@@ -244,7 +247,7 @@ LARGE = pytest.param(64, marks=pytest.mark.slow)
 def on_a_gpu(monkeypatch):
     """Trains on this CPU as on a GPU with bfloat16: autocast casts the same operations."""
     under = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
-    monkeypatch.setattr("cosp.client.training._mixed_precision", lambda device, wanted: (under, _NoScaler()))
+    monkeypatch.setattr("cosp.trainer.training._mixed_precision", lambda device, wanted: (under, _NoScaler()))
 
 
 @pytest.mark.usefixtures("on_a_gpu")

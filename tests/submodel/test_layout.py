@@ -3,8 +3,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from small_models import SMALL, VIT_B, plans, shapes, shapes_and_plans
 
-from cosp.models.transformer import Transformer, layout_of
+from cosp.models.transformer import Transformer
 from cosp.submodel.layout import parameter_count
+from cosp.submodel.shape import layout_of
 
 
 @settings(max_examples=30)

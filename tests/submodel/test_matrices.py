@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from small_models import SMALL, shapes_and_plans
 
-from cosp.models.transformer import layout_of
 from cosp.submodel.flat import spans_of
 from cosp.submodel.matrices import all_matrices, block_matrices, marked, marked_count, signed_weights
+from cosp.submodel.shape import layout_of
 
 MATRICES = ("attention.qkv_weight", "attention.out.weight", "ffn.up.weight", "ffn.down.weight")
 

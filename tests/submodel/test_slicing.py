@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import SMALL, plans, random_state, random_update, same_units, shapes_and_plans
 
-from cosp.models.transformer import layout_of
 from cosp.submodel.layout import Axis, ParameterLayout
+from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract, grid, kept_indices, scatter
 
 LAYOUT = layout_of(SMALL)

@@ -1,0 +1,112 @@
+"""A board's side of a deployment: client, trainer, store. None of them but the last needs torch to begin."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cosp.cli.screen import DataDir, Sets, new_typer, print_paths
+from cosp.errors import UserError
+
+app = new_typer()
+
+SOCKET = Path("/run/cosp/trainer.sock")
+HOME = Path.home() / ".cosp" / "flwr"
+NODE_PORT = 9094
+ADDRESS = re.compile(r"([\w.-]+|\[[^\s\[\]]+\]):([0-9]{1,5})", re.ASCII)
+
+Socket = Annotated[Path, typer.Option("--socket", help="The trainer's Unix socket")]
+
+
+@app.command(epilog="Example: `cosp client --server server.lan:8000 --ca ca.crt --key board-0.key --number 0`")
+def client(
+    address: Annotated[str, typer.Option("--server", metavar="HOST:PORT", help="The server")],
+    number: Annotated[int, typer.Option(min=0, help="Which client this board is; 0, 1, ... each once")],
+    ca: Annotated[Path | None, typer.Option(help="The authority's certificate, ca.crt")] = None,
+    key: Annotated[Path | None, typer.Option(help="This board's private key, NAME.key")] = None,
+    trainer: Annotated[Path, typer.Option(help="The trainer's Unix socket")] = SOCKET,
+    board: Annotated[str | None, typer.Option(help="The board's name in rows and reports; default as detected")] = None,
+    keep: Annotated[float | None, typer.Option(help="Share of the model's parameters; default what fits")] = None,
+    memory_bytes: Annotated[
+        int | None, typer.Option(min=1, help="What a task may take; default by the board's profile, else all")
+    ] = None,
+    root: Annotated[
+        Path, typer.Option(envvar="COSP_ROOT", help="Where the board's files begin, for its detection")
+    ] = Path("/"),
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Local port of the SuperNode, another for each on a host")
+    ] = NODE_PORT,
+    home: Annotated[Path, typer.Option(help="Where Flower keeps the app's code")] = HOME,
+    insecure: Annotated[bool, typer.Option("--insecure", help="No TLS and no key: trust whoever answers")] = False,
+) -> None:
+    """Run this board's SuperNode in the foreground: it takes tasks from the server and hands them to the trainer."""
+    from cosp.board.probe import probe
+    from cosp.deployment.superlink import client_service, flower_environment
+    from cosp.deployment.supervise import supervise
+
+    match = ADDRESS.fullmatch(address)
+    if not match or not 1 <= int(match[2]) <= 65535:
+        raise UserError(f"client: --server {address!r:.80}: must be HOST:PORT, e.g. server.lan:8000, port 1..65535")
+    if insecure == (ca is not None and key is not None) or (insecure and (ca or key)):
+        raise UserError("client: give --ca ca.crt and --key NAME.key (cosp keys node makes it), or --insecure alone")
+    for path in filter(None, (ca, key)):
+        if not path.is_file():
+            raise UserError(f"client: {path}: is no file; ca.crt comes from the server, cosp keys node makes the key")
+    if keep is not None and not 0 < keep <= 1:
+        raise UserError(f"client: --keep {keep}: must lie in (0, 1]")
+    found = probe(root)
+    node: dict[str, str | int | float | None] = {
+        "partition-id": number,
+        "trainer-socket": str(trainer.absolute()),
+        "board": board or found.board,
+        "keep": keep,
+        "memory-bytes": memory_bytes or found.training_bytes,
+    }
+    config = {name: value for name, value in node.items() if value is not None}
+    service = client_service(address, authority=ca, key=key, port=port, config=config)
+    supervise([service], flower_environment(home))
+
+
+@app.command(epilog="Example: `cosp trainer --data store --socket /run/cosp/trainer.sock`")
+def trainer(
+    data: Annotated[Path | None, typer.Option(metavar="STORE", help="The board's data: `cosp store` makes it")] = None,
+    socket: Socket = SOCKET,
+    threads: Annotated[int | None, typer.Option(min=1, help="Torch's threads; default as torch chooses")] = None,
+    limit_bytes: Annotated[int, typer.Option(min=1, help="Refuse tasks with more weights")] = 4 << 30,
+    health: Annotated[bool, typer.Option("--health", help="Print what the trainer there says; exit 1 if none")] = False,
+) -> None:
+    """Keep a board's data, torch and its GPU warm and do the tasks that come in through a Unix socket."""
+    from cosp.trainer.__main__ import health as ask
+    from cosp.trainer.__main__ import train
+
+    if health:
+        raise typer.Exit(ask(socket))
+    train(data, socket, threads, limit_bytes)
+
+
+@app.command(epilog="Examples: `cosp store my.yaml --out stores` · `cosp store my.yaml --own photos --out store`")
+def store(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The experiment that the boards will take part in")],
+    out: Annotated[Path, typer.Option(help="Folder to write: a store, or with shares one a client, named 0, 1, ...")],
+    own: Annotated[
+        str | None, typer.Option(help="A board's own images: a folder, an .npz, any data set's name")
+    ] = None,
+    sets: Sets = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write what a trainer reads: a board's own images, or the share that CONFIG's partition gives each board."""
+    from cosp.config import load_config
+    from cosp.data.sources import read_source
+    from cosp.deployment.store import write_own, write_shares
+    from cosp.experiment import load_experiment
+
+    experiment = load_experiment(load_config(config, sets or []), data_dir=data_dir)
+    size = experiment.config.data.image_size
+    source = None if own is None else read_source(own, data_dir=data_dir, image_size=size)
+    try:
+        print_paths(write_shares(experiment, out) if source is None else [write_own(experiment, source, out)])
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); give another --out") from None

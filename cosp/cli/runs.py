@@ -1,0 +1,108 @@
+"""Commands of a simulated run: run, plan, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cosp.cli.screen import ConfigPath, DataDir, Json, Sets, err, free_folder, new_typer, out, print_calibrations
+from cosp.errors import UserError
+
+app = new_typer()
+
+RUN_EXAMPLES = (
+    "Examples: `cosp run experiments/quickstart.yaml` · `cosp run experiments/fashion_mnist.yaml --data-dir DATA "
+    "--set variant=synchronous --seed 1` · `cosp run --resume runs/quickstart`"
+)
+
+
+@app.command(epilog=RUN_EXAMPLES)
+def run(
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file; not with --resume")] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/NAME")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one a core")] = None,
+    seed: Annotated[int | None, typer.Option(help="Override the seed")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Run the timeline only; nothing is trained")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory")] = None,
+    sets: Sets = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Train a simulated fleet; write rows, metrics and a report."""
+    from cosp.config import load_config
+    from cosp.console import RunProgress, summary_table
+    from cosp.experiment import load_experiment
+    from cosp.report import write_report
+    from cosp.run.directory import RunDirectory, config_of
+    from cosp.simulation import forks
+    from cosp.simulation.simulate import default_workers, simulate
+
+    overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
+    if (config is None) == (resume is None):
+        raise UserError("run: give either CONFIG or --resume DIR, e.g. cosp run experiments/quickstart.yaml")
+    if resume is not None:
+        if overrides or out_dir or dry:
+            raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
+        chosen = load_config(config_of(resume))
+        directory = RunDirectory(resume)
+        dry = directory.is_dry()
+    else:
+        assert config is not None
+        chosen = load_config(config, overrides)
+        directory = None
+    if not dry:
+        forks.start()
+    try:
+        with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
+            experiment = load_experiment(chosen, data_dir=data_dir)
+            if directory is None:
+                directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
+            count = workers or default_workers()
+            metrics = simulate(
+                experiment, directory, workers=count, on_row=progress.on_row, resume=resume is not None, dry=dry
+            )
+    except KeyboardInterrupt:  # typer ends the process, without a word
+        if directory is not None:
+            err.print(f"cosp: interrupted; go on with: cosp run --resume {directory.folder}", soft_wrap=True)
+        raise
+    with err.status("drawing the report"):
+        report_path = write_report([directory.folder], directory.folder / "report.html")
+    if as_json:
+        print(json.dumps(metrics))
+    else:
+        out.print(summary_table(metrics))
+        print(f"report: {report_path}")
+
+
+@app.command(epilog="Example: `cosp plan experiments/fashion_mnist_weak.yaml --data-dir DATA`")
+def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show what each board would hold and what one task would cost it; nothing is trained."""
+    from cosp.config import load_config
+    from cosp.experiment import load_experiment
+    from cosp.planning.plan import plan_rows
+    from cosp.planning.table import plan_table
+
+    with err.status("reading data"):
+        chosen = load_config(config, sets or [])
+        rows = plan_rows(load_experiment(chosen, data_dir=data_dir))
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        out.print(plan_table(rows, f"Submodels of {config}, assigned by {chosen.assignment.rule}"))
+        print_calibrations((row["board"], row["calibration"]) for row in rows)
+
+
+@app.command(epilog="Example: `cosp report runs/a runs/b --out compare.html`")
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run directories")],
+    out_file: Annotated[Path | None, typer.Option("--out", help="Default: report.html in the first directory")] = None,
+) -> None:
+    """Write one HTML page for one run, or for several side by side."""
+    from cosp.report import write_report
+
+    with err.status("drawing the report"):
+        path = write_report(runs, out_file or runs[0] / "report.html")
+    print(path)

@@ -1,0 +1,57 @@
+"""What the commands share: where output goes, the options that many of them take, how a table looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+out = Console(markup=False, emoji=False)  # names and titles are the user's and are shown as they are
+err = Console(markup=False, emoji=False, stderr=True)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. experiments/quickstart.yaml")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", envvar="COSP_DATA_DIR", help="Where data sets lie (mnist/, cifar10/, ...)")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key; may be given often")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout")]
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """Return ``parent/name``, or the first of ``parent/name-2``, ``-3`` ... that does not exist yet."""
+    candidates = (parent / (name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
+    return next(path for path in candidates if not path.exists())
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, left: int) -> None:
+    """Print a table whose first ``left`` columns are text and whose others are figures."""
+    found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        found.add_column(column, justify="left" if i < left else "right", no_wrap=i != len(columns) - 1 or left != 2)
+    for row in rows:
+        found.add_row(*row)
+    out.print(found)
+
+
+def print_calibrations(boards: Iterable[tuple[str, str]]) -> None:
+    from cosp.console import calibration_lines
+
+    for line in calibration_lines(boards):
+        out.print(line, highlight=False)
+
+
+def new_typer() -> typer.Typer:
+    """Return an app for one file's commands; ``main`` adds it to the others."""
+    return typer.Typer(rich_markup_mode="markdown")
+
+
+def print_paths(paths: list[Path]) -> None:
+    for path in paths:
+        print(path)

@@ -1,0 +1,108 @@
+"""The server's side of a deployment: server start, admit, nodes, run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cosp.cli import screen
+from cosp.cli.screen import DataDir, Sets, err, free_folder, new_typer
+from cosp.errors import UserError
+
+app = new_typer()
+server = typer.Typer(help="The server's side of a deployment.", no_args_is_help=True)
+app.add_typer(server, name="server")
+
+STATE = Path("cosp-state")
+PORT = 8000
+State = Annotated[Path, typer.Option(help="The server's folder: database, secrets; keep it private")]
+
+
+@server.command("start", epilog="Example: `cosp server start --keys keys --state cosp-state`")
+def server_start(
+    state: State = STATE,
+    keys: Annotated[Path | None, typer.Option(help="Folder that `cosp keys server` filled")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = PORT,
+    insecure: Annotated[bool, typer.Option("--insecure", help="No TLS, and every board may join")] = False,
+) -> None:
+    """Run SuperLink and SuperExec in the foreground; what dies is started again."""
+    from cosp.deployment.superlink import flower_environment, home_of, make_state, server_services
+    from cosp.deployment.supervise import supervise
+
+    if (keys is None) != insecure:
+        raise UserError("server start: give either --keys DIR (cosp keys server makes them) or --insecure")
+    services = server_services(state, host=host, port=port, keys=keys)
+    make_state(state, port=port, keys=keys)
+    supervise(services, flower_environment(home_of(state)))
+
+
+@server.command("admit", epilog="Example: `cosp server admit keys/*.pub`")
+def server_admit(
+    public_keys: Annotated[list[Path], typer.Argument(metavar="KEY.pub...", help="Boards' public keys")],
+    state: State = STATE,
+) -> None:
+    """Let boards in."""
+    from cosp.deployment.control import Control
+
+    control = Control(state)
+    for path in public_keys:
+        print(f"{path.stem}: {'admitted' if control.admit(path, path.stem) else 'was admitted already'}")
+
+
+@server.command("nodes", epilog="Example: `cosp server nodes`")
+def server_nodes(
+    state: State = STATE, as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout")] = False
+) -> None:
+    """Show which boards are there."""
+    import json
+
+    from cosp.deployment.control import Control
+
+    nodes = Control(state).nodes()
+    if as_json:
+        print(json.dumps(nodes))
+    else:
+        for node in nodes:
+            print(f"{node['node-id']:>20}  {node['status']:<10}  online since {node['online-at']}")
+
+
+@server.command("run", epilog="Examples: `cosp server run my.yaml --out runs/my` · `cosp server run --resume runs/my`")
+def server_run(
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file; not with --resume")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/NAME")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory")] = None,
+    state: State = STATE,
+    restarts: Annotated[int, typer.Option(min=0, help="How often to go on after a crash without a new version")] = 3,
+    sets: Sets = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Train on the boards that are there, follow the run, go on from its checkpoint if its ServerApp dies."""
+    from cosp.config import load_config
+    from cosp.console import RunProgress, summary_table
+    from cosp.deployment.control import Control
+    from cosp.deployment.submit import run_on_boards
+    from cosp.report import write_report
+    from cosp.run.directory import config_of
+
+    if (config is None) == (resume is None) or (resume and (out or sets)):
+        raise UserError("server run: give either CONFIG [--out DIR] [--set ...], or --resume DIR alone")
+    path = config if config is not None else config_of(resume or Path())
+    chosen = load_config(path, sets or [])
+    folder = (resume or out or free_folder(Path("runs"), chosen.label)).absolute()
+    run_config: dict[str, str | bool] = {
+        "config": str(path.absolute()),
+        "out": str(folder),
+        "data-dir": str(data_dir.absolute()) if data_dir else "",
+        "set": " ".join(f"'{text}'" for text in sets or []),
+        "resume": resume is not None,
+    }
+    with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
+        metrics = run_on_boards(
+            Control(state), run_config, folder, restarts=restarts, on_row=progress.on_row, say=err.print
+        )
+    write_report([folder], folder / "report.html")
+    screen.out.print(summary_table(metrics))
+    print(f"report: {folder / 'report.html'}")

@@ -1,0 +1,52 @@
+"""From an experiment to what a board's trainer reads: images normalised as the server's are, labels in its order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cosp.data import Dataset, Split, hold_back
+from cosp.data.images import Labelled, Source
+from cosp.errors import DataError
+from cosp.experiment import Experiment
+from cosp.seeds import stream_seed
+from cosp.trainer.samples import ClientSamples, Samples
+from cosp.trainer.store import BoardStore, Rows, write_board_store
+
+
+def write_shares(experiment: Experiment, folder: Path) -> list[Path]:
+    """Write what the experiment's partition gives each client as ``folder/CLIENT`` and return those folders."""
+    found = []
+    for client, rows in enumerate(experiment.rows):
+        found.append(folder / str(client))
+        write_board_store(found[-1], _store(experiment.dataset.train, rows, experiment.dataset))
+    return found
+
+
+def write_own(experiment: Experiment, source: Source, folder: Path) -> Path:
+    """Write a board's own images, ``data.local_test`` of them held back, and return ``folder``.
+
+    DataError if they do not suit the model.
+    """
+    config = experiment.config
+    split = experiment.dataset.normalised(_with_labels_of(experiment.dataset, source))
+    seed = stream_seed(config.seed, "local test", source.name)
+    rows = hold_back(np.arange(len(split)), split.y, config.data.local_test, seed, owner=source.train.origin)
+    write_board_store(folder, _store(split, rows, experiment.dataset))
+    return folder
+
+
+def _store(split: Split, rows: Rows, dataset: Dataset) -> BoardStore:
+    train, test = (Samples(split.x[part], split.y[part]) for part in rows)
+    return BoardStore(ClientSamples(train, test), dataset.classes)
+
+
+def _with_labels_of(dataset: Dataset, source: Source) -> Labelled:
+    """Return the training images of ``source``, their classes found by name among the data set's."""
+    unknown = [name for name in source.classes if name not in dataset.classes]
+    if unknown:
+        known = ", ".join(dataset.classes)
+        raise DataError(f"{source.train.origin}: class {unknown[0]!r} is none of {dataset.name}'s: {known}")
+    numbers = np.array([dataset.classes.index(name) for name in source.classes])
+    return Labelled(x=source.train.x, y=numbers[source.train.y], origin=source.train.origin)

@@ -1,0 +1,121 @@
+"""Run an experiment on boards: start it on the SuperLink, follow its rows, and start it again where it broke off."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cosp.deployment.control import Control
+from cosp.errors import CospError
+from cosp.run.directory import MEND
+
+Row = dict[str, Any]
+
+FOLLOW_S = 1.0
+STATUS_S = 10.0
+"""How often Flower is asked whether the run still runs; rows show at once."""
+OVER = "finished"
+
+
+def run_on_boards(
+    control: Control,
+    run_config: dict[str, str | bool],
+    folder: Path,
+    *,
+    restarts: int,
+    on_row: Callable[[Row], None],
+    say: Callable[[str], None],
+) -> Row:
+    """Run to the end and return the metrics.
+
+    A run whose ServerApp dies is started again from its last checkpoint, at most ``restarts`` times in a row without a
+    new version in between; CospError then, when it is stopped by somebody, or when its directory cannot be written.
+    """
+    rows = _Rows(folder / "rows.jsonl", on_row)
+    left = restarts
+    while True:
+        version = rows.version
+        run = control.start(run_config)
+        say(f"run {run} started")
+        status, details = _follow(control, run, rows)
+        if (folder / "metrics.json").is_file() and status == "finished:completed":
+            return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+        left = restarts if rows.version > version else left - 1
+        if status == "finished:stopped" or left < 0 or MEND in details:
+            raise CospError(
+                f"run {run} ended: {status} {details}; see the server's log; "
+                f"go on with: cosp server run --resume {folder}"
+            )
+        say(f"run {run} ended ({status} {details}); going on from its last checkpoint")
+        run_config = {**run_config, "resume": True}
+
+
+def _follow(control: Control, run: str, rows: _Rows) -> tuple[str, str]:
+    """Pass rows on until the run is over, and return how it ended."""
+    asked_s = time.monotonic()
+    while True:
+        time.sleep(FOLLOW_S)
+        rows.read()
+        if time.monotonic() - asked_s > STATUS_S or rows.over:
+            asked_s = time.monotonic()
+            try:
+                status, details = control.status(run)
+            except CospError:
+                continue  # SuperLink is restarting; the run lives on
+            if status.startswith(OVER):
+                rows.read()
+                return status, details
+
+
+class _Rows:
+    """Reads a file of rows while it grows; it may be cut when a run goes on from a checkpoint."""
+
+    def __init__(self, path: Path, on_row: Callable[[Row], None]) -> None:
+        self.version = 0
+        self._path = path
+        self._on_row = on_row
+        self._shown: list[int] = []
+        """A hash of every line that was passed on."""
+        self._last = 0
+        """Where the last of them begins."""
+
+    @property
+    def over(self) -> bool:
+        return (self._path.parent / "metrics.json").is_file()
+
+    def read(self) -> None:
+        for row in self._new():
+            if row["kind"] == "round":
+                self.version = max(self.version, row["version"])
+            self._on_row(row)
+
+    def _new(self) -> Iterator[Row]:
+        if not self._path.is_file():
+            return
+        with self._path.open("rb") as file:
+            self._find_place(file)
+            at = file.tell()
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # it is being written
+                self._shown.append(hash(line))
+                self._last, at = at, at + len(line)
+                yield json.loads(line)
+
+    def _find_place(self, file: BinaryIO) -> None:
+        """Go behind the last line that was passed on, or to where the file differs since it was cut."""
+        file.seek(self._last)
+        if self._shown and hash(file.readline()) == self._shown[-1]:
+            return
+        file.seek(0)
+        self._last = at = 0
+        for i, known in enumerate(self._shown):
+            line = file.readline()
+            if hash(line) != known:
+                del self._shown[i:]
+                break
+            self._last, at = at, at + len(line)
+        file.seek(at)

@@ -1,0 +1,96 @@
+"""One pre-norm block of attention and feed-forward (Vaswani et al. 2017, arXiv:1706.03762), whole or narrow."""
+
+from __future__ import annotations
+
+from typing import Dict, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cosp.submodel.plan import BlockPlan
+from cosp.submodel.shape import TransformerShape
+
+BlockGates = Dict[str, Tensor]
+"""Group name -> a factor for each unit of that group in one full-width block; 0 removes the unit."""
+
+
+class Block(nn.Module):
+    """One pre-norm block: x + attention(norm(x)), then x + ffn(norm(x)), each added where its rows are kept."""
+
+    attention_rows: Optional[Tensor]
+    ffn_rows: Optional[Tensor]
+
+    def __init__(self, shape: TransformerShape, plan: BlockPlan) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(shape.dim)
+        self.attention = Attention(shape, heads=len(plan.heads), rows=len(plan.attention_rows))
+        self.norm2 = nn.LayerNorm(shape.dim)
+        self.ffn = FeedForward(shape, units=len(plan.hidden), rows=len(plan.ffn_rows))
+        self.register_buffer("attention_rows", _rows(plan.attention_rows, shape.dim), persistent=False)
+        self.register_buffer("ffn_rows", _rows(plan.ffn_rows, shape.dim), persistent=False)
+
+    def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
+        x = add_rows(x, self.attention(self.norm1(x), gates), self.attention_rows)
+        return add_rows(x, self.ffn(self.norm2(x), gates), self.ffn_rows)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with ``heads`` of the model's heads, writing ``rows`` residual coordinates."""
+
+    def __init__(self, shape: TransformerShape, heads: int, rows: int) -> None:
+        super().__init__()
+        self.heads = heads
+        inner = heads * shape.head_dim
+        self.qkv_weight = nn.Parameter(torch.empty(3, inner, shape.dim))
+        self.qkv_bias = nn.Parameter(torch.empty(3, inner))
+        self.out = nn.Linear(inner, rows)
+
+    def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
+        q, k, v = self.project(x)
+        mixed = F.scaled_dot_product_attention(q, k, v)  # scale head_dim ** -0.5
+        if gates is None:
+            return self.write(mixed)
+        return self.write(mixed * gates["heads"].view(-1, 1, 1)) * gates["attention_rows"]
+
+    def project(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, (batch, heads, tokens, head_dim) each."""
+        return self.split(F.linear(x, self.qkv_weight.flatten(0, 1), self.qkv_bias.flatten()))
+
+    def split(self, qkv: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """Return the three parts of (batch, tokens, 3 heads head_dim)."""
+        batch, tokens, _ = qkv.shape
+        q, k, v = qkv.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def write(self, mixed: Tensor) -> Tensor:
+        """Return (batch, tokens, rows) from the mixed heads."""
+        batch, _, tokens, _ = mixed.shape
+        written: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, -1))
+        return written
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a GELU between them: ``units`` hidden units, ``rows`` residual coordinates written."""
+
+    def __init__(self, shape: TransformerShape, units: int, rows: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(shape.dim, units)
+        self.down = nn.Linear(units, rows)
+
+    def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
+        hidden = F.gelu(self.up(x))
+        written: Tensor = self.down(hidden if gates is None else hidden * gates["hidden"])
+        return written if gates is None else written * gates["ffn_rows"]
+
+
+def add_rows(x: Tensor, branch: Tensor, rows: Optional[Tensor]) -> Tensor:
+    """Add ``branch`` (batch, tokens, kept) to the residual stream at the coordinates ``rows``; None means all."""
+    # index_add refuses mixed types, which autocast makes: a float32 stream and a bfloat16 branch
+    return x + branch if rows is None else x.index_add(-1, rows, branch.to(x.dtype))
+
+
+def _rows(rows: Sequence[int], dim: int) -> Optional[Tensor]:
+    # from_numpy, not torch.tensor: the indices stay real when the module is built on the meta device
+    return None if len(rows) == dim else torch.from_numpy(np.asarray(rows, dtype=np.int64))

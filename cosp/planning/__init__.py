@@ -1,0 +1,3 @@
+"""What each board would hold and what a task would cost it: ``cosp plan``."""
+
+from __future__ import annotations

@@ -1,0 +1,109 @@
+"""What each client would hold, and what one training task would cost it; nothing is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cosp.experiment import Experiment
+from cosp.fleet.cost import cost, cost_range, step_parts_s
+from cosp.fleet.fleet import Board
+from cosp.fleet.introduction import Introduction
+from cosp.methods import Method
+from cosp.methods.clients import ClientRecord, scoring_within_memory
+from cosp.methods.pricing import work_of
+from cosp.submodel import capacity
+from cosp.submodel.footprint import footprint
+from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.selection import random_scores
+from cosp.task.task import Task
+
+Row = dict[str, Any]
+
+
+def plan_rows(experiment: Experiment) -> list[Row]:
+    """Return one row a client; units are drawn as if by data, which fixes no cost."""
+    clients = experiment.introductions
+    method = experiment.method(clients)
+    rule = experiment.assignment
+    unhurried = experiment.method(clients, replace(rule, target_round_s=math.inf)) if rule.takes_blocks_away else method
+    boards = zip(experiment.boards, clients, strict=True)
+    return [_row(experiment, method, unhurried, board, client) for board, client in boards]
+
+
+def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board, client: Introduction) -> Row:
+    config, shape = experiment.config, experiment.shape
+    scores = random_scores(shape, method.depth(client), np.random.default_rng(0))
+    record = ClientRecord(introduction=client, scores=scores)
+    plan = method.plan(record)
+    parts = method.training_parts(record, config.training)
+    task = Task("train", client.client, 0, 0, config.seed, shape, plan, **parts)
+    size = footprint(shape, plan.counts)
+    work = work_of(task, samples=client.samples, test_samples=client.test_samples)
+    typical, (fast, slow) = cost(board, work), cost_range(board, work)
+    counts = plan.counts[0]
+    blocks = footprint(shape, (shape.sizes,) * size.depth)
+    limit_bytes = experiment.limit_bytes(client)
+    scoring = scoring_within_memory(client, method.scoring_of(client), blocks, limit_bytes)
+    share = size.parameters / footprint(shape, (shape.sizes,) * shape.blocks).parameters
+    target_s = config.assignment.target_round_s
+    return {
+        "client": client.client,
+        "board": client.board,
+        "mode": board.profile.mode,
+        "link": client.link,
+        "calibration": board.profile.calibration,
+        "keep": client.keep,
+        "samples": client.samples,
+        "precision": task.precision,
+        "depth": size.depth,
+        "heads": counts.heads,
+        "hidden": counts.hidden,
+        "rows": counts.attention_rows,
+        "parameters": size.parameters,
+        "share": share,
+        "binding": _binding(experiment, method, unhurried, client, plan),
+        "used": {  # of each limit
+            "keep": share / client.keep if client.keep and experiment.assignment.by_rate(client) else None,
+            "memory": task.peak_memory_bytes / limit_bytes,
+            "time": typical.total_s / target_s if target_s else None,
+        },
+        "memory_bytes": task.peak_memory_bytes,
+        "memory_limit_bytes": limit_bytes,
+        "score_memory_bytes": scoring.peak_bytes(blocks, scoring.held_samples) if scoring else None,
+        "score_samples_held": scoring.held_samples if scoring else None,
+        "step_parts_s": step_parts_s(board.profile, work),
+        "download_s": typical.download_s,
+        "compute_s": typical.compute_s,
+        "upload_s": typical.upload_s,
+        "task_s": typical.total_s,
+        "target_round_s": target_s,
+        "task_range_s": [fast.total_s, slow.total_s],
+        "energy_j": typical.energy_j,
+        "energy_range_j": [fast.energy_j, slow.energy_j],
+        "bytes_down": task.download_bytes,
+        "bytes_up": task.upload_bytes,
+    }
+
+
+def _binding(
+    experiment: Experiment, method: Method, unhurried: Method, client: Introduction, plan: SubmodelPlan
+) -> list[str]:
+    """Return what keeps the client from a larger submodel: ``keep``, ``memory``, ``time``, or the ``method``, which
+    trains one smaller model everywhere; nothing if it holds the whole model. ``unhurried`` is the method without a
+    target round time.
+    """
+    if plan.counts == experiment.shape.full_plan().counts:
+        return []
+    if plan == method.evaluated:
+        return ["method"]
+    rule = experiment.assignment
+    if rule.rule != "time":
+        if plan.depth < unhurried.depth(client):
+            return ["time"]
+        return ["keep" if rule.by_rate(client) else "memory"]
+    demand_of = rule.demand_of(client, experiment.shape, experiment.config.training)
+    return list(capacity.binding(experiment.shape, demand_of, rule.limits(client)))

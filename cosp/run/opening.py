@@ -1,0 +1,51 @@
+"""The rows that open a run: what it is, and who takes part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cosp.config import Config
+from cosp.fleet.introduction import Introduction
+from cosp.methods import Method
+from cosp.submodel.footprint import footprint
+from cosp.submodel.shape import TransformerShape
+
+Row = dict[str, Any]
+
+
+def opening_rows(
+    config: Config,
+    shape: TransformerShape,
+    classes: tuple[str, ...],
+    method: Method,
+    clients: tuple[Introduction, ...],
+    *,
+    dry: bool = False,
+) -> list[Row]:
+    """Return the row of the run and one row a client. ``exits``: those that the method's result has;
+    ``training_bytes``: what plain training of the whole model holds.
+    """
+    whole = footprint(shape, (shape.sizes,) * shape.blocks)
+    run = {
+        "kind": "run",
+        "name": config.name,
+        "variant": config.variant,
+        "method": method.name,
+        "seed": config.seed,
+        "clients": len(clients),
+        "blocks": shape.blocks,
+        "exits": list(shape.exits_within(method.evaluated.depth)),
+        "classes": list(classes),
+        "parameters": whole.parameters,
+        "training_bytes": whole.training_bytes(config.training.batch_size, config.training.optimizer),
+        "quorum": method.quorum or config.server.quorum,
+        "versions": config.server.versions,
+        "until_s": config.server.until_s,
+    } | ({"dry": True} if dry else {})
+    return [run, *map(_client_row, clients)]
+
+
+def _client_row(client: Introduction) -> Row:
+    row = {"kind": "client", **vars(client)}
+    del row["speed"], row["gpu"]  # the board's own file says it better
+    return row

@@ -1,0 +1,148 @@
+"""The server's side of a run over any Flower Grid: greet clients, run the loop, write rows, checkpoints and metrics.
+
+The simulator and Flower's ServerApp differ in the grid that they bring and in where they evaluate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from cosp.experiment import Experiment
+from cosp.fleet.introduction import Introduction
+from cosp.fleet.speed import speed_of
+from cosp.methods import Method
+from cosp.run import checkpoint as checkpoints
+from cosp.run.checkpoint import Checkpoint
+from cosp.run.directory import RunDirectory
+from cosp.run.evaluation import Start, counter
+from cosp.run.measured import Measured
+from cosp.run.opening import opening_rows
+from cosp.run.virtual import VirtualTime
+from cosp.server.coordinator import Coordinator
+from cosp.server.evaluation import CountPredictions
+from cosp.server.greeting import greet
+from cosp.server.loop import Loop
+from cosp.server.metrics import metrics
+
+Row = dict[str, Any]
+
+
+def serve(
+    grid: Grid,
+    experiment: Experiment,
+    directory: RunDirectory,
+    *,
+    evaluate_with: Start | None,
+    on_row: Callable[[Row], None] = lambda row: None,
+    saved: Checkpoint | None = None,
+    wall_started: float | None = None,
+    dry: bool = False,
+) -> Row:
+    """Run to the end and return the metrics, which are also written.
+
+    ``evaluate_with`` None evaluates nothing. A ``dry`` run has a model without parameters. ``saved`` is where to go on
+    from, on a grid in virtual time. Wall time counts from ``wall_started``, a ``time.monotonic()``, or from now.
+    """
+    started = time.monotonic() if wall_started is None else wall_started
+    loop = _loop(grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, saved=saved, dry=dry)
+    loop.run()
+    result = metrics(loop, wall_time_s=time.monotonic() - started)
+    directory.write_metrics(result)
+    return result
+
+
+def _loop(
+    grid: Grid,
+    experiment: Experiment,
+    directory: RunDirectory,
+    *,
+    evaluate_with: Start | None,
+    on_row: Callable[[Row], None],
+    saved: Checkpoint | None,
+    dry: bool,
+) -> Loop:
+    """Return the server loop, ready to start or to go on from ``saved``."""
+    config, shape = experiment.config, experiment.shape
+    found = {node: _with_speed(client, experiment) for node, client in greet(grid, len(experiment.boards)).items()}
+    clients = tuple(sorted(found.values(), key=lambda introduction: introduction.client))
+    method = experiment.method(clients)
+    coordinator = Coordinator(
+        shape=shape,
+        method=method,
+        training=config.training,
+        model=method.initial({} if dry else experiment.initial_model()),
+        clients=clients,
+        seed=config.seed,
+        max_staleness=config.server.max_staleness,
+        limit_bytes=experiment.limit_bytes,
+    )
+
+    def record(row: Row) -> None:
+        directory.write_row(row)
+        on_row(row)
+
+    measured = Measured(experiment.boards, plans_follow=config.assignment.target_round_s is not None)
+
+    def after_round(loop: Loop) -> None:
+        for client, text in measured.device_files(config.name):
+            directory.write_profile(client, text)
+        if coordinator.version % config.server.checkpoint_every == 0:
+            with directory.writing():
+                checkpoints.save(directory.checkpoints, loop, config, rows_bytes=directory.rows_bytes())
+
+    count = None
+    if evaluate_with is not None:
+        sizes = {name: len(split.y) for name, split in experiment.splits.items()}
+        count = served_by(method, counter(evaluate_with, shape, method.evaluated, sizes))
+    opening = opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry)
+    if saved:  # real boards may be others by now
+        virtual = isinstance(grid, VirtualTime)
+        saved.check_config(config, free=checkpoints.FREE if virtual else checkpoints.FREE_ON_BOARDS)
+        directory.check_begun(opening if virtual else opening[:1], saved.rows_bytes)
+    loop = Loop(
+        grid,
+        coordinator,
+        {node: introduction.client for node, introduction in found.items() if method.takes_part(introduction)},
+        rules=replace(experiment.rules, quorum=method.quorum or experiment.rules.quorum),
+        count=count,
+        on_row=record,
+        on_round=after_round,
+        observe=lambda task, row: measured.observe(coordinator.records[task.client].introduction, task, row),
+        ledger=checkpoints.restore(saved, coordinator) if saved else None,
+        began_s=saved.now_s if saved else 0.0,
+    )
+    directory.cut_rows(saved.rows_bytes if saved else 0)
+    if saved:
+        _go_on(loop, saved)
+    else:
+        for row in opening:
+            record(row)
+    return loop
+
+
+def _with_speed(client: Introduction, experiment: Experiment) -> Introduction:
+    """Return ``client``, which declares its speed or, as real boards do not, is taken to be what the fleet says."""
+    if client.speed is not None or client.client >= len(experiment.boards):
+        return client
+    return replace(client, speed=speed_of(experiment.boards[client.client]))
+
+
+def served_by(method: Method, count: CountPredictions) -> CountPredictions:
+    """Return ``count`` of the model that ``method`` makes of the server's tensors."""
+    return lambda model, split: count(method.served(model), split)
+
+
+def _go_on(loop: Loop, saved: Checkpoint) -> None:
+    """Move a virtual grid to the checkpoint's time and put its tasks back in flight; on any other they are lost."""
+    grid = loop.grid
+    with saved.in_use():
+        if isinstance(grid, VirtualTime):
+            grid.restore(saved.now_s, saved.fleet)
+            loop.resend(saved.in_flight, grid.resend)
+        else:
+            loop.lose(saved.in_flight, "server-restarted")

@@ -1,0 +1,40 @@
+"""Stands in for the worker pool when only the timeline matters (``--dry``): no data is read, nothing is trained.
+
+The model of a dry run has no parameters, so updates are empty and nothing is merged. Scores are drawn at random: times,
+bytes, memory and energy are those of a real run with other units; accuracy and loss are not reported at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosp.fleet.introduction import Introduction
+from cosp.seeds import numpy_stream
+from cosp.submodel.selection import random_scores
+from cosp.task.payload import scores_to_vector
+from cosp.task.task import Task
+
+
+class DryPool:
+    """Answers at once. Samples are those that the clients introduced themselves with."""
+
+    def __init__(self, introductions: tuple[Introduction, ...]) -> None:
+        self._samples = {introduction.client: introduction.samples for introduction in introductions}
+
+    def submit(self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float) -> Task:
+        return task
+
+    def result(self, job: Task) -> tuple[dict[str, Any], Tensor]:
+        samples = self._samples[job.client]
+        if job.kind == "score":
+            rng = numpy_stream(job.seed, "dry scores", job.client, job.version)
+            return {"samples": samples}, scores_to_vector(random_scores(job.shape, job.plan.depth, rng))
+        nothing = {"loss": None, "local_accuracy_received": None, "local_accuracy_trained": None}
+        return {"samples": samples, **nothing}, torch.empty(0)
+
+    def cancel(self, job: Task) -> None:
+        pass

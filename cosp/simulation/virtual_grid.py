@@ -1,0 +1,260 @@
+"""A Flower Grid in process and in virtual time.
+
+A message to a board takes what the cost model and the state of the fleet say: download, compute, upload. None of it
+depends on what training computes; so that runs ahead in a worker pool, and replies are delivered in virtual order.
+
+Private Flower names are used here and nowhere else: ``TaskIdentity`` (a Message reads it), ``Run``, and the message
+id, which has no public setter (Flower's own grids set it the same way).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import asdict
+from typing import Any
+
+from flwr.app import Error, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from cosp.errors import FleetStalled
+from cosp.fleet.fleet import Fleet
+from cosp.fleet.introduction import Introduction
+from cosp.fleet.live import End, Errand, LiveFleet
+from cosp.fleet.timeline import Timeline
+from cosp.methods.clients import budget_of
+from cosp.methods.pricing import drops, price
+from cosp.run.pool import Pool, TaskFailed
+from cosp.task.task import Task
+from cosp.wire import messages as wire
+from cosp.wire import records
+
+RUN_ID = 1
+SERVER_NODE = 1
+FIRST_NODE = 1000
+LOSSES = {
+    "dropout": "the board dropped out",
+    "off": "the board went off",
+    "battery": "the board has used up its energy",
+    "memory": "the board's memory no longer holds the task",
+}
+CLIENT_RAISED = 2  # flwr.common.constant.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+
+
+class VirtualGrid(Grid):
+    """Boards as Flower nodes. The server loop finds its virtual time, ``clock`` and ``idle``, with ``getattr``.
+
+    ``begin`` False leaves the boards' lives to ``restore``; until then all are on.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        introductions: Sequence[Introduction],
+        pool: Pool,
+        *,
+        sigma: float,
+        begin: bool = True,
+    ) -> None:
+        self._boards = {FIRST_NODE + board.client: board for board in fleet.boards}
+        self._introductions = {FIRST_NODE + i: introduction for i, introduction in enumerate(introductions)}
+        self._strangers = set(self._boards)
+        self._pool = pool
+        self._sigma = sigma
+        self._timeline = Timeline()
+        self._live = LiveFleet(fleet.boards, self._timeline, server=fleet.server, on_turn=self._turn)
+        if begin:
+            self._live.begin()
+        self._ready: list[tuple[float, int, Message]] = []
+        self._awake = False
+        self._nodes_on: frozenset[int] | None = None
+        self._sent = 0
+        self._run = Run.create_empty(RUN_ID)
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
+
+    def clock(self) -> float:
+        """Return virtual seconds since the run began."""
+        return self._timeline.now_s
+
+    def idle(self, at_most_s: float) -> None:
+        """Go to the next moment when a reply comes or a board comes on, or by ``at_most_s`` if that is sooner.
+
+        FleetStalled if nothing will ever happen.
+        """
+        limit_s = self.clock() + at_most_s
+        self._awake = False
+        while not self._awake:
+            until_s = min(self._timeline.next_s, limit_s)
+            if until_s == float("inf"):
+                empty = len(self._live.empty())
+                raise FleetStalled(
+                    "nothing is under way and nothing is due: the fleet has stalled"
+                    + (f"; {empty} of {len(self._boards)} boards have used up their energy" if empty else "")
+                )
+            if until_s == limit_s:
+                self.jump_to(limit_s)
+                return
+            self._timeline.run(until_s)
+
+    def jump_to(self, time_s: float) -> None:
+        """Move the clock to ``time_s``, delivering what is due until then."""
+        self._timeline.at(time_s, lambda: None)
+        self._timeline.run(time_s)
+
+    def off_s(self) -> dict[int, float]:
+        """Return for how long boards have been off so far, of all clients whose boards ever are."""
+        return self._live.off_s()
+
+    def empty_batteries(self) -> list[int]:
+        """Return the clients whose boards have used up their energy."""
+        return list(self._live.empty())
+
+    def state(self) -> dict[str, Any]:
+        """Return where the fleet stands, as JSON values."""
+        return self._live.state()
+
+    def restore(self, now_s: float, state: dict[str, Any]) -> None:
+        """Put the fleet where it stood at ``now_s``; ``resend`` follows for each message that was under way."""
+        self.jump_to(now_s)
+        self._live.restore(state, lambda end: self._turn(True))  # the server looks up, as at a reply it does not want
+        self._nodes_on = None
+
+    def resend(self, sent_s: float, message: Message) -> str:
+        """Send a message again whose task has been under way since ``sent_s``; return its new id."""
+        message_id = self._number(message)
+        task, errand = self._errand(message, sent_s)
+        self._live.attach(errand.client, self._work(message, task, errand, due_s=sent_s + errand.cost.total_s))
+        return message_id
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the boards that are on. Strangers count: all introduce themselves before the run."""
+        if self._nodes_on is None:
+            on = self._live.is_on
+            boards = self._boards.items()
+            self._nodes_on = frozenset(n for n, board in boards if n in self._strangers or on(board.client))
+        return self._nodes_on
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return [self._push(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        wanted = message_ids if isinstance(message_ids, Set) else set(message_ids)
+        ready = sorted(self._ready, key=lambda entry: entry[:2])  # by time, then as they were sent
+        self._ready = [entry for entry in ready if entry[2].metadata.reply_to_message_id not in wanted]
+        return [reply for _, _, reply in ready if reply.metadata.reply_to_message_id in wanted]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        waiting = set(self.push_messages(messages))
+        until_s = float("inf") if timeout is None else self.clock() + timeout
+        replies: list[Message] = []
+        while waiting and self.clock() < until_s:
+            self.idle(until_s - self.clock())
+            replies += self.pull_messages(waiting)
+            waiting -= {reply.metadata.reply_to_message_id for reply in replies}
+        return replies
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def _push(self, message: Message) -> str:
+        message_id = self._number(message)
+        if message.metadata.message_type == MessageType.QUERY:
+            self._hear(message)
+        else:
+            task, errand = self._errand(message, self.clock())
+            due_s = self.clock() + errand.cost.total_s
+            self._live.start(errand, self._work(message, task, errand, due_s=due_s))
+        return message_id
+
+    def _number(self, message: Message) -> str:
+        self._sent += 1
+        message_id = f"message-{self._sent}"
+        message.metadata.__dict__["_message_id"] = message_id
+        return message_id
+
+    def _hear(self, request: Message) -> None:
+        """A board is asked who it is: at first that takes its time; later on, when it sits out, none to speak of."""
+        node = request.metadata.dst_node_id
+        if node in self._strangers:
+            self._timeline.after(2 * self._boards[node].link.latency_s, lambda: self._introduce(request))
+        else:
+            self._introduce(request)
+
+    def _introduce(self, request: Message) -> None:
+        node = request.metadata.dst_node_id
+        self._strangers.discard(node)
+        self._nodes_on = None
+        budget = budget_of(self._boards[node].at(self.clock()))
+        self._deliver(request, records.introduction_reply(request, self._introductions[node].with_budget(budget)))
+
+    def _errand(self, request: Message, sent_s: float) -> tuple[Task, Errand]:
+        """Return the message's task, and what it is to the fleet: the same whenever it is asked for."""
+        task, node = wire.read_task(request), request.metadata.dst_node_id
+        begun, known = self._boards[node], self._introductions[node]
+        board = begun.at(sent_s)
+        # a board given more than it ever held goes on as it began: only what it could hold before can cease to fit
+        held = board is begun or not board.profile.memory_bytes < task.peak_memory_bytes <= begun.profile.memory_bytes
+        cost = price(task, board, samples=known.samples, test_samples=known.test_samples, sigma=self._sigma)
+        lost = drops(task, board)
+        return task, Errand(
+            client=board.client,
+            cost=cost,
+            bytes_down=task.download_bytes,
+            bytes_up=task.upload_bytes,
+            drops_s=None if lost is None else lost * cost.total_s,
+            fits=held,
+        )
+
+    def _work(self, request: Message, task: Task, errand: Errand, *, due_s: float) -> Callable[[End], None]:
+        """Put the task into the pool, to be done by ``due_s``; return what replies when the board is through."""
+        if errand.drops_s is not None or not errand.fits:  # nobody will ask for the result
+            return lambda end: self._deliver(request, self._lost(request, end))
+        job = self._pool.submit(
+            task, task.parameters, lambda vector: wire.weights_into(request, task, vector), priority=due_s
+        )
+
+        def reply(end: End) -> None:
+            if end.lost:
+                self._pool.cancel(job)
+                self._deliver(request, self._lost(request, end))
+                return
+            try:
+                facts, vector = self._pool.result(job)
+            except TaskFailed as error:
+                self._deliver(request, Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request))
+            else:
+                found = {**facts, "cost": dict(vars(end.cost)), **self._budget(request)}
+                self._deliver(request, wire.result_reply(request, found, vector))
+
+        return reply
+
+    def _budget(self, request: Message) -> dict[str, Any]:
+        """Return what a reply says of the board's budget, if that ever changes."""
+        board = self._boards[request.metadata.dst_node_id]
+        return {"budget": asdict(budget_of(board.at(self.clock())))} if board.changes else {}
+
+    def _lost(self, request: Message, end: End) -> Message:
+        """Return the reply for a task that was lost; a board that refuses it says what it can hold instead."""
+        figures = {**vars(end.cost), "bytes_down": end.bytes_down, "bytes_up": end.bytes_up}
+        facts = self._budget(request) if end.lost == "memory" else {}
+        return wire.loss_reply(request, end.lost or "", LOSSES[end.lost or ""], figures, **facts)
+
+    def _deliver(self, request: Message, reply: Message) -> None:
+        number = int(request.metadata.message_id.removeprefix("message-"))
+        self._ready.append((self.clock(), number, reply))
+        self._awake = True
+
+    def _turn(self, on: bool) -> None:
+        """A board has come on, which the server must hear of, or gone off."""
+        self._nodes_on = None
+        self._awake |= on

@@ -1,0 +1,151 @@
+"""What fixes a transformer before a weight is there: its sizes, its exits, and where units lie in each parameter."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import ClassVar, Dict, Optional, Tuple
+
+from torch import nn
+
+from cosp.submodel.layout import Axis, Layout, ParameterLayout, whole
+from cosp.submodel.plan import GroupSizes, SubmodelPlan, full_plan
+
+POOLINGS = ("mean", "class")
+VARIANTS = ("plain", "adaptive", "quantised")
+PRODUCTS = 4  # queries, keys and values; attention's output; up; down
+
+
+class TransformerShape:
+    """What fixes a transformer; ``ViTShape`` and ``TextShape`` are the frozen values, each with its kind of input.
+
+    ``exits`` are block counts after which an exit head stands, ascending. ``pooling`` is what an exit reads: the
+    "mean" of all tokens, which learns faster from little data (Beyer et al. 2022, arXiv:2205.01580), or the "class"
+    token alone. ``variant`` is what a method needs the blocks to have beside the textbook's parts: AdaViT's policies
+    or Q-ViT's quantisers.
+    """
+
+    classes: int
+    dim: int
+    blocks: int
+    heads: int
+    hidden: int
+    exits: Tuple[int, ...]
+    pooling: str
+    variant: str
+
+    position_deviation: ClassVar[float]
+    """Of fresh positions."""
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {POOLINGS}, got {self.pooling!r}")
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {VARIANTS}, got {self.variant!r}")
+        if self.dim % self.heads:
+            raise ValueError(f"heads must divide dim, got heads {self.heads}, dim {self.dim}")
+        ascending = all(a < b for a, b in zip(self.exits, self.exits[1:]))
+        if not self.exits or not ascending or self.exits[0] < 1 or self.exits[-1] != self.blocks:
+            raise ValueError(f"exits must ascend from >= 1 to blocks = {self.blocks}, got {self.exits}")
+
+    @property
+    def input_tokens(self) -> int:
+        """How many tokens a sample is made into."""
+        raise NotImplementedError
+
+    @property
+    def sample_shape(self) -> Tuple[int, ...]:
+        """Shape of one sample, four bytes an entry."""
+        raise NotImplementedError
+
+    @property
+    def input_macs(self) -> int:
+        """Multiply-adds that make one sample into tokens."""
+        return 0
+
+    @property
+    def table(self) -> int:
+        """Parameters of a table that tokens are looked up in, 0 without one: read row by row, never multiplied."""
+        return 0
+
+    def inputs(self) -> nn.Module:
+        """Return the module that makes samples (batch, *sample_shape) into tokens (batch, input_tokens, dim)."""
+        raise NotImplementedError
+
+    def inputs_layout(self) -> Layout:
+        """Return the shapes of that module's parameters; they are never sliced."""
+        raise NotImplementedError
+
+    @property
+    def tokens(self) -> int:
+        """Length of the sequence: the input's and the class token."""
+        return self.input_tokens + 1
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    @cached_property
+    def sizes(self) -> GroupSizes:
+        return GroupSizes(heads=self.heads, attention_rows=self.dim, hidden=self.hidden, ffn_rows=self.dim)
+
+    def full_plan(self, depth: Optional[int] = None) -> SubmodelPlan:
+        return full_plan(self.sizes, self.blocks if depth is None else depth)
+
+    def exits_within(self, depth: int) -> Tuple[int, ...]:
+        return tuple(position for position in self.exits if position <= depth)
+
+
+def quarter_exits(blocks: int) -> Tuple[int, ...]:
+    """Return the paper's exit positions floor(B/4), floor(B/2), floor(3B/4), B, without repeats or zero."""
+    return tuple(sorted({max(1, blocks * quarter // 4) for quarter in (1, 2, 3, 4)}))
+
+
+@lru_cache(maxsize=64)
+def layout_of(shape: TransformerShape) -> Layout:
+    """Return where the units lie in each parameter of ``Transformer(shape)``; shared, so not to be changed."""
+    dim, hidden = shape.dim, shape.hidden
+    layout: Layout = {
+        "class_token": whole(1, 1, dim),
+        "positions": whole(1, shape.tokens, dim),
+        **{f"inputs.{name}": entry for name, entry in shape.inputs_layout().items()},
+    }
+    heads = Axis("heads", shape.head_dim)
+    attention_row, unit, ffn_row = Axis("attention_rows"), Axis("hidden"), Axis("ffn_rows")
+    for b in range(shape.blocks):
+        sliced = {
+            "norm1.weight": ((dim,), (None,)),
+            "norm1.bias": ((dim,), (None,)),
+            "attention.qkv_weight": ((3, dim, dim), (None, heads, None)),
+            "attention.qkv_bias": ((3, dim), (None, heads)),
+            "attention.out.weight": ((dim, dim), (attention_row, heads)),
+            "attention.out.bias": ((dim,), (attention_row,)),
+            "norm2.weight": ((dim,), (None,)),
+            "norm2.bias": ((dim,), (None,)),
+            "ffn.up.weight": ((hidden, dim), (unit, None)),
+            "ffn.up.bias": ((hidden,), (unit,)),
+            "ffn.down.weight": ((dim, hidden), (ffn_row, unit)),
+            "ffn.down.bias": ((dim,), (ffn_row,)),
+        }
+        for name, (size, axes) in sliced.items():
+            layout[f"blocks.{b}.{name}"] = ParameterLayout(size, axes, block=b)
+        if shape.variant == "adaptive":
+            policy = policy_shapes(dim, shape.heads)
+            layout.update({f"blocks.{b}.{name}": whole(*size, block=b) for name, size in policy.items()})
+        if shape.variant == "quantised":
+            layout[f"blocks.{b}.quantisers.offsets"] = whole(4 * PRODUCTS, block=b)
+    for i, after in enumerate(shape.exits):
+        layout[f"exits.{i}.norm.weight"] = whole(dim, exit_after=after)
+        layout[f"exits.{i}.norm.bias"] = whole(dim, exit_after=after)
+        layout[f"exits.{i}.head.weight"] = whole(shape.classes, dim, exit_after=after)
+        layout[f"exits.{i}.head.bias"] = whole(shape.classes, exit_after=after)
+    return layout
+
+
+def policy_shapes(dim: int, heads: int) -> Dict[str, Tuple[int, ...]]:
+    """Return the shapes of a policy's parameters by name within its block."""
+    return {
+        "policy.units.weight": (heads + 2, dim),
+        "policy.units.bias": (heads + 2,),
+        "policy.patches.weight": (1, dim),
+        "policy.patches.bias": (1,),
+    }

@@ -1,0 +1,26 @@
+"""A drawn mask on its way to the server: one bit for each weight that a mask is drawn for, eight to a byte (FedPM)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosp.submodel.matrices import all_matrices, marked
+from cosp.task.task import Task
+
+
+def to_bits(task: Task, vector: Tensor) -> np.ndarray:
+    """Return which entries of ``vector``, what ``task`` found, are on; of weights that are never masked nothing."""
+    return np.packbits(vector[marked(task.shape, task.plan.counts, all_matrices)].numpy() > 0)
+
+
+def from_bits(task: Task, bits: np.ndarray) -> Tensor:
+    """Undo :func:`to_bits`: zeros and ones; ``ValueError`` if ``bits`` has another length."""
+    wanted = (task.bits_sent + 7) // 8
+    if bits.dtype != np.uint8 or bits.size != wanted:
+        raise ValueError(f"a mask must have {wanted} uint8, got {bits.size} {bits.dtype}")
+    vector = torch.zeros(task.parameters)
+    on = np.unpackbits(bits.reshape(-1), count=task.bits_sent)
+    vector[marked(task.shape, task.plan.counts, all_matrices)] = torch.from_numpy(on).float()
+    return vector

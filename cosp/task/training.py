@@ -1,0 +1,53 @@
+"""How a client trains locally, as values that travel with a task."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from cosp.submodel.passes import PRECISIONS
+
+OPTIMIZERS = ("adamw", "sgd")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a client trains between receiving a submodel and sending its update."""
+
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # a misspelt key in a config is an error
+
+    epochs: int = 3
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    clip_norm: Optional[float] = 1.0
+    precision: str = "float32"
+    """"float32", or "mixed": autocast, on a GPU. A CPU trains in float32 whatever is asked."""
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        for name in ("epochs", "batch_size"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+
+    def on(self, gpu: bool) -> TrainSettings:
+        """Return the settings as a board keeps them that trains on a GPU, or on its CPU."""
+        return self if gpu or self.precision == "float32" else replace(self, precision="float32")
+
+    def steps(self, samples: int) -> int:
+        """Return the number of optimizer steps for ``samples`` training samples."""
+        return self.epochs * math.ceil(samples / self.batch_size)

@@ -1,0 +1,235 @@
+"""The trainer process: data, model code and CUDA stay warm, tasks come in through a Unix socket.
+
+Flower starts a fresh process for every task; importing torch and opening CUDA there costs seconds each time. This one
+stays, needs Python 3.8, torch and numpy, and outlives whoever calls it. Who may open the socket may have it train; the
+file's mode says who that is.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import select
+import signal
+import socket
+import socketserver
+import sys
+import threading
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence
+
+import numpy as np
+import torch
+
+import cosp
+from cosp.errors import UserError
+from cosp.task.payload import to_payload
+from cosp.task.task import Task
+from cosp.trainer.power import find_power_meter
+from cosp.trainer.protocol import (
+    BUSY,
+    CANCELLED,
+    FAILED,
+    FLOAT_BYTES,
+    REFUSED,
+    ConnectionLost,
+    ProtocolError,
+    TrainerError,
+    receive_bytes,
+    receive_frame,
+    send_bytes,
+    send_frame,
+    shake_hands,
+)
+from cosp.trainer.store import open_board_store
+from cosp.trainer.trainer import Result, Trainer
+from cosp.trainer.workbench import Bench, Job
+
+MOST_BYTES = 4 << 30
+"""Weights of one task, unless told otherwise."""
+WATCH_S = 0.05
+"""How often it is seen whether the caller of a task is still there."""
+PATIENCE_S = 30.0
+"""How long a caller may stay silent while it is its turn to speak."""
+SOCKET_MODE = 0o660
+DETAIL_CHARACTERS = 4000
+"""The end of a trace, where its cause stands."""
+
+
+def serve_trainer(data: Path, path: Path, *, threads: Optional[int] = None, most_bytes: int = MOST_BYTES) -> None:
+    """Serve tasks on the board's data in the store ``data`` at the socket ``path`` until terminated."""
+    store = open_board_store(data)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    own = store.samples
+    bench = Bench(
+        Trainer(defaultdict(lambda: own), {}, find_power_meter())
+    )  # whatever number the server gives this board: its data are these
+    server = _listen(path, bench, most_bytes)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    server.about = about(own.train.y, own.test.y, own.train.x.shape[1:], store.classes, bench.trainer.device)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(
+        f"trainer: {len(own.train.y)} samples, {bench.trainer.device}, listening at {path}", file=sys.stderr, flush=True
+    )
+    try:
+        bench.work()
+    finally:
+        server.shutdown()
+        server.server_close()
+        path.unlink()
+
+
+def about(
+    labels: np.ndarray, held_back: np.ndarray, sample_shape: Sequence[int], classes: Sequence[str], device: torch.device
+) -> Dict[str, Any]:
+    """Return what a trainer says of its board: data, memory, software."""
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if device.type == "cuda":
+        memory_bytes = torch.cuda.get_device_properties(device).total_memory
+    return {
+        "samples": len(labels),
+        "test_samples": len(held_back),
+        "class_counts": np.bincount(labels, minlength=len(classes)).tolist(),
+        "classes": list(classes),
+        "sample_shape": list(sample_shape),
+        "memory_bytes": memory_bytes,
+        "device": str(device),
+        "cosp": cosp.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Accepts callers, each in a thread of its own."""
+
+    daemon_threads = True
+    bench: Bench
+    most_bytes: int
+    about: Dict[str, Any]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say in one line that a caller went away or spoke nonsense; show a trace of anything else."""
+        error = sys.exc_info()[1]
+        if isinstance(error, (ConnectionLost, ProtocolError, socket.timeout)):
+            print(f"trainer: {error}", file=sys.stderr, flush=True)
+        else:
+            super().handle_error(request, client_address)
+
+
+class _Caller(socketserver.BaseRequestHandler):
+    """One connection: a hello, one question, its answer."""
+
+    server: _Server
+
+    def handle(self) -> None:
+        self.request.settimeout(PATIENCE_S)
+        shake_hands(self.request)
+        asked = receive_frame(self.request)
+        try:
+            if asked.get("do") == "describe":
+                self._describe()
+            elif asked.get("do") == "task":
+                self._task(str(asked.get("task")))
+            else:
+                raise TrainerError(REFUSED, f"nothing is known of {asked.get('do')!r}: ask for describe or task")
+        except TrainerError as error:
+            send_frame(self.request, {"error": error.code, "detail": error.detail[-DETAIL_CHARACTERS:]})
+
+    def _describe(self) -> None:
+        bench = self.server.bench
+        send_frame(self.request, {**self.server.about, "busy": bench.busy, "finished": bench.finished})
+
+    def _task(self, text: str) -> None:
+        bench = self.server.bench
+        if not bench.take():
+            raise TrainerError(BUSY, "the trainer works for somebody else")
+        try:
+            task = _read_task(text, self.server.about, self.server.most_bytes)
+            send_frame(self.request, {"send": task.parameters})
+            received = receive_bytes(self.request, FLOAT_BYTES * task.parameters)
+            job = Job(task, torch.frombuffer(received, dtype=torch.float32))
+            bench.put(job)
+            self._wait(job)
+        finally:
+            bench.leave()
+        facts, vector = _result(job)
+        found = to_payload(task, vector)
+        send_frame(self.request, {"facts": facts, "dtype": found.dtype.name, "count": found.size})
+        send_bytes(self.request, found)
+
+    def _wait(self, job: Job) -> None:
+        """Wait until ``job`` is done; cancel it if the caller goes away."""
+        while not job.done.wait(WATCH_S):
+            if _has_hung_up(self.request):
+                self.server.bench.cancel(job)
+
+
+def _result(job: Job) -> Result:
+    if job.error is not None:
+        raise TrainerError(FAILED, job.error)
+    if job.result is None:
+        raise TrainerError(CANCELLED, "the caller hung up")
+    return job.result
+
+
+def _read_task(text: str, about: Dict[str, Any], most_bytes: int) -> Task:
+    """Return the task if it suits this board's data and memory."""
+    try:
+        task = Task.from_json(text)
+        size_bytes = FLOAT_BYTES * task.parameters
+    except Exception as error:  # a task from outside: nearly anything may be wrong with it
+        raise TrainerError(
+            REFUSED, f"the task cannot be read ({error!r}); trainer and server need the same cosp"
+        ) from error
+    asked = (list(task.shape.sample_shape), task.shape.classes)
+    here = (about["sample_shape"], len(about["classes"]))
+    if asked != here:
+        raise TrainerError(
+            REFUSED, f"the model is for samples of shape {asked[0]} and {asked[1]} classes, this board has {here}"
+        )
+    if size_bytes > most_bytes:
+        raise TrainerError(
+            REFUSED, f"the task's weights have {size_bytes} bytes, this trainer takes {most_bytes} (--limit-bytes)"
+        )
+    return task
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    """Say whether the other side is gone; it has nothing to say while it waits, so whatever can be read is the end."""
+    readable, _, _ = select.select([connection], [], [], 0)
+    if not readable:
+        return False
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True
+
+
+def _listen(path: Path, bench: Bench, most_bytes: int) -> _Server:
+    """Return the server of a new socket at ``path``; a dead trainer's is replaced, a living one's is not."""
+    if path.exists():
+        if not path.is_socket():  # an ordinary file refuses connections as a dead trainer's socket does
+            raise UserError(f"{path}: is no socket, and is not replaced; give another --socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            except OSError as error:
+                raise UserError(f"{path}: is no socket that could be replaced ({error}); give another") from None
+            else:
+                raise UserError(f"{path}: a trainer is listening there already; stop it or give another --socket")
+    before = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        server = _Server(str(path), _Caller)
+    except OSError as error:
+        raise UserError(f"{path}: cannot listen there ({error}); give another --socket") from None
+    finally:
+        os.umask(before)
+    server.bench, server.most_bytes = bench, most_bytes
+    return server

@@ -1,0 +1,102 @@
+"""How a process without torch has the board's trainer do a task: a caller of :mod:`cosp.trainer.daemon`."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Callable, Dict, Tuple, TypeVar
+
+import numpy as np
+
+from cosp.errors import CospError
+from cosp.trainer.protocol import (
+    BUSY,
+    ProtocolError,
+    TrainerError,
+    count_in,
+    receive_answer,
+    receive_bytes,
+    send_bytes,
+    send_frame,
+    shake_hands,
+)
+
+FORMATS = {name: np.dtype(name).newbyteorder("<") for name in ("float32", "int8", "uint8")}
+"""What a result may be made of."""
+
+RETRY_S = 0.2
+WAIT_S = 60.0
+"""How long a trainer may be starting, or busy with a task that nobody waits for any more."""
+
+Answer = TypeVar("Answer")
+
+
+def describe(path: Path, *, wait_s: float = WAIT_S) -> Dict[str, Any]:
+    """Return what the trainer at ``path`` says of itself and its data."""
+
+    def ask(connection: socket.socket) -> Dict[str, Any]:
+        send_frame(connection, {"do": "describe"})
+        return receive_answer(connection)
+
+    return _ask(path, ask, wait_s)
+
+
+def hand_over(
+    path: Path, task: str, weights: np.ndarray, *, wait_s: float = WAIT_S
+) -> Tuple[Dict[str, Any], np.ndarray]:
+    """Have the trainer at ``path`` do the task of the JSON text ``task`` on ``weights``; return its facts and vector.
+
+    The vector is float32, a weight change packed into int8, or a mask's bytes.
+
+    A trainer that is starting or busy is asked again for ``wait_s``; TrainerError if it cannot do the task,
+    ConnectionLost if it dies over it.
+    """
+    vector = np.ascontiguousarray(weights, "<f4").reshape(-1)
+
+    def ask(connection: socket.socket) -> Tuple[Dict[str, Any], np.ndarray]:
+        send_frame(connection, {"do": "task", "task": task})
+        wanted = count_in(receive_answer(connection), "send")
+        if wanted != len(vector):
+            raise CospError(f"the task starts from {wanted} weights, the server sent {len(vector)}")
+        send_bytes(connection, vector)
+        connection.settimeout(None)  # a task takes as long as it takes; a dead trainer closes the connection
+        answer = receive_answer(connection)
+        numbers = FORMATS.get(str(answer.get("dtype")))
+        if numbers is None:
+            raise ProtocolError(f"dtype: must be one of {tuple(FORMATS)}, got {answer.get('dtype')!r}")
+        found = receive_bytes(connection, numbers.itemsize * count_in(answer, "count"))
+        return answer["facts"], np.frombuffer(found, numbers)
+
+    return _ask(path, ask, wait_s)
+
+
+def _ask(path: Path, ask: Callable[[socket.socket], Answer], wait_s: float) -> Answer:
+    """Connect, say hello, ``ask``; again while nobody listens or the trainer is busy, up to ``wait_s``."""
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            with closing(_connect(path)) as connection:
+                shake_hands(connection)
+                return ask(connection)
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            why = f"no trainer listens at {path} ({error}); start one: cosp trainer --socket {path}"
+        except TrainerError as error:
+            if error.code != BUSY:
+                raise
+            why = f"{path}: {error}"
+        if time.monotonic() > until_s:
+            raise CospError(why)
+        time.sleep(RETRY_S)
+
+
+def _connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(WAIT_S)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection

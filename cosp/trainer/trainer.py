@@ -1,0 +1,191 @@
+"""The trainer: does a client's work on its data, and knows nothing of who asked.
+
+A simulator's worker process, Flower's ClientApp and the trainer process on a board are doors to this one class. It
+needs Python 3.8, torch 2.0 and nothing of Flower.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cosp.models.flat import FlatModel
+from cosp.seeds import numpy_stream, torch_stream
+from cosp.submodel.selection import Scores
+from cosp.task.compression import rounded
+from cosp.task.payload import scores_to_vector
+from cosp.task.scoring import ScoreSettings
+from cosp.task.task import EVALUATION_BATCH, Task
+from cosp.trainer.importance import (
+    GateSettings,
+    learned_scores,
+    magnitude_scores,
+    squared_gradient_scores,
+    taylor_scores,
+)
+from cosp.trainer.ordered import inside, ordered_passes
+from cosp.trainer.penalised import penalised_passes
+from cosp.trainer.power import PowerMeter
+from cosp.trainer.samples import ClientSamples, Samples
+from cosp.trainer.telemetry import Telemetry
+from cosp.trainer.training import PLAIN, Judge, Passes, Variation, evaluation_batches, train
+from cosp.trainer.views import view_of
+from cosp.transfer import log_class_shares, log_present, mean_prediction
+
+Result = Tuple[Dict[str, Any], Tensor]
+"""JSON-able facts and one float32 vector (weight change, scores, or prediction counts)."""
+
+
+class Trainer:
+    """Keeps data and device warm between tasks."""
+
+    def __init__(
+        self,
+        clients: Mapping[int, ClientSamples],
+        splits: Mapping[str, Samples],
+        meter: Optional[PowerMeter] = None,
+    ) -> None:
+        self.clients = clients
+        self.splits = splits
+        self.meter = meter
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def run(self, task: Task, weights: Tensor) -> Result:
+        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to).
+
+        The facts hold what it took, too: see :class:`~cosp.trainer.telemetry.Telemetry`.
+        """
+        work = {"train": self._train, "score": self._score, "evaluate": self._evaluate}[task.kind]
+        with Telemetry(self.meter) as telemetry:
+            model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
+            model.load(weights)
+            facts, vector = work(task, model, weights)
+        vector = vector.cpu()
+        return {**facts, **telemetry.facts}, rounded(vector, task.spans) if task.sends_whole_numbers else vector
+
+    def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
+        own = self.clients[task.client]
+        log_prior = self._log_prior(task, own.train)
+        variation = variation_of(task, model)
+        if variation.view is not None:
+            variation.view.show(model.weights)
+        before = _accuracy(model, own.test, task.judging_batch, log_prior)
+        started_s = time.perf_counter()
+        loss = train(
+            model,
+            own.train,
+            settings=task.training,
+            transfer=task.transfer,
+            version=task.version,
+            rng=numpy_stream(task.seed, "batches", task.client, task.version),
+            log_prior=log_prior,
+            variation=variation,
+            asked_at_once=task.judging_batch,
+        )
+        train_s = time.perf_counter() - started_s  # the loss is a number by now, so a GPU has finished
+        facts = {
+            "samples": len(own.train.y),
+            "wall_step_s": train_s / task.training.steps(len(own.train.y)),
+            "loss": loss,
+            "local_accuracy_received": before,
+            "local_accuracy_trained": _accuracy(model, own.test, task.judging_batch, log_prior),
+        }
+        received, view = received.to(self.device), variation.view
+        return facts, model.weights.detach() - received if view is None else view.change(received)
+
+    def _log_prior(self, task: Task, samples: Samples) -> Optional[Tensor]:
+        if not (task.balanced or task.present_labels):
+            return None
+        counts = np.bincount(samples.y, minlength=task.shape.classes).tolist()
+        return (log_class_shares(counts) if task.balanced else log_present(counts)).to(self.device)
+
+    def _score(self, task: Task, model: FlatModel, received: Tensor) -> Result:
+        if task.scoring is None:
+            raise ValueError("a score task needs scoring settings")
+        own = self.clients[task.client].train
+        order = numpy_stream(task.seed, "score", task.client, task.version).permutation(len(own.y))
+        chosen = order[: task.scoring.samples]
+        batches = list(evaluation_batches(Samples(own.x[chosen], own.y[chosen]), task.scoring.batch_size))
+        generator = torch_stream(task.seed, "gates", task.client, task.version)
+        scores = score_units(model, batches, task.scoring, task.keep, generator)
+        return {"samples": len(own.y)}, scores_to_vector(scores)
+
+    def _evaluate(self, task: Task, model: FlatModel, received: Tensor) -> Result:
+        split, part = self.splits[task.split], slice(task.first, task.last)
+        counts, losses = count_predictions(model, Samples(split.x[part], split.y[part]))
+        return {"losses": losses}, counts.flatten().float()
+
+
+def variation_of(task: Task, model: FlatModel) -> Variation:
+    """Return what ``task`` asks of local steps beside plain training, ``model`` holding the weights as received."""
+    local = task.local
+    if task.shape.variant != "plain":
+        return Variation(passes=lambda judge: penalised_passes(task, model, judge))
+    if local.view == "plain" and not local.proximal and not task.within:
+        return PLAIN
+
+    def passes(judge: Judge) -> Passes:
+        narrower = [inside(model, task.shape, task.plan, plan) for plan in task.within]
+        rng = numpy_stream(task.seed, "ratios", task.client, task.version)
+        return ordered_passes(model.module, narrower, judge, distillation=local.distillation, rng=rng)
+
+    view = view_of(task, model.weights.detach())
+    return Variation(view=view, proximal=local.proximal, passes=passes if task.within else None)
+
+
+def score_units(
+    model: FlatModel,
+    batches: List[Tuple[Tensor, Tensor]],
+    settings: ScoreSettings,
+    keep: float,
+    generator: torch.Generator,
+) -> Scores:
+    """Return a score for every unit of the full-width ``model`` by the way that ``settings.how`` names."""
+    if settings.how == "taylor":
+        return taylor_scores(model.module, batches, settings.micro_batch)
+    if settings.how == "magnitude":
+        return magnitude_scores(model.module)
+    if settings.how == "squared_gradient":
+        return squared_gradient_scores(model.module, batches, settings.micro_batch)
+    gates = GateSettings(
+        keep=keep,
+        learning_rate=settings.gate_learning_rate,
+        epochs=settings.gate_epochs,
+        penalty=settings.gate_penalty,
+    )
+    return learned_scores(model.module, batches, gates, generator, settings.micro_batch)
+
+
+@torch.no_grad()
+def count_predictions(
+    model: FlatModel, samples: Samples, batch: int = EVALUATION_BATCH, log_prior: Optional[Tensor] = None
+) -> Tuple[Tensor, List[float]]:
+    """Return confusion counts (exits + 1, classes, classes) [which, true, predicted] and summed losses (exits + 1).
+
+    The last entry is the mean of all exits' probabilities. ``log_prior`` (classes,) is added to every exit's logits.
+    """
+    classes, exits = model.module.shape.classes, len(model.module.exits)
+    counts = torch.zeros(exits + 1, classes, classes, dtype=torch.int64)
+    losses = torch.zeros(exits + 1, dtype=torch.float64)
+    device = model.weights.device
+    for x, y in evaluation_batches(samples, batch):
+        logits = [z.float() for z in model.module(x.to(device))]
+        logits = [(z if log_prior is None else z + log_prior).cpu() for z in logits]
+        logs = [F.log_softmax(z, dim=-1) for z in logits] + [mean_prediction(logits).clamp_min(1e-12).log()]
+        for i, log in enumerate(logs):
+            losses[i] += F.nll_loss(log, y, reduction="sum").double()
+            pairs = y * classes + log.argmax(-1)
+            counts[i] += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+    return counts, losses.tolist()
+
+
+def _accuracy(model: FlatModel, samples: Samples, batch: int, log_prior: Optional[Tensor]) -> float:
+    """Return the accuracy of the submodel's deepest exit."""
+    counts, _ = count_predictions(model, samples, batch, log_prior)
+    deepest = counts[-2]
+    return float(deepest.diagonal().sum()) / max(1, int(deepest.sum()))

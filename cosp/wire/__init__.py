@@ -1,0 +1,3 @@
+"""Tasks and results as Flower messages."""
+
+from __future__ import annotations

@@ -1,0 +1,233 @@
+"""Tasks and results as Flower messages, with torch's tensors; how they lie in records is said in ``records``.
+
+A task that a simulated board lost is an error whose reason is a JSON text: why, and what the task took until then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Array, Error, Message, MessageType, RecordDict
+from torch import Tensor
+
+from cosp.errors import RefusedUpdate
+from cosp.fleet.introduction import Budget, Introduction
+from cosp.submodel.flat import Spans, views
+from cosp.submodel.slicing import State
+from cosp.task.compression import pack
+from cosp.task.payload import from_payload, to_payload
+from cosp.task.task import Task
+from cosp.wire import records
+from cosp.wire.records import JsonRecord
+
+LOST = 1000  # an error code beyond Flower's own
+REASONS = {2: "client-raised", 3: "message-lost", 5: "node-unavailable", 8: "client-died"}
+"""Flower's error codes, named as rows name them."""
+FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
+SCORE_QUERY = f"{MessageType.QUERY}.score"
+
+
+class TensorArray(Array):
+    """A Flower Array that holds its tensor and is serialised only when somebody asks for the bytes.
+
+    In process nobody does, so nothing is copied; over a network, or pickled, it is an ordinary array.
+    """
+
+    __qualname__ = Array.__qualname__  # Flower writes the class's name on the wire and reads it back as that class
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.dtype = "float32"
+        self.shape = tuple(tensor.shape)
+        self.stype = "numpy.ndarray"
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        buffer = BytesIO()
+        np.save(buffer, self.numpy(), allow_pickle=False)
+        return buffer.getvalue()
+
+    def __reduce__(self) -> tuple[type[Array], tuple[str, tuple[int, ...], str, bytes]]:
+        return Array, (self.dtype, self.shape, self.stype, self.data)  # a tensor would drag its whole storage along
+
+    def numpy(self) -> np.ndarray:
+        return self.tensor.detach().numpy()
+
+
+class PackedArray(TensorArray):
+    """Tensors end to end as one Array, put together only when somebody asks for the bytes."""
+
+    __qualname__ = Array.__qualname__
+
+    def __init__(self, tensors: State, dtype: str) -> None:
+        self.tensors = tensors
+        self.dtype = dtype
+        self.shape = (sum(tensor.numel() for tensor in tensors.values()),)
+        self.stype = "numpy.ndarray"
+
+    def numpy(self) -> np.ndarray:
+        whole = torch.cat([tensor.detach().reshape(-1).float() for tensor in self.tensors.values()])
+        return whole.numpy().astype(self.dtype)
+
+
+class ChangeArray(TensorArray):
+    """A weight change, packed into whole numbers only when somebody asks for the bytes."""
+
+    __qualname__ = Array.__qualname__
+
+    def __init__(self, tensor: Tensor, spans: Spans) -> None:
+        super().__init__(tensor)
+        self.spans = spans
+        self.dtype = "int8"
+        self.shape = (len(spans) + tensor.numel(),)
+
+    def numpy(self) -> np.ndarray:
+        return pack(self.tensor, self.spans)
+
+
+def instruction(task: Task, weights: State, *, node: int) -> Message:
+    """Return the message that asks ``node`` to do ``task``."""
+    content = records.instruction_content(JsonRecord(task, Task.to_json), PackedArray(weights, task.compression.down))
+    kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
+    return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
+
+
+def introduction_request(node: int) -> Message:
+    """Return the message that asks a new node who it is."""
+    return Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
+
+
+def read_introduction(reply: Message) -> Introduction:
+    """Return what a node says of itself; RefusedUpdate if it is not an introduction."""
+    record = reply.content.get(records.RESULT)
+    if isinstance(record, JsonRecord) and isinstance(record.value, Introduction):
+        return record.value
+    value = read_result(reply)
+    try:
+        budget = Budget.from_json({key: value[key] for key in ("keep", "memory_bytes", "speed")})
+        return Introduction(**{**value, "class_counts": tuple(value["class_counts"]), **vars(budget)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedUpdate("malformed", f"the reply is not an introduction: {error!r}") from error
+
+
+def read_task(request: Message) -> Task:
+    record = request.content[records.TASK]
+    if isinstance(record, JsonRecord) and isinstance(record.value, Task):
+        return record.value
+    return Task.from_json(records.task_text(request))
+
+
+def weights_into(request: Message, task: Task, vector: Tensor) -> None:
+    """Write the instruction's weights end to end into ``vector``, which has exactly their length."""
+    array = records.weights_of(request)
+    if isinstance(array, PackedArray):
+        for name, view in views(vector, task.spans).items():
+            view.copy_(array.tensors[name])
+    else:
+        vector.copy_(_tensor(array))
+
+
+def result_reply(request: Message, facts: Mapping[str, Any], vector: Tensor) -> Message:
+    """Return the reply to an instruction: what the task found, and its weight change, mask or scores.
+
+    An empty vector is the weight change of a task that nobody trained (a dry run's).
+    """
+    return records.reply(request, facts, _result_array(read_task(request), vector))
+
+
+def _result_array(task: Task, vector: Tensor) -> Array:
+    if not vector.numel():
+        return TensorArray(vector)
+    if task.bits_sent:
+        return Array(to_payload(task, vector))
+    return ChangeArray(vector, task.spans) if task.sends_whole_numbers else TensorArray(vector)
+
+
+def read_result(reply: Message) -> dict[str, Any]:
+    """Return the facts of a reply; RefusedUpdate if it has none."""
+    try:
+        record = reply.content[records.RESULT]
+        value = record.value if isinstance(record, JsonRecord) else json.loads(str(record[records.JSON]))
+    except (KeyError, ValueError) as error:
+        raise RefusedUpdate("malformed", f"the reply has no readable result: {error!r}") from error
+    if not isinstance(value, dict):
+        raise RefusedUpdate("malformed", f"the result is not an object but {type(value).__name__}")
+    return value
+
+
+def read_budget(facts: Mapping[str, Any]) -> Budget | None:
+    """Return what the facts of a reply say the client can afford now, None if they say nothing of it."""
+    try:
+        return None if facts.get("budget") is None else Budget.from_json(facts["budget"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RefusedUpdate("malformed", f"the reply's budget cannot be read: {error!r}") from error
+
+
+def loss_reply(request: Message, reason: str, detail: str, figures: Mapping[str, float], **facts: Any) -> Message:
+    """Return the error that stands for a lost task; ``figures`` are its spans, joules and bytes until then."""
+    text = json.dumps({"reason": reason, "detail": detail, "figures": dict(figures), **facts})
+    return Message(Error(code=LOST, reason=text), reply_to=request)
+
+
+def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
+    """Return an error's short name, its detail, and the figures of a lost task (empty for any other error)."""
+    if error.code == LOST:
+        try:
+            loss = json.loads(error.reason or "")
+            return str(loss["reason"]), str(loss["detail"]), {key: loss["figures"][key] + 0 for key in FIGURES}
+        except (KeyError, TypeError, ValueError):  # not from a simulated board
+            pass
+    return REASONS.get(error.code, f"error-{error.code}"), error.reason or "", {}
+
+
+def error_budget(error: Error) -> Budget | None:
+    """Return what the loser of a task says that it can afford now, None if it says nothing of it."""
+    try:
+        return read_budget(json.loads(error.reason or "")) if error.code == LOST else None
+    except (RefusedUpdate, ValueError):  # not from a simulated board
+        return None
+
+
+def read_vector(reply: Message) -> Tensor:
+    """Return the numbers of a reply end to end; RefusedUpdate if they cannot be read."""
+    try:
+        return _tensor(records.arrays_of(reply)).reshape(-1)
+    except Exception as error:  # bytes from outside: numpy raises nearly anything over them
+        raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
+
+
+def read_update(reply: Message, task: Task) -> State:
+    """Return the weight change of a train task by name, or its mask; RefusedUpdate if it has another length."""
+    vector = _read_found(reply, task)
+    if not vector.numel():  # nobody trained it
+        return {}
+    try:
+        return views(vector, task.spans)
+    except ValueError as error:
+        raise RefusedUpdate("malformed", f"the weight change: {error}") from None
+
+
+def _read_found(reply: Message, task: Task) -> Tensor:
+    """Return the weight change of a reply, or its mask as zeros and ones; empty if nobody trained it."""
+    try:
+        array = records.arrays_of(reply)
+        if not math.prod(array.shape):
+            return torch.empty(0)
+        return array.tensor.reshape(-1) if isinstance(array, TensorArray) else from_payload(task, array.numpy())
+    except Exception as error:  # bytes from outside: numpy raises nearly anything over them
+        raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
+
+
+def _tensor(array: Array) -> Tensor:
+    if isinstance(array, TensorArray):
+        return array.tensor
+    values = array.numpy()
+    if not np.issubdtype(values.dtype, np.floating):
+        raise TypeError(f"an array must hold floats, got {values.dtype}")
+    return torch.from_numpy(values).float()

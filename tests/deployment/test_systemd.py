@@ -1,0 +1,35 @@
+"""The units parse, and the commands in them are cosp's."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cosp.cli import main as cli
+
+UNITS = sorted((Path(__file__).parents[2] / "deploy" / "systemd").glob("*.service"))
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_is_sound(unit):
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if unit.name in line and "is not executable" not in line]
+    assert said == []
+
+
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if "trainer" not in unit.name], ids=lambda unit: unit.name)
+def test_a_unit_s_command_is_known_with_its_flags(unit, monkeypatch, capsys):
+    lines = unit.read_text(encoding="utf-8").splitlines()
+    command = next(line.split("=", 1)[1] for line in lines if line.startswith("ExecStart="))
+    words = shlex.split(command)[1:]
+    names = [word for word in words if not word.startswith("-")][: 2 if words[0] == "server" else 1]
+    monkeypatch.setattr("sys.argv", ["cosp", *names, "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    known = capsys.readouterr().out
+    assert [flag for flag in words if flag.startswith("--") and flag not in known] == []

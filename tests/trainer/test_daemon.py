@@ -1,0 +1,306 @@
+"""A trainer as a real process, and real callers over its socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_models import SMALL, random_state
+from torch import Tensor
+
+from cosp.errors import CospError
+from cosp.submodel.flat import flatten, spans_of
+from cosp.submodel.shape import layout_of
+from cosp.submodel.slicing import extract
+from cosp.task.bits import from_bits
+from cosp.task.local import LocalSettings
+from cosp.task.scoring import ScoreSettings
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
+from cosp.trainer.hand_over import describe, hand_over
+from cosp.trainer.protocol import (
+    FRAME_LIMIT_BYTES,
+    PROTOCOL,
+    ConnectionLost,
+    ProtocolError,
+    TrainerError,
+    receive_answer,
+    receive_frame,
+    send_frame,
+    shake_hands,
+)
+from cosp.trainer.samples import ClientSamples, Samples
+from cosp.trainer.store import BoardStore, write_board_store
+from cosp.trainer.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+LAYOUT = layout_of(SMALL)
+TRAIN = Task("train", 7, 3, 0, 1, SMALL, SMALL.full_plan(2), training=TrainSettings(epochs=1, batch_size=4))
+SCORE = replace(TRAIN, kind="score", scoring=ScoreSettings(samples=6, batch_size=4))
+ENDLESS = replace(TRAIN, training=TrainSettings(epochs=10**6, batch_size=4))
+START_S = 60.0
+
+
+def samples(count: int, seed: int) -> Samples:
+    rng = np.random.default_rng(seed)
+    return Samples(rng.normal(size=(count, 1, 4, 4)).astype(np.float32), rng.integers(0, 3, count))
+
+
+OWN = ClientSamples(samples(10, 0), samples(4, 1))
+
+
+def weights_of(task: Task) -> Tensor:
+    return flatten(extract(random_state(SMALL), LAYOUT, task.plan), spans_of(LAYOUT, task.plan.counts))
+
+
+def do(path: Path, task: Task, *, wait_s: float = 0.0) -> tuple[dict[str, object], np.ndarray]:
+    return hand_over(path, task.to_json(), weights_of(task).numpy(), wait_s=wait_s)
+
+
+class TrainerProcess:
+    """``python -m cosp.trainer`` on ten samples."""
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        self.path = folder / "trainer.sock"
+        self._command = [
+            sys.executable,
+            "-m",
+            "cosp.trainer",
+            "--data",
+            str(folder / "store"),
+            "--socket",
+            str(self.path),
+        ]
+        self._command += ["--threads", "1", *flags]
+        self.start()
+
+    def start(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+        self.process = subprocess.Popen(self._command, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=START_S)
+        return self.process.returncode
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("board")
+    write_board_store(folder / "store", BoardStore(OWN, ("a", "b", "c")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trainer(store: Path) -> Iterator[TrainerProcess]:
+    process = TrainerProcess(store)
+    describe(process.path, wait_s=START_S)
+    yield process
+    process.end(signal.SIGKILL)
+
+
+def call(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(START_S)
+    connection.connect(str(path))
+    return connection
+
+
+def begin(path: Path, task: Task) -> socket.socket:
+    """Return a connection over which ``task`` has begun."""
+    connection = call(path)
+    shake_hands(connection)
+    send_frame(connection, {"do": "task", "task": task.to_json()})
+    receive_answer(connection)
+    connection.sendall(weights_of(task).numpy())
+    return connection
+
+
+def until(true: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + START_S
+    while not true():
+        assert time.monotonic() < ends_s
+        time.sleep(0.05)
+
+
+def test_a_board_says_what_it_has(trainer):
+    found = describe(trainer.path)
+    assert (found["samples"], found["test_samples"], found["sample_shape"]) == (10, 4, [1, 4, 4])
+    assert found["class_counts"] == np.bincount(OWN.train.y, minlength=3).tolist()
+    assert found["memory_bytes"] > 1e8
+    assert found["busy"] is False
+
+
+def test_only_its_user_and_group_may_call_a_trainer(trainer):
+    assert stat.S_IMODE(trainer.path.stat().st_mode) == 0o660
+
+
+def not_measured(facts):
+    return {key: value for key, value in facts.items() if not key.startswith("wall_")}
+
+
+@pytest.mark.parametrize("task", [TRAIN, SCORE])
+def test_a_task_over_the_socket_gives_the_bits_that_it_gives_in_process(trainer, task):
+    expected, vector = Trainer({7: OWN}, {}).run(task, weights_of(task))
+    facts, found = do(trainer.path, task)
+    assert found.tobytes() == vector.numpy().tobytes()
+    assert not_measured(facts) == not_measured(expected)
+    assert facts.keys() == expected.keys()
+
+
+def test_a_mask_leaves_a_board_as_bits(trainer):
+    task = replace(TRAIN, local=LocalSettings(view="fedpm"))
+    _, bits = do(trainer.path, task)
+    assert (bits.dtype, bits.nbytes) == (np.uint8, task.upload_bytes)
+    _, mask = Trainer({7: OWN}, {}).run(task, weights_of(task))
+    assert torch.equal(from_bits(task, bits), mask)
+
+
+def test_a_task_gone_wrong_is_told_and_survived(trainer):
+    with pytest.raises(TrainerError, match="scoring settings"):
+        do(trainer.path, replace(SCORE, scoring=None))
+    do(trainer.path, TRAIN)
+
+
+def test_one_task_at_a_time(trainer):
+    with closing(begin(trainer.path, ENDLESS)):
+        until(lambda: describe(trainer.path)["busy"])
+        with pytest.raises(CospError, match="busy: the trainer works for somebody else"):
+            do(trainer.path, TRAIN)
+    do(trainer.path, TRAIN, wait_s=START_S)
+
+
+def test_a_caller_killed_in_the_middle_cancels_its_task(trainer, store):
+    finished = describe(trainer.path)["finished"]
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+import test_daemon
+connection = test_daemon.begin(Path({str(trainer.path)!r}), test_daemon.ENDLESS)
+print("begun", flush=True)
+connection.recv(1)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    caller = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment, text=True)
+    assert caller.stdout is not None
+    assert caller.stdout.readline() == "begun\n"
+    caller.kill()
+    caller.communicate()
+    do(trainer.path, TRAIN, wait_s=START_S)
+    assert describe(trainer.path)["finished"] == finished + 1
+    assert trainer.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ("{}", "the task cannot be read"),
+        (replace(TRAIN, shape=replace(SMALL, channels=3)).to_json(), r"samples of shape \[3, 4, 4\] and 3 classes"),
+        (replace(TRAIN, shape=replace(SMALL, classes=9)).to_json(), "and 9 classes, this board has"),
+    ],
+)
+def test_a_task_that_does_not_suit_the_board_is_refused_before_any_weights_come(trainer, task, says):
+    with pytest.raises(TrainerError, match=says) as refused:
+        hand_over(trainer.path, task, np.zeros(1, np.float32), wait_s=0.0)
+    assert refused.value.code == "refused"
+
+
+def test_too_few_weights_never_reach_the_trainer(trainer):
+    with pytest.raises(CospError, match=rf"starts from {TRAIN.parameters} weights, the server sent 3"):
+        hand_over(trainer.path, TRAIN.to_json(), np.zeros(3, np.float32), wait_s=0.0)
+    do(trainer.path, TRAIN, wait_s=START_S)
+
+
+def test_another_protocol_is_told_apart(trainer):
+    with closing(call(trainer.path)) as connection:
+        send_frame(connection, {"protocol": PROTOCOL + 1, "cosp": "9.9"})
+        assert receive_frame(connection)["protocol"] == PROTOCOL
+        with pytest.raises(ConnectionLost):
+            receive_frame(connection)
+    ours, theirs = socket.socketpair()
+    send_frame(theirs, {"protocol": PROTOCOL + 1, "cosp": "9.9"})
+    with pytest.raises(ProtocolError, match=rf"speaks protocol {PROTOCOL + 1} \(cosp 9.9\)"):
+        shake_hands(ours)
+    ours.close(), theirs.close()
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"GET / HTTP/1.1\r\n\r\n", (FRAME_LIMIT_BYTES + 1).to_bytes(4, "big"), b"\0\0\0\2[]"]
+)
+def test_nonsense_ends_the_connection_and_nothing_else(trainer, nonsense):
+    with closing(call(trainer.path)) as connection:
+        receive_frame(connection)
+        connection.sendall(nonsense)
+        with pytest.raises(ConnectionLost):
+            receive_frame(connection)
+    do(trainer.path, TRAIN)
+
+
+def test_more_weights_than_the_limit_are_refused(tmp_path, store):
+    (tmp_path / "store").symlink_to(store / "store")
+    limit = 4 * TRAIN.parameters - 1
+    process = TrainerProcess(tmp_path, "--limit-bytes", str(limit))
+    describe(process.path, wait_s=START_S)
+    with pytest.raises(TrainerError, match=rf"have {limit + 1} bytes, this trainer takes {limit}"):
+        do(process.path, TRAIN)
+    assert process.end(signal.SIGTERM) == 0
+    assert not process.path.exists()
+
+
+def test_a_trainer_killed_over_a_task_is_noticed_and_its_successor_takes_the_socket(tmp_path, store):
+    (tmp_path / "store").symlink_to(store / "store")
+    process = TrainerProcess(tmp_path)
+    describe(process.path, wait_s=START_S)
+    with closing(begin(process.path, ENDLESS)) as connection:
+        process.end(signal.SIGKILL)
+        with pytest.raises(ConnectionLost):
+            receive_answer(connection)
+    with pytest.raises(CospError, match="no trainer listens"):
+        do(process.path, TRAIN)
+    process.start()
+    do(process.path, TRAIN, wait_s=START_S)
+    again = subprocess.run(
+        process._command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (again.returncode, "a trainer is listening there already" in again.stderr) == (2, True)
+    process.end(signal.SIGTERM)
+
+
+def test_health_is_an_exit_code_and_a_json_object(trainer, tmp_path):
+    ask = partial(subprocess.run, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    command = [sys.executable, "-m", "cosp.trainer", "--health", "--socket"]
+    well = ask([*command, str(trainer.path)])
+    assert (well.returncode, json.loads(well.stdout)["samples"]) == (0, 10)
+    assert ask([*command, str(tmp_path / "none.sock")]).returncode == 1
+
+
+def test_a_board_without_a_store_is_told_how_to_make_one(tmp_path):
+    command = [sys.executable, "-m", "cosp.trainer", "--data", str(tmp_path), "--socket", str(tmp_path / "s")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2
+    assert "holds no board's store" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_no_socket_is_kept(tmp_path, store):
+    own = tmp_path / "notes.txt"
+    own.write_text("precious")
+    words = [sys.executable, "-m", "cosp.trainer", "--data", str(store / "store"), "--socket", str(own)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, own.read_text()) == (2, "precious")
+    assert f"{own}: is no socket, and is not replaced; give another --socket" in done.stderr
