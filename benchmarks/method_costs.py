@@ -23,6 +23,7 @@ from cosp.methods import MethodSettings
 from cosp.methods.clients import ClientRecord
 from cosp.methods.pricing import work_of
 from cosp.submodel.selection import random_scores
+from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,15 +49,15 @@ def price(experiment: Experiment, client: Introduction) -> Price | None:
     method = experiment.method(experiment.introductions)
     if not method.takes_part(client):
         return None
-    scores = random_scores(experiment.shape, method.depth(client), np.random.default_rng(0))
+    scores = random_scores(experiment.shape, method.submodels.depth(client), np.random.default_rng(0))
     squares = tuple({group: np.square(values) for group, values in block.items()} for block in scores)
     record = ClientRecord(introduction=client, scores=squares, version=10)
-    parts = method.training_parts(record, experiment.config.training)
-    task = Task("train", client.client, 0, 0, 0, experiment.shape, method.plan(record), **parts)
+    parts = method.local.parts(record, experiment.config.training)
+    task = Task("train", client.client, 0, 0, 0, experiment.shape, method.submodels.plan(record), **parts)
     spent = cost(
         experiment.boards[client.client], work_of(task, samples=client.samples, test_samples=client.test_samples)
     )
-    return Price(task.peak_memory_bytes, spent.compute_s, task.download_bytes, task.upload_bytes)
+    return Price(peak_memory_bytes(task), spent.compute_s, download_bytes(task), upload_bytes(task))
 
 
 def cells(found: Price | None) -> list[str]:

@@ -31,6 +31,7 @@ from cosp.models.transformer import Transformer
 from cosp.run.directory import RunDirectory
 from cosp.simulation import simulate as simulator
 from cosp.simulation.pool import WorkerPool
+from cosp.task.serial import task_from_json, task_to_json
 from cosp.task.task import Task
 from cosp.trainer.samples import Samples
 from cosp.trainer.store import open_store, write_store
@@ -67,7 +68,7 @@ def bare(experiment: Experiment, tasks: list[Task], workers: int) -> float:
         write_store(Path(folder), experiment.splits, experiment.rows)
         context = multiprocessing.get_context("forkserver")
         with context.Pool(workers, _open, (folder,)) as pool:
-            for _ in pool.imap_unordered(_do, [task.to_json() for task in tasks]):
+            for _ in pool.imap_unordered(_do, [task_to_json(task) for task in tasks]):
                 pass
         return time.perf_counter() - started
 
@@ -80,7 +81,7 @@ def _open(folder: str) -> None:
 
 
 def _do(text: str) -> None:
-    task = Task.from_json(text)
+    task = task_from_json(text)
     if task.kind == "evaluate":
         split = splits[task.split]
         part = slice(task.first, task.last)

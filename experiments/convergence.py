@@ -34,7 +34,7 @@ from cosp.data import PartitionScheme, Sizes, load_dataset, partition
 from cosp.fleet.introduction import Introduction
 from cosp.merge.aggregation import ServerStep
 from cosp.merge.staleness import constant
-from cosp.methods.base import Method
+from cosp.methods.method import Method
 from cosp.models import ViTShape
 from cosp.models.flat import FlatModel
 from cosp.models.transformer import Transformer, initialise

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +45,7 @@ def done_by_node(socket: Path, task: Task, weights: np.ndarray) -> tuple[dict[st
     """Have a node with a trainer at ``socket`` do ``task``; return its introduction, the task's facts and vector."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/sent.npy", weights)
-        argument = json.dumps([task.to_json(), folder, str(socket)])
+        argument = json.dumps([task_to_json(task), folder, str(socket)])
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run([sys.executable, "-c", SCRIPT, argument], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -29,4 +29,4 @@ def record(client: Introduction, *, turn: int = 0, version: int = 0) -> ClientRe
 
 
 def plan_of(method: Method, client: Introduction, *, turn: int = 0, version: int = 0) -> SubmodelPlan:
-    return method.plan(record(client, turn=turn, version=version))
+    return method.submodels.plan(record(client, turn=turn, version=version))

@@ -24,6 +24,7 @@ from cosp.submodel.shape import layout_of
 from cosp.task.local import VIEWS, LocalSettings
 from cosp.task.payload import scores_from_vector
 from cosp.task.scoring import ScoreSettings
+from cosp.task.serial import task_from_json, task_to_json
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 from cosp.trainer.samples import Samples
@@ -48,7 +49,7 @@ def work(shape: TransformerShape, trainer: Trainer, weights: np.ndarray) -> dict
     def run(kind: str, plan: Any, model: TransformerShape = shape, **more: Any) -> Any:
         task = Task(kind=kind, client=0, version=0, turn=0, seed=1, shape=model, plan=plan, **more)
         count = length(spans_of(layout_of(model), plan.counts))
-        asked = Task.from_json(task.to_json())
+        asked = task_from_json(task_to_json(task))
         return (asked, *trainer.run(asked, torch.from_numpy(weights[:count])))
 
     task, _, scores = run("score", shape.full_plan(), scoring=ScoreSettings(how="taylor", batch_size=8))

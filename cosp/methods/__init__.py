@@ -8,7 +8,6 @@ from pydantic import Field
 
 from cosp.methods.adavit import AdaViT
 from cosp.methods.assignment import Assignment
-from cosp.methods.base import Method, Setting
 from cosp.methods.co_s2p import CoS2P
 from cosp.methods.co_s2p_paper import CoS2PPaper
 from cosp.methods.depthfl import DepthFL
@@ -22,6 +21,7 @@ from cosp.methods.fedrolex import FedRolex
 from cosp.methods.fiarse import FIARSE
 from cosp.methods.fjord import FjORD
 from cosp.methods.heterofl import HeteroFL
+from cosp.methods.method import Method, Setting
 from cosp.methods.platon import Platon
 from cosp.methods.prunefl import PruneFL
 from cosp.methods.qvit import QViT

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cosp.methods.base import Method, Setting
+from cosp.methods.method import Method, Setting
 from cosp.methods.one_model import OneModel
 from cosp.task.local import LocalSettings
 

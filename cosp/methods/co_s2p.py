@@ -13,10 +13,10 @@ from typing import Literal
 from pydantic import Field
 
 from cosp.fleet.introduction import Introduction
-from cosp.merge.aggregation import ServerStep
-from cosp.methods.base import Method, PlanRule, Setting, shapes_of
 from cosp.methods.clients import ClientRecord
+from cosp.methods.method import LocalTraining, Method, PlanRule, ServedModel, Setting, Submodels
 from cosp.methods.rules import Merge, Polynomial, Settings, Weighting
+from cosp.methods.sizing import shapes_of
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan
@@ -55,17 +55,15 @@ class CoS2P(Settings):
         shape_of = shapes_of(setting, depth_share=self.depth_share, measure=BUDGETS[self.budget])
         return Method(
             name=self.name,
-            plan=self._plan_rule(setting, shape_of),
-            depth=lambda client: shape_of(client).depth,
-            scoring=None if self.units in DATA_FREE else self.scoring,
-            chooses=lambda client: shape_of(client).counts != setting.model.sizes,
-            transfer=self.transfer,
-            compression=self.compression,
-            balanced=self.balanced,
-            weigh=self.weighting.build(),
-            step=ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),
-            over_all=self.merge.normalise == "all",
-            evaluated=setting.model.full_plan(),
+            submodels=Submodels(
+                plan=self._plan_rule(setting, shape_of),
+                depth=lambda client: shape_of(client).depth,
+                scoring=None if self.units in DATA_FREE else self.scoring,
+                chooses=lambda client: shape_of(client).counts != setting.model.sizes,
+            ),
+            local=LocalTraining(transfer=self.transfer, compression=self.compression, balanced=self.balanced),
+            merging=self.merge.weighed_by(self.weighting.build()),
+            model=ServedModel(evaluated=setting.model.full_plan()),
         )
 
     def _plan_rule(self, setting: Setting, shape_of: Callable[[Introduction], SubmodelShape]) -> PlanRule:

@@ -11,9 +11,8 @@ from typing import Literal
 
 from cosp.errors import ConfigError
 from cosp.fleet.introduction import Introduction
-from cosp.merge.aggregation import ServerStep
-from cosp.methods.base import Method, Setting
 from cosp.methods.clients import ClientRecord
+from cosp.methods.method import LocalTraining, Method, ServedModel, Setting, Submodels
 from cosp.methods.rules import Drift, Merge, Settings, Weighting
 from cosp.submodel import selection
 from cosp.submodel.budget import SubmodelShape
@@ -45,14 +44,10 @@ class CoS2PPaper(Settings):
 
         return Method(
             name=self.name,
-            plan=plan,
-            depth=lambda client: _shape(setting, client).depth,
-            scoring=self.scoring,
-            transfer=self.transfer,
-            weigh=self.weighting.build(),
-            step=ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),
-            over_all=self.merge.normalise == "all",
-            evaluated=setting.model.full_plan(),
+            submodels=Submodels(plan=plan, depth=lambda client: _shape(setting, client).depth, scoring=self.scoring),
+            local=LocalTraining(transfer=self.transfer),
+            merging=self.merge.weighed_by(self.weighting.build()),
+            model=ServedModel(evaluated=setting.model.full_plan()),
         )
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cosp.methods.base import Method, Setting
 from cosp.methods.extraction import DEPTH, extracting
+from cosp.methods.method import Method, Setting
 from cosp.methods.rules import Shared
 from cosp.submodel import selection
 from cosp.transfer import TransferSettings

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cosp.fleet.introduction import Introduction
-from cosp.methods.base import Extra, Method, PlanRule, Setting, plain, shapes_of
 from cosp.methods.clients import ClientRecord
+from cosp.methods.method import Method, PlanRule, ServedModel, Setting, Submodels
 from cosp.methods.rules import Shared
+from cosp.methods.sizing import Extra, plain, shapes_of
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan
@@ -42,11 +43,10 @@ def extracting(
     shape_of = shapes_of(setting, depth_share=depth_share, measure=budget.parameters, extra=extra)
     return Method(
         name=name,
-        plan=plan_rule(setting, shape_of, rule, turn),
-        depth=lambda client: shape_of(client).depth,
-        scoring=None,
-        evaluated=setting.model.full_plan(),
-        **shared.shared(),
+        submodels=Submodels(plan=plan_rule(setting, shape_of, rule, turn), depth=lambda client: shape_of(client).depth),
+        local=shared.training(),
+        merging=shared.merging(),
+        model=ServedModel(evaluated=setting.model.full_plan()),
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cosp.merge.aggregation import ServerStep
 from cosp.merge.staleness import WeightRule, unit
-from cosp.methods.base import Method, Setting
+from cosp.methods.method import Merging, Method, Setting
 from cosp.methods.one_model import OneModel
 from cosp.methods.rules import Polynomial, Weighting
 from cosp.task.local import LocalSettings
@@ -28,14 +28,14 @@ class FedAsync(OneModel):
 
     def build(self, setting: Setting) -> Method:
         local = LocalSettings(proximal=self.mu)
-        return replace(
-            self.one_model(setting, self.name, local),
-            quorum=1,
+        merging = Merging(
             weigh=by_age(self.weighting.build()),
             mass=unit(),
-            interpolates=True,
             step=ServerStep(rate=self.alpha),
+            interpolates=True,
+            quorum=1,
         )
+        return replace(self.one_model(setting, self.name, local), merging=merging)
 
 
 def by_age(rule: WeightRule) -> WeightRule:

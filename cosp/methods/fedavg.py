@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cosp.methods.base import Method, Setting
+from cosp.methods.method import Method, Setting
 from cosp.methods.one_model import OneModel
 
 

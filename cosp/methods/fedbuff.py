@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import Field
 
 from cosp.merge.staleness import unit
-from cosp.methods.base import Method, Setting
 from cosp.methods.fedasync import by_age
+from cosp.methods.method import Method, Setting
 from cosp.methods.one_model import OneModel
 from cosp.methods.rules import Polynomial, Weighting
 
@@ -26,5 +26,6 @@ class FedBuff(OneModel):
     weighting: Weighting = Polynomial()
 
     def build(self, setting: Setting) -> Method:
-        method = self.one_model(setting, self.name)
-        return replace(method, quorum=self.buffer, weigh=by_age(self.weighting.build()), mass=unit())
+        weigh = by_age(self.weighting.build())
+        merging = replace(self.merging(), weigh=weigh, mass=unit(), quorum=self.buffer)
+        return replace(self.one_model(setting, self.name), merging=merging)

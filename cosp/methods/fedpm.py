@@ -17,7 +17,7 @@ from pydantic import Field
 
 from cosp.merge.posterior import BetaPosterior
 from cosp.merge.staleness import unit
-from cosp.methods.base import Method, Setting
+from cosp.methods.method import LocalTraining, Merging, Method, ServedModel, Setting, Submodels
 from cosp.methods.rules import Settings
 from cosp.seeds import torch_stream
 from cosp.submodel.matrices import signed_weights
@@ -48,18 +48,17 @@ class FedPM(Settings):
 
         return Method(
             name=self.name,
-            plan=lambda client: plan,
-            depth=lambda client: plan.depth,
-            scoring=None,
-            transfer=self.transfer,
-            balanced=self.balanced,
-            local=lambda client: local,
-            training=lambda t: replace(t, learning_rate=self.score_learning_rate, weight_decay=0.0),
-            initial=initial,
-            served=served,
-            weigh=unit(),
-            step=BetaPosterior(masked=frozenset(weights), reset_rounds=self.reset_rounds),
-            evaluated=plan,
+            submodels=Submodels(plan=lambda client: plan, depth=lambda client: plan.depth),
+            local=LocalTraining(
+                transfer=self.transfer,
+                balanced=self.balanced,
+                settings=lambda t: replace(t, learning_rate=self.score_learning_rate, weight_decay=0.0),
+                steps=lambda client: local,
+            ),
+            merging=Merging(
+                weigh=unit(), step=BetaPosterior(masked=frozenset(weights), reset_rounds=self.reset_rounds)
+            ),
+            model=ServedModel(evaluated=plan, initial=initial, served=served),
         )
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cosp.methods.base import Method, Setting
+from cosp.methods.method import Method, Setting
 from cosp.methods.one_model import OneModel
 from cosp.task.local import LocalSettings
 

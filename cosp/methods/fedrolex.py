@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from cosp.methods.base import Method, Setting
 from cosp.methods.extraction import by_version, extracting
+from cosp.methods.method import Method, Setting
 from cosp.methods.rules import Shared
 from cosp.submodel import selection
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cosp.methods.base import Method, Setting
 from cosp.methods.clients import ClientRecord
 from cosp.methods.masking import masking
+from cosp.methods.method import Method, Setting
 from cosp.methods.rules import Shared
 from cosp.task.local import LocalSettings
 

@@ -13,10 +13,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cosp.errors import ConfigError
-from cosp.methods.base import Method, Setting, shapes_of
 from cosp.methods.clients import ClientRecord
 from cosp.methods.extraction import WIDTH, extracting
+from cosp.methods.method import Method, Setting
 from cosp.methods.rules import Shared
+from cosp.methods.sizing import shapes_of
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import GROUPS, SubmodelPlan, prefix_plan
@@ -45,7 +46,7 @@ class FjORD(Shared):
 
         shape_of = shapes_of(setting, depth_share=WIDTH, measure=budget.parameters, extra=extra)
         method = extracting(self, setting, name=self.name, rule=selection.prefix, extra=extra)
-        return replace(method, local=lambda client: local, within=within)
+        return replace(method, local=replace(method.local, steps=lambda client: local, within=within))
 
 
 def _shape(setting: Setting, rate: float) -> SubmodelShape | None:

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from cosp.methods.base import Method, Setting
 from cosp.methods.clients import ClientRecord
 from cosp.methods.extraction import extracting
+from cosp.methods.method import Method, Setting
 from cosp.methods.rules import Shared
 from cosp.submodel import selection
 from cosp.submodel.budget import SubmodelShape
@@ -38,7 +38,7 @@ class HeteroFL(Shared):
             return {"local": local_of(prefix_plan(shape.counts, shape.depth))}
 
         def local(client: ClientRecord) -> LocalSettings:
-            return local_of(method.plan(client))
+            return local_of(method.submodels.plan(client))
 
         method = extracting(self, setting, name=self.name, rule=selection.prefix, extra=extra)
-        return replace(method, local=local, present_labels=self.masked_loss)
+        return replace(method, local=replace(method.local, steps=local, present_labels=self.masked_loss))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from cosp.errors import ConfigError
 from cosp.fleet.introduction import Introduction
 from cosp.methods.assignment import KEEPS_EVERY_BLOCK
-from cosp.methods.base import Method, Setting, affordable, for_clients
 from cosp.methods.clients import ClientRecord
+from cosp.methods.method import Method, ServedModel, Setting, Submodels
 from cosp.methods.rules import Shared
+from cosp.methods.sizing import affordable, for_clients
 from cosp.submodel import budget
 from cosp.submodel.footprint import footprint
 from cosp.task.local import LocalSettings
@@ -33,13 +35,10 @@ def masking(
 
     return Method(
         name=name,
-        plan=lambda client: plan,
-        depth=depth,
-        scoring=None,
-        local=lambda client: local(client, share_of(client.introduction)),
-        over_moved=True,
-        evaluated=plan,
-        **shared.shared(),
+        submodels=Submodels(plan=lambda client: plan, depth=depth),
+        local=replace(shared.training(), steps=lambda client: local(client, share_of(client.introduction))),
+        merging=replace(shared.merging(), over_moved=True),
+        model=ServedModel(evaluated=plan),
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
 
 from cosp.errors import ConfigError
 from cosp.fleet.introduction import Introduction
-from cosp.methods.base import Method, Setting, affordable
+from cosp.methods.method import Method, ServedModel, Setting, Submodels
 from cosp.methods.rules import Shared
+from cosp.methods.sizing import affordable
 from cosp.submodel import budget
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import footprint
@@ -34,13 +36,11 @@ class OneModel(Shared):
         plan = smallest_plan(setting, shape_of) if self.submodel == "smallest" else setting.model.full_plan()
         return Method(
             name=f"{name}-{self.submodel}",
-            plan=lambda client: plan,
-            depth=lambda client: plan.depth,
-            scoring=None,
+            submodels=Submodels(plan=lambda client: plan, depth=lambda client: plan.depth),
+            local=replace(self.training(), steps=lambda client: local),
+            merging=self.merging(),
+            model=ServedModel(evaluated=plan),
             takes_part=fitting(setting, shape_of) if self.submodel == "fitting" else lambda client: True,
-            local=lambda client: local,
-            evaluated=plan,
-            **self.shared(),
         )
 
 

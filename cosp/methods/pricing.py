@@ -16,6 +16,7 @@ from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import Footprint
 from cosp.submodel.plan import prefix_plan
 from cosp.submodel.shape import TransformerShape
+from cosp.task.demand import download_bytes, judged_samples, judging_batch, training_step, upload_bytes
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 
@@ -29,9 +30,9 @@ def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
     if task.kind == "score":
         return _scoring(task, size, samples)
     batch = task.training.batch_size
-    step = task.training_step
-    judged = size.evaluation_step(task.judging_batch)
-    rounds = task.judged_samples(samples, test_samples) / task.judging_batch
+    step = training_step(task)
+    judged = size.evaluation_step(judging_batch(task))
+    rounds = judged_samples(task, samples, test_samples) / judging_batch(task)
     return Work(
         steps=task.training.steps(samples),
         batch=batch,
@@ -43,8 +44,8 @@ def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
         extra_flops=rounds * judged.flops,
         extra_bytes=rounds * judged.bytes_moved,
         extra_kernels=math.ceil(rounds) * judged.kernels,
-        download_bytes=task.download_bytes,
-        upload_bytes=task.upload_bytes,
+        download_bytes=download_bytes(task),
+        upload_bytes=upload_bytes(task),
     )
 
 
@@ -64,8 +65,8 @@ def _scoring(task: Task, size: Footprint, samples: int) -> Work:
         step_bytes=step.bytes_moved,
         step_kernels=step.kernels,
         load_bytes=size.loading_bytes(held),
-        download_bytes=task.download_bytes,
-        upload_bytes=task.upload_bytes,
+        download_bytes=download_bytes(task),
+        upload_bytes=upload_bytes(task),
     )
 
 

@@ -15,9 +15,9 @@ from typing import Literal
 from pydantic import Field
 
 from cosp.fleet.introduction import Introduction
-from cosp.methods.base import Method, Setting
 from cosp.methods.clients import ClientRecord
 from cosp.methods.masking import kept_shares
+from cosp.methods.method import Method, ServedModel, Setting, Submodels
 from cosp.methods.rules import Shared
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.ranking import check_budget, unit_order, within_budget, worth_their_time
@@ -49,10 +49,15 @@ class PruneFL(Shared):
 
         return Method(
             name=self.name,
-            plan=plan,
-            depth=depth,
-            scoring=ScoreSettings(how="squared_gradient", refresh_dispatches=self.reconfigure, samples=self.samples),
-            pools_scores=True,
-            evaluated=model.full_plan(),
-            **self.shared(),
+            submodels=Submodels(
+                plan=plan,
+                depth=depth,
+                scoring=ScoreSettings(
+                    how="squared_gradient", refresh_dispatches=self.reconfigure, samples=self.samples
+                ),
+                pools_scores=True,
+            ),
+            local=self.training(),
+            merging=self.merging(),
+            model=ServedModel(evaluated=model.full_plan()),
         )

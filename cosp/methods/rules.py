@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cosp.forms import Form
 from cosp.merge import staleness
 from cosp.merge.aggregation import ServerStep
+from cosp.methods.method import LocalTraining, Merging
 from cosp.task.compression import CompressionSettings
 from cosp.transfer import TransferSettings
 
@@ -78,6 +79,11 @@ class Merge(Settings):
     rate: float = Field(1.0, gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
 
+    def weighed_by(self, rule: staleness.WeightRule) -> Merging:
+        """Return the merge of arrivals that weigh what ``rule`` says."""
+        step = ServerStep(rate=self.rate, momentum=self.momentum)
+        return Merging(weigh=rule, step=step, over_all=self.normalise == "all")
+
 
 class Shared(Settings):
     """What every method can vary, so that methods are compared with the same loss and the same merge."""
@@ -88,16 +94,13 @@ class Shared(Settings):
     weighting: Weighting = Constant()
     merge: Merge = Merge()
 
-    def shared(self) -> dict[str, Any]:
-        """Return the parts of a ``Method`` that these settings fix."""
-        return {
-            "transfer": self.transfer,
-            "compression": self.compression,
-            "balanced": self.balanced,
-            "weigh": self.weighting.build(),
-            "step": ServerStep(rate=self.merge.rate, momentum=self.merge.momentum),
-            "over_all": self.merge.normalise == "all",
-        }
+    def training(self) -> LocalTraining:
+        """Return local training as these settings have it."""
+        return LocalTraining(transfer=self.transfer, compression=self.compression, balanced=self.balanced)
+
+    def merging(self) -> Merging:
+        """Return the merge as these settings have it."""
+        return self.merge.weighed_by(self.weighting.build())
 
 
 def _merged(default: object, given: Any) -> Any:

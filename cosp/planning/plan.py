@@ -19,6 +19,7 @@ from cosp.submodel import capacity
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import random_scores
+from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 
 Row = dict[str, Any]
@@ -36,10 +37,10 @@ def plan_rows(experiment: Experiment) -> list[Row]:
 
 def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board, client: Introduction) -> Row:
     config, shape = experiment.config, experiment.shape
-    scores = random_scores(shape, method.depth(client), np.random.default_rng(0))
+    scores = random_scores(shape, method.submodels.depth(client), np.random.default_rng(0))
     record = ClientRecord(introduction=client, scores=scores)
-    plan = method.plan(record)
-    parts = method.training_parts(record, config.training)
+    plan = method.submodels.plan(record)
+    parts = method.local.parts(record, config.training)
     task = Task("train", client.client, 0, 0, config.seed, shape, plan, **parts)
     size = footprint(shape, plan.counts)
     work = work_of(task, samples=client.samples, test_samples=client.test_samples)
@@ -47,7 +48,7 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
     counts = plan.counts[0]
     blocks = footprint(shape, (shape.sizes,) * size.depth)
     limit_bytes = experiment.limit_bytes(client)
-    scoring = scoring_within_memory(client, method.scoring_of(client), blocks, limit_bytes)
+    scoring = scoring_within_memory(client, method.submodels.scoring_of(client), blocks, limit_bytes)
     share = size.parameters / footprint(shape, (shape.sizes,) * shape.blocks).parameters
     target_s = config.assignment.target_round_s
     return {
@@ -68,10 +69,10 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
         "binding": _binding(experiment, method, unhurried, client, plan),
         "used": {  # of each limit
             "keep": share / client.keep if client.keep and experiment.assignment.by_rate(client) else None,
-            "memory": task.peak_memory_bytes / limit_bytes,
+            "memory": peak_memory_bytes(task) / limit_bytes,
             "time": typical.total_s / target_s if target_s else None,
         },
-        "memory_bytes": task.peak_memory_bytes,
+        "memory_bytes": peak_memory_bytes(task),
         "memory_limit_bytes": limit_bytes,
         "score_memory_bytes": scoring.peak_bytes(blocks, scoring.held_samples) if scoring else None,
         "score_samples_held": scoring.held_samples if scoring else None,
@@ -84,8 +85,8 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
         "task_range_s": [fast.total_s, slow.total_s],
         "energy_j": typical.energy_j,
         "energy_range_j": [fast.energy_j, slow.energy_j],
-        "bytes_down": task.download_bytes,
-        "bytes_up": task.upload_bytes,
+        "bytes_down": download_bytes(task),
+        "bytes_up": upload_bytes(task),
     }
 
 
@@ -98,11 +99,11 @@ def _binding(
     """
     if plan.counts == experiment.shape.full_plan().counts:
         return []
-    if plan == method.evaluated:
+    if plan == method.model.evaluated:
         return ["method"]
     rule = experiment.assignment
     if rule.rule != "time":
-        if plan.depth < unhurried.depth(client):
+        if plan.depth < unhurried.submodels.depth(client):
             return ["time"]
         return ["keep" if rule.by_rate(client) else "memory"]
     demand_of = rule.demand_of(client, experiment.shape, experiment.config.training)

@@ -27,7 +27,7 @@ from cosp.run.virtual import VirtualTime
 from cosp.server.coordinator import Coordinator
 from cosp.server.ledger import Ledger
 from cosp.server.loop import Dispatch, Loop
-from cosp.task.task import Task
+from cosp.task.serial import task_from_json, task_to_json
 
 COUNTERS = ("tasks", "dispatches", "last_version", "merged_at", "scored_at")
 """What a checkpoint keeps of a client's record beside its scores."""
@@ -87,7 +87,7 @@ class Checkpoint:
 
     @property
     def in_flight(self) -> list[Dispatch]:
-        return [Dispatch(Task.from_json(d["task"]), d["node"], d["sent_s"]) for d in self.facts["in_flight"]]
+        return [Dispatch(task_from_json(d["task"]), d["node"], d["sent_s"]) for d in self.facts["in_flight"]]
 
 
 def save(folder: Path, loop: Loop, config: Config, *, rows_bytes: int) -> None:
@@ -110,7 +110,9 @@ def save(folder: Path, loop: Loop, config: Config, *, rows_bytes: int) -> None:
             }
             for client, record in coordinator.records.items()
         },
-        "in_flight": [{"task": d.task.to_json(), "node": d.node, "sent_s": d.sent_s} for d in loop.in_flight.values()],
+        "in_flight": [
+            {"task": task_to_json(d.task), "node": d.node, "sent_s": d.sent_s} for d in loop.in_flight.values()
+        ],
     }
     save_file(_tensors(coordinator), folder / f"{stem}.safetensors")
     write_whole(folder / f"{stem}.json", json.dumps(facts))

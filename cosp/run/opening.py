@@ -34,11 +34,11 @@ def opening_rows(
         "seed": config.seed,
         "clients": len(clients),
         "blocks": shape.blocks,
-        "exits": list(shape.exits_within(method.evaluated.depth)),
+        "exits": list(shape.exits_within(method.model.evaluated.depth)),
         "classes": list(classes),
         "parameters": whole.parameters,
         "training_bytes": whole.training_bytes(config.training.batch_size, config.training.optimizer),
-        "quorum": method.quorum or config.server.quorum,
+        "quorum": method.merging.quorum or config.server.quorum,
         "versions": config.server.versions,
         "until_s": config.server.until_s,
     } | ({"dry": True} if dry else {})

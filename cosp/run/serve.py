@@ -75,7 +75,7 @@ def _loop(
         shape=shape,
         method=method,
         training=config.training,
-        model=method.initial({} if dry else experiment.initial_model()),
+        model=method.model.initial({} if dry else experiment.initial_model()),
         clients=clients,
         seed=config.seed,
         max_staleness=config.server.max_staleness,
@@ -98,7 +98,7 @@ def _loop(
     count = None
     if evaluate_with is not None:
         sizes = {name: len(split.y) for name, split in experiment.splits.items()}
-        count = served_by(method, counter(evaluate_with, shape, method.evaluated, sizes))
+        count = served_by(method, counter(evaluate_with, shape, method.model.evaluated, sizes))
     opening = opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry)
     if saved:  # real boards may be others by now
         virtual = isinstance(grid, VirtualTime)
@@ -108,7 +108,7 @@ def _loop(
         grid,
         coordinator,
         {node: introduction.client for node, introduction in found.items() if method.takes_part(introduction)},
-        rules=replace(experiment.rules, quorum=method.quorum or experiment.rules.quorum),
+        rules=replace(experiment.rules, quorum=method.merging.quorum or experiment.rules.quorum),
         count=count,
         on_row=record,
         on_round=after_round,
@@ -134,7 +134,7 @@ def _with_speed(client: Introduction, experiment: Experiment) -> Introduction:
 
 def served_by(method: Method, count: CountPredictions) -> CountPredictions:
     """Return ``count`` of the model that ``method`` makes of the server's tensors."""
-    return lambda model, split: count(method.served(model), split)
+    return lambda model, split: count(method.model.served(model), split)
 
 
 def _go_on(loop: Loop, saved: Checkpoint) -> None:

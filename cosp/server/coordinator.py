@@ -12,8 +12,8 @@ from cosp.errors import ConfigError, RefusedUpdate
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.merge.aggregation import OpenRound
 from cosp.merge.staleness import Arrival
-from cosp.methods.base import Method
 from cosp.methods.clients import ClientRecord, scoring_within_memory
+from cosp.methods.method import Method
 from cosp.submodel.flat import spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
@@ -109,7 +109,7 @@ class Coordinator:
         """Return what ``client`` should do now: score its units when its scores are missing or old, else train."""
         record = self.records[client]
         record.version = self.version
-        plan = self.method.plan(self._informed(record)) if not self._wants_scores(record) else None
+        plan = self.method.submodels.plan(self._informed(record)) if not self._wants_scores(record) else None
         keep = record.introduction.keep
         task = Task(
             kind="train" if plan else "score",
@@ -118,10 +118,10 @@ class Coordinator:
             turn=record.tasks,
             seed=self.seed,
             shape=self.shape,
-            plan=plan or self.shape.full_plan(self.method.depth(record.introduction)),
+            plan=plan or self.shape.full_plan(self.method.submodels.depth(record.introduction)),
             keep=1.0 if keep is None else keep,
             scoring=self._scoring[client],
-            **self.method.training_parts(record, self.training),
+            **self.method.local.parts(record, self.training),
         )
         record.tasks += 1
         if plan:
@@ -160,8 +160,8 @@ class Coordinator:
             delta_l1=lambda: _l1(delta.values()),
             drift_l1=lambda: _l1(self.model[name] - old for name, old in self.snapshots[task.version].items()),
         )
-        weight, mass = self.method.weigh(arrival), self.method.mass
-        change = self._since_now(task, delta) if self.method.interpolates else dict(delta)
+        weight, mass = self.method.merging.weigh(arrival), self.method.merging.mass
+        change = self._since_now(task, delta) if self.method.merging.interpolates else dict(delta)
         self._round.fold(task.plan, change, weight, None if mass is None else mass(arrival))
         record.merged_at = coming
         return weight
@@ -171,7 +171,7 @@ class Coordinator:
         closed = self._round
         coverage = tuple(closed.coverage(block) for block in range(self.shape.blocks))
         merged = closed.close()
-        model, self.velocity = self.method.step.apply(self.model, self.velocity, merged)
+        model, self.velocity = self.method.merging.step.apply(self.model, self.velocity, merged)
         self.version += 1
         self.snapshots[self.version] = model
         needed = {task.version for task in in_flight} | {self.version}
@@ -180,10 +180,8 @@ class Coordinator:
         return ClosedRound(self.version, closed.arrivals, coverage, merged.drift)
 
     def _open_round(self) -> None:
-        method = self.method
-        self._round = OpenRound(
-            layout_of(self.shape), self.shape.sizes, over_all=method.over_all, over_moved=method.over_moved
-        )
+        merging, layout = self.method.merging, layout_of(self.shape)
+        self._round = OpenRound(layout, self.shape.sizes, over_all=merging.over_all, over_moved=merging.over_moved)
 
     def _since_now(self, task: Task, delta: Mapping[str, Tensor]) -> State:
         """Return what leads from the model as it is now to the client's trained weights."""
@@ -192,12 +190,14 @@ class Coordinator:
 
     def _scoring_of(self, client: Introduction) -> ScoreSettings | None:
         """Return how ``client`` scores the units of its blocks; ConfigError if it can hold or score none."""
-        full_width = footprint(self.shape, (self.shape.sizes,) * self.method.depth(client))
-        return scoring_within_memory(client, self.method.scoring_of(client), full_width, self._limit_bytes(client))
+        full_width = footprint(self.shape, (self.shape.sizes,) * self.method.submodels.depth(client))
+        return scoring_within_memory(
+            client, self.method.submodels.scoring_of(client), full_width, self._limit_bytes(client)
+        )
 
     def _informed(self, record: ClientRecord) -> ClientRecord:
         """Return the record that the method plans by: with everybody's scores where it pools them."""
-        if not self.method.pools_scores:
+        if not self.method.submodels.pools_scores:
             return record
         return replace(record, scores=summed(r.scores for r in self.records.values() if r.scores is not None))
 
@@ -205,7 +205,7 @@ class Coordinator:
         scoring = self._scoring[record.client]
         if scoring is None:
             return False
-        if record.scores is None or len(record.scores) < self.method.depth(record.introduction):
+        if record.scores is None or len(record.scores) < self.method.submodels.depth(record.introduction):
             return True
         return record.dispatches - record.scored_at >= scoring.refresh_dispatches
 

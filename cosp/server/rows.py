@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cosp.methods.clients import ClientRecord
+from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 
 Row = dict[str, Any]
@@ -37,10 +38,10 @@ def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_
         "compute_s": 0.0,
         "upload_s": 0.0,
         "arrived_s": arrived_s,
-        "bytes_down": task.download_bytes,
-        "bytes_up": task.upload_bytes,
+        "bytes_down": download_bytes(task),
+        "bytes_up": upload_bytes(task),
         "energy_j": 0.0,
-        "peak_memory_bytes": task.peak_memory_bytes,
+        "peak_memory_bytes": peak_memory_bytes(task),
     }
 
 

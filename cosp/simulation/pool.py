@@ -22,6 +22,7 @@ from cosp.errors import CospError
 from cosp.run.pool import TaskFailed
 from cosp.simulation import forks
 from cosp.simulation.worker import slot_of, work
+from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 
 SLOTS = 2
@@ -65,7 +66,7 @@ class _Worker:
     def start(self, slot: int, job: Job) -> None:
         job.fill(self.slots[slot][: job.floats])
         self.jobs[slot] = job
-        self.pipe.send((slot, job.floats, job.task.to_json()))
+        self.pipe.send((slot, job.floats, task_to_json(job.task)))
 
     def collect(self) -> None:
         """Take one answer from the pipe."""

@@ -26,6 +26,7 @@ from cosp.fleet.timeline import Timeline
 from cosp.methods.clients import budget_of
 from cosp.methods.pricing import drops, price
 from cosp.run.pool import Pool, TaskFailed
+from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 from cosp.wire import messages as wire
 from cosp.wire import records
@@ -203,14 +204,14 @@ class VirtualGrid(Grid):
         begun, known = self._boards[node], self._introductions[node]
         board = begun.at(sent_s)
         # a board given more than it ever held goes on as it began: only what it could hold before can cease to fit
-        held = board is begun or not board.profile.memory_bytes < task.peak_memory_bytes <= begun.profile.memory_bytes
+        held = board is begun or not board.profile.memory_bytes < peak_memory_bytes(task) <= begun.profile.memory_bytes
         cost = price(task, board, samples=known.samples, test_samples=known.test_samples, sigma=self._sigma)
         lost = drops(task, board)
         return task, Errand(
             client=board.client,
             cost=cost,
-            bytes_down=task.download_bytes,
-            bytes_up=task.upload_bytes,
+            bytes_down=download_bytes(task),
+            bytes_up=upload_bytes(task),
             drops_s=None if lost is None else lost * cost.total_s,
             fits=held,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cosp.task.task import Task
+from cosp.task.serial import task_from_json
 from cosp.trainer.store import open_store
 from cosp.trainer.trainer import Trainer
 
@@ -34,7 +34,7 @@ def work(pipe: Connection, memory_name: str, slot_floats: int, store: str) -> No
             slot, floats, text = pipe.recv()
             vector = slot_of(memory, slot, slot_floats)
             try:
-                facts, found = trainer.run(Task.from_json(text), vector[:floats])
+                facts, found = trainer.run(task_from_json(text), vector[:floats])
                 vector[: found.numel()] = found
                 answer = (slot, found.numel(), json.dumps(facts))
             except Exception:  # whatever a task raises is that task's result; the worker lives on

@@ -6,8 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosp.submodel.matrices import all_matrices, marked
+from cosp.submodel.matrices import all_matrices, marked, marked_count
 from cosp.task.task import Task
+
+
+def bits_sent(task: Task) -> int:
+    """Return how many weights the reply to ``task`` tells by one bit each, 0 where it holds floats."""
+    if task.kind != "train" or task.local.view != "fedpm":
+        return 0
+    return marked_count(task.shape, task.plan.counts, all_matrices)
 
 
 def to_bits(task: Task, vector: Tensor) -> np.ndarray:
@@ -17,10 +24,10 @@ def to_bits(task: Task, vector: Tensor) -> np.ndarray:
 
 def from_bits(task: Task, bits: np.ndarray) -> Tensor:
     """Undo :func:`to_bits`: zeros and ones; ``ValueError`` if ``bits`` has another length."""
-    wanted = (task.bits_sent + 7) // 8
+    wanted = (bits_sent(task) + 7) // 8
     if bits.dtype != np.uint8 or bits.size != wanted:
         raise ValueError(f"a mask must have {wanted} uint8, got {bits.size} {bits.dtype}")
     vector = torch.zeros(task.parameters)
-    on = np.unpackbits(bits.reshape(-1), count=task.bits_sent)
+    on = np.unpackbits(bits.reshape(-1), count=bits_sent(task))
     vector[marked(task.shape, task.plan.counts, all_matrices)] = torch.from_numpy(on).float()
     return vector

@@ -10,25 +10,30 @@ from torch import Tensor
 
 from cosp.submodel.plan import GROUPS
 from cosp.submodel.selection import Scores
-from cosp.task.bits import from_bits, to_bits
+from cosp.task.bits import bits_sent, from_bits, to_bits
 from cosp.task.compression import pack, unpack
 from cosp.task.task import Task
 
 
+def sends_whole_numbers(task: Task) -> bool:
+    """Say whether the reply to ``task`` is a weight change packed into whole numbers."""
+    return task.kind == "train" and not bits_sent(task) and task.compression.up == "int8"
+
+
 def to_payload(task: Task, vector: Tensor) -> np.ndarray:
     """Return ``vector``, what ``task`` found, as float32, int8 or (a mask) uint8."""
-    if task.bits_sent:
+    if bits_sent(task):
         return to_bits(task, vector)
-    if task.sends_whole_numbers:
+    if sends_whole_numbers(task):
         return pack(vector, task.spans)
     return vector.contiguous().numpy()
 
 
 def from_payload(task: Task, payload: np.ndarray) -> Tensor:
     """Undo :func:`to_payload`: float32; ``ValueError`` if ``payload`` is not what the reply to ``task`` holds."""
-    if task.bits_sent:
+    if bits_sent(task):
         return from_bits(task, payload)
-    if task.sends_whole_numbers:
+    if sends_whole_numbers(task):
         return unpack(payload, task.spans)
     if not np.issubdtype(payload.dtype, np.floating):
         raise ValueError(f"the reply must hold floats, got {payload.dtype}")

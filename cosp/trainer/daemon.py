@@ -25,6 +25,7 @@ import torch
 import cosp
 from cosp.errors import UserError
 from cosp.task.payload import to_payload
+from cosp.task.serial import task_from_json
 from cosp.task.task import Task
 from cosp.trainer.power import find_power_meter
 from cosp.trainer.protocol import (
@@ -179,7 +180,7 @@ def _result(job: Job) -> Result:
 def _read_task(text: str, about: Dict[str, Any], most_bytes: int) -> Task:
     """Return the task if it suits this board's data and memory."""
     try:
-        task = Task.from_json(text)
+        task = task_from_json(text)
         size_bytes = FLOAT_BYTES * task.parameters
     except Exception as error:  # a task from outside: nearly anything may be wrong with it
         raise TrainerError(

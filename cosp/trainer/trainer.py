@@ -18,9 +18,10 @@ from cosp.models.flat import FlatModel
 from cosp.seeds import numpy_stream, torch_stream
 from cosp.submodel.selection import Scores
 from cosp.task.compression import rounded
-from cosp.task.payload import scores_to_vector
+from cosp.task.demand import EVALUATION_BATCH, judging_batch
+from cosp.task.payload import scores_to_vector, sends_whole_numbers
 from cosp.task.scoring import ScoreSettings
-from cosp.task.task import EVALUATION_BATCH, Task
+from cosp.task.task import Task
 from cosp.trainer.importance import (
     GateSettings,
     learned_scores,
@@ -66,7 +67,7 @@ class Trainer:
             model.load(weights)
             facts, vector = work(task, model, weights)
         vector = vector.cpu()
-        return {**facts, **telemetry.facts}, rounded(vector, task.spans) if task.sends_whole_numbers else vector
+        return {**facts, **telemetry.facts}, rounded(vector, task.spans) if sends_whole_numbers(task) else vector
 
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         own = self.clients[task.client]
@@ -74,7 +75,7 @@ class Trainer:
         variation = variation_of(task, model)
         if variation.view is not None:
             variation.view.show(model.weights)
-        before = _accuracy(model, own.test, task.judging_batch, log_prior)
+        before = _accuracy(model, own.test, judging_batch(task), log_prior)
         started_s = time.perf_counter()
         loss = train(
             model,
@@ -85,7 +86,7 @@ class Trainer:
             rng=numpy_stream(task.seed, "batches", task.client, task.version),
             log_prior=log_prior,
             variation=variation,
-            asked_at_once=task.judging_batch,
+            asked_at_once=judging_batch(task),
         )
         train_s = time.perf_counter() - started_s  # the loss is a number by now, so a GPU has finished
         facts = {
@@ -93,7 +94,7 @@ class Trainer:
             "wall_step_s": train_s / task.training.steps(len(own.train.y)),
             "loss": loss,
             "local_accuracy_received": before,
-            "local_accuracy_trained": _accuracy(model, own.test, task.judging_batch, log_prior),
+            "local_accuracy_trained": _accuracy(model, own.test, judging_batch(task), log_prior),
         }
         received, view = received.to(self.device), variation.view
         return facts, model.weights.detach() - received if view is None else view.change(received)

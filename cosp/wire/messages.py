@@ -20,8 +20,10 @@ from cosp.errors import RefusedUpdate
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.submodel.flat import Spans, views
 from cosp.submodel.slicing import State
+from cosp.task.bits import bits_sent
 from cosp.task.compression import pack
-from cosp.task.payload import from_payload, to_payload
+from cosp.task.payload import from_payload, sends_whole_numbers, to_payload
+from cosp.task.serial import task_from_json, task_to_json
 from cosp.task.task import Task
 from cosp.wire import records
 from cosp.wire.records import JsonRecord
@@ -93,7 +95,7 @@ class ChangeArray(TensorArray):
 
 def instruction(task: Task, weights: State, *, node: int) -> Message:
     """Return the message that asks ``node`` to do ``task``."""
-    content = records.instruction_content(JsonRecord(task, Task.to_json), PackedArray(weights, task.compression.down))
+    content = records.instruction_content(JsonRecord(task, task_to_json), PackedArray(weights, task.compression.down))
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
@@ -120,7 +122,7 @@ def read_task(request: Message) -> Task:
     record = request.content[records.TASK]
     if isinstance(record, JsonRecord) and isinstance(record.value, Task):
         return record.value
-    return Task.from_json(records.task_text(request))
+    return task_from_json(records.task_text(request))
 
 
 def weights_into(request: Message, task: Task, vector: Tensor) -> None:
@@ -144,9 +146,9 @@ def result_reply(request: Message, facts: Mapping[str, Any], vector: Tensor) -> 
 def _result_array(task: Task, vector: Tensor) -> Array:
     if not vector.numel():
         return TensorArray(vector)
-    if task.bits_sent:
+    if bits_sent(task):
         return Array(to_payload(task, vector))
-    return ChangeArray(vector, task.spans) if task.sends_whole_numbers else TensorArray(vector)
+    return ChangeArray(vector, task.spans) if sends_whole_numbers(task) else TensorArray(vector)
 
 
 def read_result(reply: Message) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import pytest
 import yaml
 from small_models import SMALL, random_state
 
+from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 from cosp.trainer.hand_over import describe, hand_over
@@ -69,7 +70,7 @@ def trained_by(image: FolderImage) -> dict[str, object]:
     with image.running("--threads", "1") as process:
         until(image.healthy, process)
         found = describe(door)
-        facts, change = hand_over(door, TASK.to_json(), weights)
+        facts, change = hand_over(door, task_to_json(TASK), weights)
     assert process.returncode == 0
     assert not image.healthy()
     assert facts["samples"] == 10

@@ -20,6 +20,7 @@ from cosp.run.evaluation import in_process
 from cosp.run.serve import serve
 from cosp.simulation.simulate import simulate
 from cosp.simulation.virtual_grid import VirtualGrid
+from cosp.task.serial import task_from_json, task_to_json
 from cosp.task.task import Task
 from cosp.trainer.store import open_store, write_store
 from cosp.trainer.trainer import Result, Trainer
@@ -40,7 +41,7 @@ class OwnPool:
     def submit(self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float) -> Result:
         vector = torch.empty(floats)
         fill(vector)
-        return self.trainer.run(Task.from_json(task.to_json()), vector)
+        return self.trainer.run(task_from_json(task_to_json(task)), vector)
 
     def result(self, job: Result) -> Result:
         return job

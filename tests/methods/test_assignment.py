@@ -37,6 +37,7 @@ from cosp.methods.pricing import declared_round_s, work_of
 from cosp.models.vit import ViTShape
 from cosp.submodel.footprint import footprint
 from cosp.submodel.selection import random_scores
+from cosp.task.demand import peak_memory_bytes
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 
@@ -59,7 +60,7 @@ SHORT = replace(CLIENTS[2], keep=None, memory_bytes=12_000_000)
 
 
 def scored(client: Introduction, model: ViTShape, run: Setting) -> ClientRecord:
-    scores = random_scores(model, CoS2P().build(run).depth(client), np.random.default_rng(0))
+    scores = random_scores(model, CoS2P().build(run).submodels.depth(client), np.random.default_rng(0))
     return ClientRecord(introduction=client, scores=scores)
 
 
@@ -74,8 +75,8 @@ def tasks_of(run: Setting) -> list[Task]:
     method = CoS2P().build(run)
     tasks = []
     for client in run.clients:
-        scores = random_scores(MODEL, method.depth(client), np.random.default_rng(client.client))
-        plan = method.plan(ClientRecord(introduction=client, scores=scores))
+        scores = random_scores(MODEL, method.submodels.depth(client), np.random.default_rng(client.client))
+        plan = method.submodels.plan(ClientRecord(introduction=client, scores=scores))
         tasks.append(Task("train", client.client, 0, 0, 1, MODEL, plan, training=TRAINING))
     return tasks
 
@@ -95,12 +96,13 @@ def test_every_method_of_submodels_follows_the_rule_and_a_budget_that_shrinks(ki
     whole = footprint(MODEL, MODEL.full_plan().counts).parameters
     method = kind().build(setting(CLIENTS[2], rule="memory"))  # whose keep ratio would allow a quarter
     less = ClientRecord(introduction=replace(CLIENTS[2], memory_bytes=2_000_000))
-    plan = method.plan(less)
-    assert footprint(MODEL, method.plan(ClientRecord(introduction=CLIENTS[2])).counts).parameters == whole
+    plan = method.submodels.plan(less)
+    assert footprint(MODEL, method.submodels.plan(ClientRecord(introduction=CLIENTS[2])).counts).parameters == whole
     assert footprint(MODEL, plan.counts).training_bytes(16, "adamw") <= 2_000_000
-    assert method.depth(less.introduction) == plan.depth
+    assert method.submodels.depth(less.introduction) == plan.depth
     assert all(
-        footprint(MODEL, p.counts).parameters < footprint(MODEL, plan.counts).parameters for p in method.within(less)
+        footprint(MODEL, p.counts).parameters < footprint(MODEL, plan.counts).parameters
+        for p in method.local.within(less)
     )
 
 
@@ -108,8 +110,8 @@ def test_every_method_of_submodels_follows_the_rule_and_a_budget_that_shrinks(ki
 def test_a_mask_follows_a_budget_that_shrinks(kind):
     method = kind().build(setting(CLIENTS[2], rule="memory"))
     less = replace(CLIENTS[2], memory_bytes=2_000_000)
-    assert method.local(ClientRecord(introduction=CLIENTS[2], version=99)).kept == 1.0
-    assert method.local(ClientRecord(introduction=less, version=99)).kept < 0.5
+    assert method.local.steps(ClientRecord(introduction=CLIENTS[2], version=99)).kept == 1.0
+    assert method.local.steps(ClientRecord(introduction=less, version=99)).kept < 0.5
 
 
 @pytest.mark.parametrize("kind", [FIARSE, HeteroFL, Platon, PruneFL])
@@ -117,7 +119,7 @@ def test_who_can_hold_nothing_any_more_is_found_by_its_depth(kind):
     """The server asks for the depth as it hears of a budget; to raise later would end the run."""
     method = kind().build(setting(CLIENTS[2], rule="memory"))
     with pytest.raises(ConfigError):
-        method.depth(replace(CLIENTS[2], memory_bytes=10_000))
+        method.submodels.depth(replace(CLIENTS[2], memory_bytes=10_000))
 
 
 @pytest.mark.parametrize("target_s", [0.085, 0.12, 1.0])
@@ -125,7 +127,7 @@ def test_no_clients_round_is_longer_than_the_target(target_s):
     tasks = tasks_of(setting(target_s=target_s))
     assert max(map(simulated_s, tasks)) <= target_s
     assert len({task.parameters for task in tasks}) > 1 or target_s == 1.0  # boards differ
-    assert all(task.peak_memory_bytes <= client.memory_bytes for task, client in zip(tasks, CLIENTS, strict=True))
+    assert all(peak_memory_bytes(task) <= client.memory_bytes for task, client in zip(tasks, CLIENTS, strict=True))
 
 
 @pytest.mark.parametrize("rule", ["rate", "memory", "memory_share"])
@@ -138,7 +140,7 @@ def test_with_a_budget_a_target_takes_blocks_away_until_it_is_met_or_one_exit_is
             assert task.plan == full.plan
         else:
             shallower += 1
-            assert task.peak_memory_bytes <= full.peak_memory_bytes
+            assert peak_memory_bytes(task) <= peak_memory_bytes(full)
             assert simulated_s(full) > target_s
         assert task.plan.depth == 1 or simulated_s(task) <= target_s
     assert shallower
@@ -172,10 +174,10 @@ def test_what_is_assigned_in_mixed_precision_keeps_memory_and_time_as_they_then_
     run = Setting(model=MODEL, training=training, seed=1, clients=CLIENTS, assignment=rule)
     method = CoS2P().build(run)
     for client in CLIENTS:
-        scores = random_scores(MODEL, method.depth(client), np.random.default_rng(client.client))
+        scores = random_scores(MODEL, method.submodels.depth(client), np.random.default_rng(client.client))
         record = ClientRecord(introduction=client, scores=scores)
-        parts = method.training_parts(record, training)
-        task = Task("train", client.client, 0, 0, 1, MODEL, method.plan(record), **parts)
+        parts = method.local.parts(record, training)
+        task = Task("train", client.client, 0, 0, 1, MODEL, method.submodels.plan(record), **parts)
         assert task.precision == ("mixed" if client.gpu else "float32")
         assert simulated_s(task) <= 0.2
 
@@ -186,7 +188,8 @@ def test_a_smaller_footprint_in_mixed_precision_holds_more():
         for name in ("float32", "mixed")
     )
     held = [
-        footprint(BIG, CoS2P().build(run).plan(scored(SHORT, BIG, run)).counts).parameters for run in (plain, mixed)
+        footprint(BIG, CoS2P().build(run).submodels.plan(scored(SHORT, BIG, run)).counts).parameters
+        for run in (plain, mixed)
     ]
     assert held[0] < held[1]
 
@@ -202,7 +205,7 @@ def test_a_gpu_that_declares_no_half_precision_rate_is_told_that_a_target_needs_
 def test_memory_binds_where_time_does_not():
     small = replace(CLIENTS[0], memory_bytes=2_000_000)
     (task,) = tasks_of(setting(small, target_s=1e6))
-    assert 0.9 * 2_000_000 < task.peak_memory_bytes <= 2_000_000
+    assert 0.9 * 2_000_000 < peak_memory_bytes(task) <= 2_000_000
 
 
 def test_a_keep_ratio_counts_under_rule_rate_alone():
@@ -216,7 +219,7 @@ def test_a_keep_ratio_counts_under_rule_rate_alone():
 
 def test_one_model_for_all_is_the_largest_that_all_can_train_in_time():
     run = setting(target_s=0.085)
-    plan = FedAvg(submodel="smallest").build(run).evaluated
+    plan = FedAvg(submodel="smallest").build(run).model.evaluated
     assert footprint(MODEL, plan.counts).parameters == min(capacities(run))
 
 
@@ -238,14 +241,14 @@ def test_a_client_that_declares_no_speed_is_told_that_the_rule_needs_it():
 def test_a_shape_is_found_anew_when_a_clients_budget_is_another():
     run = setting(CLIENTS[2], rule="memory")
     method = CoS2P(units="rolling").build(run)
-    before = method.plan(ClientRecord(introduction=CLIENTS[2]))
+    before = method.submodels.plan(ClientRecord(introduction=CLIENTS[2]))
     less = replace(CLIENTS[2], memory_bytes=2_000_000)
-    after = method.plan(ClientRecord(introduction=less))
+    after = method.submodels.plan(ClientRecord(introduction=less))
     assert before == MODEL.full_plan()
     assert footprint(MODEL, after.counts).training_bytes(16, "adamw") <= 2_000_000
-    assert method.depth(less) == after.depth
-    assert not method.chooses(CLIENTS[2])
-    assert method.chooses(less)
+    assert method.submodels.depth(less) == after.depth
+    assert not method.submodels.chooses(CLIENTS[2])
+    assert method.submodels.chooses(less)
 
 
 SHARED = [
@@ -259,12 +262,12 @@ def test_no_training_task_holds_more_than_its_share_of_what_the_whole_model_trai
     run = setting(rule="memory_share")
     method, whole = settings.build(run), footprint(MODEL, MODEL.full_plan().counts).training_bytes(16, "adamw")
     for client in run.clients:
-        scores = random_scores(MODEL, method.depth(client), np.random.default_rng(0))
+        scores = random_scores(MODEL, method.submodels.depth(client), np.random.default_rng(0))
         record = ClientRecord(introduction=client, scores=scores)
-        parts = method.training_parts(record, TRAINING)
-        task = Task("train", client.client, 0, 0, 1, MODEL, method.plan(record), **parts)
+        parts = method.local.parts(record, TRAINING)
+        task = Task("train", client.client, 0, 0, 1, MODEL, method.submodels.plan(record), **parts)
         smallest = min(one.keep for one in run.clients) if isinstance(settings, OneModel) else client.keep
-        assert 0.6 * smallest * whole < task.peak_memory_bytes <= client.keep * whole
+        assert 0.6 * smallest * whole < peak_memory_bytes(task) <= client.keep * whole
 
 
 @pytest.mark.parametrize("kind", [FIARSE, Platon, PruneFL])

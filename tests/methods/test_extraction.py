@@ -34,7 +34,7 @@ def test_every_client_is_given_its_budget(method):
     for client in run.clients:
         plan = plan_of(built, client, turn=3, version=5)
         assert share(plan) <= client.keep
-        assert plan.depth == built.depth(client)
+        assert plan.depth == built.submodels.depth(client)
     assert plan_of(built, run.clients[-1]) == MODEL.full_plan()
 
 
@@ -63,9 +63,9 @@ def test_heterofl_states_its_switches():
     run = setting(0.25, 1.0)
     on, off = HeteroFL().build(run), HeteroFL(scaler=False, masked_loss=False).build(run)
     client = record(run.clients[0])
-    assert (on.local(client).view, on.present_labels) == ("scaled", True)
-    assert (off.local(client).view, off.present_labels) == ("plain", False)
-    assert on.local(record(run.clients[1])).view == "plain"  # nothing to scale
+    assert (on.local.steps(client).view, on.local.present_labels) == ("scaled", True)
+    assert (off.local.steps(client).view, off.local.present_labels) == ("plain", False)
+    assert on.local.steps(record(run.clients[1])).view == "plain"  # nothing to scale
 
 
 @settings(max_examples=20)
@@ -122,7 +122,7 @@ def test_depthfl_keeps_whole_blocks_and_its_exits_teach_each_other():
     method = DepthFL().build(run)
     plans = [plan_of(method, client) for client in run.clients]
     assert [plan.depth for plan in plans] == [1, 2, 3, 4]
-    assert method.transfer.teacher == "mutual"
+    assert method.local.transfer.teacher == "mutual"
 
 
 def test_scalefl_prunes_both_dimensions_and_its_shallow_exits_follow_the_deepest():
@@ -131,13 +131,14 @@ def test_scalefl_prunes_both_dimensions_and_its_shallow_exits_follow_the_deepest
     plan = plan_of(method, run.clients[0])
     assert plan.depth == 2
     assert len(hidden(plan)) < 256
-    assert (method.transfer.teacher, method.transfer.depth_weighted, method.transfer.detach) == ("deepest", True, True)
+    transfer = method.local.transfer
+    assert (transfer.teacher, transfer.depth_weighted, transfer.detach) == ("deepest", True, True)
 
 
 def test_fjord_draws_from_the_rates_below_a_clients_own():
     run = setting(0.25, 1.0)
     method = FjORD(rates=(0.125, 0.25, 0.5)).build(run)
-    inside = [method.within(record(client)) for client in run.clients]
+    inside = [method.local.within(record(client)) for client in run.clients]
     assert [len(plans) for plans in inside] == [1, 3]
     assert inside[1][0] == inside[0][0]
     assert inside[1][1] == plan_of(method, run.clients[0])
@@ -145,7 +146,7 @@ def test_fjord_draws_from_the_rates_below_a_clients_own():
 
 def test_a_rate_that_leaves_no_submodel_is_passed_over():
     run = setting(1.0)
-    assert FjORD(rates=(0.001,)).build(run).within(record(run.clients[0])) == ()
+    assert FjORD(rates=(0.001,)).build(run).local.within(record(run.clients[0])) == ()
 
 
 def test_a_rate_that_is_no_ratio_is_refused():

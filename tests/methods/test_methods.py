@@ -42,12 +42,12 @@ def fleet_setting(name: str, model: ViTShape = MODEL) -> Setting:
 
 
 def scores_for(method: Method, client: Introduction, model: ViTShape = MODEL) -> Scores:
-    return random_scores(model, method.depth(client), np.random.default_rng(client.client))
+    return random_scores(model, method.submodels.depth(client), np.random.default_rng(client.client))
 
 
 def plan_of(method: Method, client: Introduction, turn: int = 0, model: ViTShape = MODEL) -> SubmodelPlan:
     record = ClientRecord(introduction=client, dispatches=turn, scores=scores_for(method, client, model))
-    return method.plan(record)
+    return method.submodels.plan(record)
 
 
 def share(plan: SubmodelPlan, model: ViTShape = MODEL, measure: str = "parameters") -> float:
@@ -64,7 +64,7 @@ def test_co_s2p_plans_fit_every_clients_keep_ratio(fleet, units):
         for turn in (0, 7):
             plan = plan_of(method, client, turn)
             assert 0.8 * client.keep < share(plan) <= client.keep
-            assert plan.depth == method.depth(client)
+            assert plan.depth == method.submodels.depth(client)
 
 
 def test_co_s2p_fits_the_keep_ratio_of_a_vit_b_closely():
@@ -122,20 +122,20 @@ def test_staggered_clients_hold_different_windows():
 def test_scores_are_asked_for_only_when_units_are_chosen_by_data():
     for units in (*UNITS, "bernoulli"):
         method = CoS2P(units=units).build(setting(0.5))
-        assert (method.scoring is None) == (units in DATA_FREE)
+        assert (method.submodels.scoring is None) == (units in DATA_FREE)
 
 
 def test_a_client_that_holds_every_unit_is_asked_for_no_scores():
     run = setting(0.25, 0.5, 1.0)
-    assert [CoS2P().build(run).chooses(client) for client in run.clients] == [True, True, False]
+    assert [CoS2P().build(run).submodels.chooses(client) for client in run.clients] == [True, True, False]
 
 
 def test_fedavg_trains_everything_everywhere():
     run = fleet_setting("weak16")
     method = FedAvg().build(run)
     assert {plan_of(method, client) for client in run.clients} == {MODEL.full_plan()}
-    assert method.evaluated == MODEL.full_plan()
-    assert (method.name, method.transfer.teacher, method.scoring) == ("fedavg-full", "none", None)
+    assert method.model.evaluated == MODEL.full_plan()
+    assert (method.name, method.local.transfer.teacher, method.submodels.scoring) == ("fedavg-full", "none", None)
 
 
 def test_the_smallest_fedavg_fits_every_client():
@@ -143,7 +143,7 @@ def test_the_smallest_fedavg_fits_every_client():
     method = FedAvg(submodel="smallest").build(run)
     (plan,) = {plan_of(method, client) for client in run.clients}
     assert 0.2 < share(plan) <= min(client.keep for client in run.clients)
-    assert method.evaluated == plan
+    assert method.model.evaluated == plan
     assert all(plan.blocks[0].of(group) == tuple(range(len(plan.blocks[0].of(group)))) for group in GROUPS)
 
 
@@ -153,14 +153,14 @@ def test_the_paper_draws_once_and_for_ever():
     first, second = run.clients
     assert {plan_of(method, first, turn) for turn in range(5)} == {plan_of(method, first)}
     assert plan_of(method, first).blocks[0] != plan_of(method, second).blocks[0]
-    assert method.scoring.refresh_dispatches > 10**5
+    assert method.submodels.scoring.refresh_dispatches > 10**5
 
 
 @pytest.mark.parametrize(("keep", "depth"), [(0.2, 1), (0.25, 1), (0.5, 2), (0.7, 2), (0.75, 3), (1.0, 4)])
 def test_the_papers_depth_is_floor_of_r_times_blocks(keep, depth):
     run = setting(keep)
     method = CoS2PPaper().build(run)
-    assert method.depth(run.clients[0]) == plan_of(method, run.clients[0]).depth == depth
+    assert method.submodels.depth(run.clients[0]) == plan_of(method, run.clients[0]).depth == depth
 
 
 def test_the_paper_prunes_even_a_client_with_room_for_everything():
@@ -172,10 +172,10 @@ def test_the_paper_prunes_even_a_client_with_room_for_everything():
 def test_the_papers_merge_rules():
     method = CoS2PPaper().build(setting(0.5))
     arrival = Arrival(staleness=3, waited=1, samples=10, keep=0.5, delta_l1=lambda: 4.0, drift_l1=lambda: 1.0)
-    assert method.weigh(arrival) == 4.0
-    assert method.over_all
-    assert (method.step.rate, method.step.momentum) == (1.0, 0.0)
-    assert method.transfer == TransferSettings("deepest", detach=False, reduction="mean", warmup_versions=10)
+    assert method.merging.weigh(arrival) == 4.0
+    assert method.merging.over_all
+    assert (method.merging.step.rate, method.merging.step.momentum) == (1.0, 0.0)
+    assert method.local.transfer == TransferSettings("deepest", detach=False, reduction="mean", warmup_versions=10)
 
 
 def test_a_method_is_found_by_its_name():

@@ -69,10 +69,10 @@ def test_fedprox_differs_from_fedavg_by_its_proximal_term_alone():
     client = run.clients[0]
     record = server(FedProx().build(run), 1).records[0]
     prox, plain = FedProx(mu=0.1).build(run), FedAvg().build(run)
-    assert prox.local(record).proximal == 0.1
-    assert FedProx(mu=0).build(run).local(record) == plain.local(record)
+    assert prox.local.steps(record).proximal == 0.1
+    assert FedProx(mu=0).build(run).local.steps(record) == plain.local.steps(record)
     assert plan_of(prox, client) == plan_of(plain, client)
-    assert prox.step == plain.step
+    assert prox.merging.step == plain.merging.step
 
 
 def test_fedasync_interpolates_exactly_between_the_model_and_the_trained_weights():
@@ -87,7 +87,7 @@ def test_fedasync_interpolates_exactly_between_the_model_and_the_trained_weights
 
 
 def test_fedasync_closes_a_round_at_every_arrival():
-    assert FedAsync().build(setting(1.0)).quorum == 1
+    assert FedAsync().build(setting(1.0)).merging.quorum == 1
 
 
 def test_fedbuff_adds_the_mean_of_its_buffer_each_change_discounted_by_age():
@@ -97,7 +97,7 @@ def test_fedbuff_adds_the_mean_of_its_buffer_each_change_discounted_by_age():
     fresh = random_update(SMALL, task.plan, 3)
     coordinator.take_update(task, fresh, samples=1)
     coordinator.close_round(in_flight=[])
-    assert method.quorum == 2
+    assert method.merging.quorum == 2
     for name, tensor in coordinator.model.items():
         expected = before[name] + 0.5 * (2**-0.5 * late[name] + fresh[name]) / 2
         torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
@@ -105,5 +105,5 @@ def test_fedbuff_adds_the_mean_of_its_buffer_each_change_discounted_by_age():
 
 def test_asynchronous_weights_know_age_and_no_samples():
     for method in (FedAsync().build(setting(1.0)), FedBuff().build(setting(1.0))):
-        assert method.weigh(arrival(3, samples=10)) == method.weigh(arrival(3, samples=99)) == 0.5
-        assert method.mass(arrival(3)) == 1.0
+        assert method.merging.weigh(arrival(3, samples=10)) == method.merging.weigh(arrival(3, samples=99)) == 0.5
+        assert method.merging.mass(arrival(3)) == 1.0

@@ -8,6 +8,7 @@ from small_models import SMALL, same_units
 from cosp.fleet.fleet import load_fleet
 from cosp.methods.pricing import drops, price, work_of
 from cosp.submodel.footprint import footprint
+from cosp.task.demand import download_bytes, judging_batch, peak_memory_bytes
 from cosp.task.scoring import ScoreSettings
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
@@ -25,7 +26,7 @@ def test_a_training_task_by_hand():
     assert (work.step_flops, work.step_bytes, work.step_kernels) == (step.flops, step.bytes_moved, step.kernels)
     assert work.load_bytes == 3 * 16 * 4 * 16  # images of 4 x 4
     assert work.extra_flops == pytest.approx(2 * judged.flops)  # judges itself before and after
-    assert work.download_bytes == TRAIN.download_bytes
+    assert work.download_bytes == download_bytes(TRAIN)
     assert work.upload_bytes == 4 * size.parameters
 
 
@@ -37,15 +38,15 @@ def test_a_mixed_training_task_by_hand():
     work, step = work_of(task, samples=50, test_samples=5), size.training_step(16, "adamw")
     assert (work.step_flops, work.step_bytes, work.step_kernels) == (step.flops, step.bytes_moved, step.kernels)
     assert work.precision == "mixed"
-    assert task.peak_memory_bytes == size.training_bytes(16, "adamw")
-    judged = footprint(SMALL, NARROW.counts).evaluation_step(task.judging_batch)
-    assert work.extra_flops == pytest.approx(2 * 5 / task.judging_batch * judged.flops)
+    assert peak_memory_bytes(task) == size.training_bytes(16, "adamw")
+    judged = footprint(SMALL, NARROW.counts).evaluation_step(judging_batch(task))
+    assert work.extra_flops == pytest.approx(2 * 5 / judging_batch(task) * judged.flops)
 
 
 def test_importance_learning_is_float32_whatever_is_asked():
     asked = replace(SCORE, training=MIXED)
     assert work_of(asked, samples=50, test_samples=5) == work_of(SCORE, samples=50, test_samples=5)
-    assert asked.peak_memory_bytes == SCORE.peak_memory_bytes
+    assert peak_memory_bytes(asked) == peak_memory_bytes(SCORE)
     squares = ScoreSettings(how="squared_gradient", samples=40, batch_size=8)
     plain, mixed = (replace(task, scoring=squares) for task in (SCORE, asked))
     assert work_of(mixed, samples=50, test_samples=5) == work_of(plain, samples=50, test_samples=5)

@@ -12,12 +12,13 @@ from cosp.errors import ConfigError, RefusedUpdate
 from cosp.fleet.introduction import Introduction
 from cosp.merge.aggregation import ServerStep
 from cosp.merge.staleness import WeightRule, constant, drift, polynomial
-from cosp.methods.base import Method
 from cosp.methods.clients import ClientRecord
+from cosp.methods.method import LocalTraining, Merging, Method, ServedModel, Submodels
 from cosp.server.coordinator import Coordinator
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import State
+from cosp.task.demand import peak_memory_bytes
 from cosp.task.scoring import ScoreSettings
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
@@ -52,14 +53,15 @@ def coordinator(
 
     method = Method(
         name="test",
-        plan=plan,
-        depth=lambda introduction: plans[introduction.client].depth,
-        scoring=scoring,
-        chooses=chooses,
-        transfer=TransferSettings(),
-        weigh=weigh or constant(),
-        step=step or ServerStep(),
-        evaluated=FULL,
+        submodels=Submodels(
+            plan=plan,
+            depth=lambda introduction: plans[introduction.client].depth,
+            scoring=scoring,
+            chooses=chooses,
+        ),
+        local=LocalTraining(transfer=TransferSettings()),
+        merging=Merging(weigh=weigh or constant(), step=step or ServerStep()),
+        model=ServedModel(evaluated=FULL),
     )
     return Coordinator(
         shape=SMALL,
@@ -269,7 +271,7 @@ def test_a_board_with_little_memory_scores_a_few_samples_at_a_time():
     scoring, size = ScoreSettings(batch_size=16), footprint(SMALL, FULL.counts)
     task = coordinator(FULL, scoring=scoring, memory_bytes=size.scoring_bytes(3)).next_task(0)
     assert (task.kind, task.scoring) == ("score", replace(scoring, micro_batch=3))
-    assert task.peak_memory_bytes <= size.scoring_bytes(3)
+    assert peak_memory_bytes(task) <= size.scoring_bytes(3)
 
 
 def test_a_board_that_cannot_score_is_named_before_the_run():

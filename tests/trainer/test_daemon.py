@@ -27,8 +27,10 @@ from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
 from cosp.task.bits import from_bits
+from cosp.task.demand import upload_bytes
 from cosp.task.local import LocalSettings
 from cosp.task.scoring import ScoreSettings
+from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 from cosp.trainer.hand_over import describe, hand_over
@@ -68,7 +70,7 @@ def weights_of(task: Task) -> Tensor:
 
 
 def do(path: Path, task: Task, *, wait_s: float = 0.0) -> tuple[dict[str, object], np.ndarray]:
-    return hand_over(path, task.to_json(), weights_of(task).numpy(), wait_s=wait_s)
+    return hand_over(path, task_to_json(task), weights_of(task).numpy(), wait_s=wait_s)
 
 
 class TrainerProcess:
@@ -124,7 +126,7 @@ def begin(path: Path, task: Task) -> socket.socket:
     """Return a connection over which ``task`` has begun."""
     connection = call(path)
     shake_hands(connection)
-    send_frame(connection, {"do": "task", "task": task.to_json()})
+    send_frame(connection, {"do": "task", "task": task_to_json(task)})
     receive_answer(connection)
     connection.sendall(weights_of(task).numpy())
     return connection
@@ -165,7 +167,7 @@ def test_a_task_over_the_socket_gives_the_bits_that_it_gives_in_process(trainer,
 def test_a_mask_leaves_a_board_as_bits(trainer):
     task = replace(TRAIN, local=LocalSettings(view="fedpm"))
     _, bits = do(trainer.path, task)
-    assert (bits.dtype, bits.nbytes) == (np.uint8, task.upload_bytes)
+    assert (bits.dtype, bits.nbytes) == (np.uint8, upload_bytes(task))
     _, mask = Trainer({7: OWN}, {}).run(task, weights_of(task))
     assert torch.equal(from_bits(task, bits), mask)
 
@@ -210,8 +212,8 @@ connection.recv(1)
     ("task", "says"),
     [
         ("{}", "the task cannot be read"),
-        (replace(TRAIN, shape=replace(SMALL, channels=3)).to_json(), r"samples of shape \[3, 4, 4\] and 3 classes"),
-        (replace(TRAIN, shape=replace(SMALL, classes=9)).to_json(), "and 9 classes, this board has"),
+        (task_to_json(replace(TRAIN, shape=replace(SMALL, channels=3))), r"samples of shape \[3, 4, 4\] and 3 classes"),
+        (task_to_json(replace(TRAIN, shape=replace(SMALL, classes=9))), "and 9 classes, this board has"),
     ],
 )
 def test_a_task_that_does_not_suit_the_board_is_refused_before_any_weights_come(trainer, task, says):
@@ -222,7 +224,7 @@ def test_a_task_that_does_not_suit_the_board_is_refused_before_any_weights_come(
 
 def test_too_few_weights_never_reach_the_trainer(trainer):
     with pytest.raises(CospError, match=rf"starts from {TRAIN.parameters} weights, the server sent 3"):
-        hand_over(trainer.path, TRAIN.to_json(), np.zeros(3, np.float32), wait_s=0.0)
+        hand_over(trainer.path, task_to_json(TRAIN), np.zeros(3, np.float32), wait_s=0.0)
     do(trainer.path, TRAIN, wait_s=START_S)
 
 

@@ -20,6 +20,7 @@ from cosp.submodel.flat import flatten, length, spans_of
 from cosp.submodel.matrices import all_matrices, marked
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State, extract
+from cosp.task.demand import upload_bytes
 from cosp.task.local import LocalSettings
 from cosp.task.scoring import ScoreSettings
 from cosp.task.task import Task
@@ -51,7 +52,7 @@ def test_what_stays_in_process_is_never_written(monkeypatch):
     def refuse(task):
         raise AssertionError("somebody asked for the text")
 
-    monkeypatch.setattr(Task, "to_json", refuse)
+    monkeypatch.setattr("cosp.wire.messages.task_to_json", refuse)
     request = instruction()
     assert wire.read_task(request) is TRAIN
     assert wire.read_result(wire.result_reply(request, FACTS, torch.empty(0))) == FACTS
@@ -113,7 +114,7 @@ def test_a_mask_travels_as_bits(travel):
     found = wire.read_update(reply, MASKED)
     assert torch.equal(flatten(found, SPANS), on.float())
     (array,) = reply.content.array_records["arrays"].values()
-    assert array.numpy().nbytes == MASKED.upload_bytes
+    assert array.numpy().nbytes == upload_bytes(MASKED)
 
 
 def test_a_mask_that_nobody_trained_is_none():
@@ -121,7 +122,7 @@ def test_a_mask_that_nobody_trained_is_none():
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros(MASKED.upload_bytes + 1, np.uint8), np.zeros(length(SPANS), np.float32)], ids=["long", "floats"]
+    "array", [np.zeros(upload_bytes(MASKED) + 1, np.uint8), np.zeros(length(SPANS), np.float32)], ids=["long", "floats"]
 )
 def test_what_is_no_mask_is_refused_where_one_was_asked_for(array):
     with pytest.raises(RefusedUpdate, match="^malformed: "):

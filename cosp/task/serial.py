@@ -1,0 +1,55 @@
+"""A task as a JSON text and back: what travels to a worker, a board, or a checkpoint."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict, replace
+from typing import Any, Dict
+
+from cosp.models import shape_from_json
+from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.shape import TransformerShape
+from cosp.task.compression import CompressionSettings
+from cosp.task.local import LocalSettings
+from cosp.task.scoring import ScoreSettings
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
+from cosp.transfer import TransferSettings
+
+
+def task_to_json(task: Task) -> str:
+    """Return ``task`` as one JSON text; plans are bit sets in base64."""
+    # asdict would copy every index of the plans
+    value = asdict(replace(task, plan=None, within=()))  # type: ignore[arg-type]
+    value["plan"] = _text_of(task.plan, task.shape)
+    value["within"] = [_text_of(plan, task.shape) for plan in task.within]
+    return json.dumps(value, sort_keys=True)
+
+
+def task_from_json(text: str) -> Task:
+    """Undo :func:`task_to_json`; KeyError, TypeError or ValueError if it is none."""
+    value: Dict[str, Any] = json.loads(text)
+    shape = shape_from_json(value["shape"])
+    scoring = value["scoring"]
+    return Task(
+        **{
+            **value,
+            "shape": shape,
+            "plan": _plan_of(value["plan"], shape),
+            "within": tuple(_plan_of(plan, shape) for plan in value["within"]),
+            "local": LocalSettings(**value["local"]),
+            "compression": CompressionSettings(**value["compression"]),
+            "training": TrainSettings(**value["training"]),
+            "transfer": TransferSettings(**value["transfer"]),
+            "scoring": None if scoring is None else ScoreSettings(**scoring),
+        }
+    )
+
+
+def _text_of(plan: SubmodelPlan, shape: TransformerShape) -> str:
+    return base64.b64encode(plan.to_bytes(shape.sizes)).decode()
+
+
+def _plan_of(text: str, shape: TransformerShape) -> SubmodelPlan:
+    return SubmodelPlan.from_bytes(base64.b64decode(text), shape.sizes)
