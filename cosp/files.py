@@ -46,3 +46,8 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); mend that or give another --out") from error
+
+
+def shown_name(name: str) -> str:
+    """Return a file's name as text: bytes in it that are no UTF-8, lone surrogates to Python, become U+FFFD."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

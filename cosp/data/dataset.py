@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cosp.data.image_files import ImageFiles
 from cosp.data.images import Labelled, Source
 from cosp.data.pixels import channels_first, normalise
-from cosp.data.splits import Sizes, other_rows, rows_to_test, train_validation_rows
+from cosp.data.splits import Sizes, check_cut, other_rows, rows_to_test, train_validation_rows
 from cosp.errors import DataError
 
 CHUNK = 1024  # images whose deviations are held in float64 at a time
@@ -23,11 +23,13 @@ STREAMED = 2048  # training images whose mean and deviation stand for all, where
 class Split:
     """``x`` images (N, C, H, W), normalised, or texts (N, T); ``y`` int64 (N,), indices into the data set's classes.
 
-    Streamed images are in their files: ``np.asarray`` of some of them reads those.
+    Streamed images are in their files: ``np.asarray`` of some of them reads those. ``clients`` (N,): whose each is, an
+    integer or a text, where the source says so and was asked.
     """
 
     x: NDArray[np.float32] | NDArray[np.int32] | ImageFiles
     y: NDArray[np.int64]
+    clients: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -40,6 +42,7 @@ class Dataset:
     Every channel of images was shifted and scaled by the mean and standard deviation of the training images, kept in
     ``mean`` and ``std`` (C values each, in units of the source's pixels) for use on new images. Texts are
     made of words 0 .. ``vocabulary`` - 1 instead. ``declared`` data are not there: their ``x`` is zeros.
+    ``resizable`` and ``notes`` are the source's.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Dataset:
     std: tuple[float, ...]
     vocabulary: int | None = None
     declared: bool = False
+    resizable: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -76,41 +81,73 @@ class Dataset:
 
 
 def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
-    """Split, cut to size and normalise what a reader found; DataError if it cannot be trained and tested on."""
-    train, test = source.train, source.test
+    """Split, cut to size and normalise what a reader found; DataError if it cannot be trained and tested on.
+
+    A source's validation split tests where it has no test split.
+    """
+    train, test, validation, notes = source.train, source.test, source.validation, source.notes
+    if test is None and validation is not None:
+        notes = (*notes, f"{validation.origin}: the validation split tests, as there is no test split")
+        test, validation = validation, None
     if test is None:
         held_out = rows_to_test(train.y, origin=train.origin)
         train, test = train.rows(other_rows(len(train), held_out)), train.rows(held_out)
-    if train.x.shape[1:] != test.x.shape[1:]:
-        raise DataError(
-            f"{test.origin}: test samples are {test.x.shape[1:]} (H, W, C or T), training samples {train.x.shape[1:]}; "
-            "they must be alike"
-        )
-    train_rows, validation_rows = train_validation_rows(train.y, sizes=sizes, seed=seed, origin=train.origin)
-    if sizes.test is not None and sizes.test > len(test):
-        raise DataError(f"{test.origin}: {sizes.test} test images were asked for, there are {len(test)}; ask for less")
-    test = test.rows(np.arange(len(test) if sizes.test is None else sizes.test))
-    train, validation = train.rows(train_rows), train.rows(validation_rows)
+    for other in (test, validation):
+        if other is not None and train.x.shape[1:] != other.x.shape[1:]:
+            raise DataError(
+                f"{other.origin}: test samples are {other.x.shape[1:]} (H, W, C or T), training samples "
+                f"{train.x.shape[1:]}; they must be alike"
+            )
+    parts = _cut(train, test, validation, sizes=sizes, seed=seed)
+    train = parts["train"]
     if len(np.unique(train.y)) < 2:
         raise DataError(
             f"{train.origin}: training takes at least 2 classes, its {len(train)} training images are all "
             f"'{source.classes[train.y[0]]}'; add classes, or shuffle the images if they are sorted by class"
         )
-    parts = {"train": train, "validation": validation, "test": test}
-    return _texts(source, parts) if train.x.ndim == 2 else _images(source, parts)
+    dataset = _texts(source, parts) if train.x.ndim == 2 else _images(source, parts)
+    return replace(dataset, resizable=source.resizable, notes=notes)
+
+
+def _cut(
+    train: Labelled, test: Labelled, validation: Labelled | None, *, sizes: Sizes, seed: int
+) -> dict[str, Labelled]:
+    """The three splits as large as asked for; without a ``validation`` of its own that is taken from ``train``."""
+    if validation is None:
+        rows, held_out = train_validation_rows(train.y, sizes=sizes, seed=seed, origin=train.origin)
+        parts = {"train": train.rows(rows), "validation": train.rows(held_out)}
+    else:
+        parts = {
+            "train": _first(train, sizes.train, "training"),
+            "validation": _first(validation, sizes.validation, "validation"),
+        }
+    parts["test"] = _first(test, sizes.test, "test")
+    whole = {"train": train, "validation": validation or train, "test": test}
+    for name, part in parts.items():
+        if getattr(sizes, name) is not None:
+            check_cut(part.y, whole[name].y, key=f"data.{name}", origin=part.origin)
+    return parts
+
+
+def _first(samples: Labelled, count: int | None, what: str) -> Labelled:
+    if count is not None and count > len(samples):
+        raise DataError(
+            f"{samples.origin}: {count} {what} images were asked for, there are {len(samples)}; ask for less"
+        )
+    return samples.rows(np.arange(len(samples) if count is None else count))
 
 
 def _texts(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
-    """The vocabulary is that of the whole source, whatever the sizes."""
-    known = [samples for samples in (source.train, source.test) if samples is not None]
-    splits: dict[str, Any] = {name: Split(x=part.x, y=part.y) for name, part in parts.items()}
+    """The vocabulary is what the source says, else that of the whole source, whatever the sizes."""
+    known = [samples for samples in (source.train, source.test, source.validation) if samples is not None]
+    splits: dict[str, Any] = {name: Split(x=part.x, y=part.y, clients=part.clients) for name, part in parts.items()}
     return Dataset(
         name=source.name,
         classes=source.classes,
         **splits,
         mean=(),
         std=(),
-        vocabulary=1 + max(int(np.asarray(samples.x).max()) for samples in known),
+        vocabulary=source.vocabulary or 1 + max(int(np.asarray(samples.x).max()) for samples in known),
     )
 
 
@@ -118,7 +155,9 @@ def _images(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
     x = {name: part.x if isinstance(part.x, ImageFiles) else channels_first(part.x) for name, part in parts.items()}
     train = x["train"]
     mean, std = _mean_and_std(channels_first(np.asarray(train[:STREAMED])) if isinstance(train, ImageFiles) else train)
-    splits: dict[str, Any] = {name: Split(x=_normalised(x[name], mean, std), y=part.y) for name, part in parts.items()}
+    splits: dict[str, Any] = {
+        name: Split(x=_normalised(x[name], mean, std), y=part.y, clients=part.clients) for name, part in parts.items()
+    }
     return Dataset(
         name=source.name,
         classes=source.classes,

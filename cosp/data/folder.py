@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cosp.data.class_names import named_labels
 from cosp.data.image_files import UNREADABLE, ImageFiles
-from cosp.data.images import Labelled, Source, checked_images, named_labels
+from cosp.data.images import Labelled, Source, checked_images
 from cosp.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})

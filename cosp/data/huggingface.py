@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from cosp.data.class_names import named_labels
 from cosp.data.faults import first_line
 from cosp.data.folder import DEEP, GREY
 from cosp.data.image_files import pixels
-from cosp.data.images import Labelled, Source, checked_images, named_labels
+from cosp.data.images import Labelled, Source, checked_images
 from cosp.errors import DataError
 
 SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")  # what `save_to_disk` leaves in its folder

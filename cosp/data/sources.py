@@ -10,7 +10,7 @@ from cosp.data.dataset import Dataset, prepare
 from cosp.data.folder import read_folder
 from cosp.data.huggingface import is_saved, read_named, read_saved
 from cosp.data.images import Source
-from cosp.data.npz import read_npz, read_npz_pair
+from cosp.data.npz import read_npz, read_npz_folder
 from cosp.data.splits import Sizes
 from cosp.data.standard import CLASSES, read_standard
 from cosp.errors import DataError
@@ -97,7 +97,7 @@ def _read_path(path: Path, *, image_size: int | None) -> Source:
             )
         return read_npz(path, name=path.stem)
     if (path / "train.npz").is_file():
-        return read_npz_pair(path, name=path.name)
+        return read_npz_folder(path, name=path.name)
     if is_saved(path):
         return read_saved(path, name=path.name, image_size=image_size)
     return read_folder(path, name=path.name, image_size=image_size)

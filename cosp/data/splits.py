@@ -84,3 +84,19 @@ def train_validation_rows(
         return np.arange(train), np.arange(train, train + validation)
     held_out = stratified_rows(labels, validation, seed)
     return other_rows(total, held_out)[:train], held_out
+
+
+def check_cut(part: NDArray[np.int64], whole: NDArray[np.int64], *, key: str, origin: str) -> None:
+    """DataError if ``part`` of ``whole`` lacks classes because that is sorted by class."""
+    missing = len(np.unique(whole)) - len(np.unique(part))
+    if missing and _is_sorted_by_class(whole):
+        raise DataError(
+            f"{origin}: is sorted by class, so the first {len(part)} samples that {key} asks for lack {missing} of its "
+            f"{len(np.unique(whole))} classes; shuffle x and y alike, or ask for all: {key}=null"
+        )
+
+
+def _is_sorted_by_class(labels: NDArray[np.int64]) -> bool:
+    """Whether each class lies in one piece, and classes are large enough for that to be no chance."""
+    classes = len(np.unique(labels))
+    return len(labels) >= 2 * classes and np.count_nonzero(np.diff(labels)) == classes - 1

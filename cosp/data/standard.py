@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from cosp.data.cifar import TRAIN_BATCHES, read_batches
+from cosp.data.class_names import named_labels
 from cosp.data.idx import read_idx
-from cosp.data.images import Labelled, Source, checked_images, named_labels
+from cosp.data.images import Labelled, Source, checked_images
 from cosp.data.npz import read_images
 from cosp.errors import DataError
 

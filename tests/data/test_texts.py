@@ -40,3 +40,30 @@ def test_texts_that_are_none_are_refused(tmp_path: Path, x, y, message):
     np.savez(tmp_path / "news.npz", x=x, y=y)
     with pytest.raises(DataError, match=message):
         load_dataset(str(tmp_path / "news.npz"))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.full((50, 784), 3, np.uint8),
+        np.full((50, 30), 3, np.uint8),
+        np.arange(50 * 784).reshape(50, 784) % 256,
+        np.arange(50 * 3072, dtype=np.int32).reshape(50, 3072) % 250,
+    ],
+)
+def test_flattened_images_are_asked_for_their_shape(tmp_path: Path, x: np.ndarray):
+    np.savez(tmp_path / "mnist.npz", x=x, y=Y)
+    with pytest.raises(DataError, match=r"looks like flattened images: reshape x to \(N, H, W\[, C\]\)"):
+        load_dataset(str(tmp_path / "mnist.npz"))
+
+
+def test_bytes_of_texts_say_so_by_their_vocabulary(tmp_path: Path):
+    np.savez(tmp_path / "bytes.npz", x=X.astype(np.uint8), y=Y, vocabulary=256)
+    dataset = load_dataset(str(tmp_path / "bytes.npz"))
+    assert (dataset.vocabulary, dataset.train.x.dtype) == (256, np.int32)
+    np.savez(tmp_path / "bytes.npz", x=X, y=Y, vocabulary=39)
+    with pytest.raises(DataError, match=r"must lie in 0\.\.38, got 0\.\.39"):
+        load_dataset(str(tmp_path / "bytes.npz"))
+    np.savez(tmp_path / "bytes.npz", x=X, y=Y, vocabulary=[1, 2])
+    with pytest.raises(DataError, match="'vocabulary' must be one number"):
+        load_dataset(str(tmp_path / "bytes.npz"))

@@ -1,0 +1,28 @@
+"""What people call the splits of a data set: one list for folders, arrays, files and Hugging Face sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from cosp.errors import DataError
+
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test", "testing"),
+}
+
+
+def role_of(name: str) -> str | None:
+    """``train``, ``validation`` or ``test``, whatever case the name is in; None if it is no split's name."""
+    return next((role for role, names in ROLES.items() if name.lower() in names), None)
+
+
+def by_role(names: Iterable[str], *, origin: str) -> dict[str, str]:
+    """The name that stands for each role; DataError if two do for one. Other names are left out."""
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        role = role_of(name)
+        if role is not None and found.setdefault(role, name) != name:
+            raise DataError(f"{origin}: '{found[role]}' and '{name}' are both the {role} split; keep one of them")
+    return found
