@@ -25,13 +25,24 @@ NO_CHANGES: Mapping[str, Any] = {}
 
 
 class PartitionConfig(Settings):
-    """How training images are spread over clients; see ``cosp.data.PartitionScheme``."""
+    """How training images are spread over clients; see ``cosp.data.PartitionScheme``.
 
-    kind: Kind = "dirichlet"
+    ``kind`` column: as the data say, by ``column``, an array of an npz or a column (None: ``client``); in a folder of
+    images, by the folders above the class folders. See ``cosp.data.natural``.
+    """
+
+    kind: Kind | Literal["column"] = "dirichlet"
+    column: str | None = Field(None, min_length=1)
     alpha: float = Field(1.5, gt=0)
     classes_per_client: int = Field(2, ge=1)
     pseudo_clients: bool = True
     min_samples: int = Field(10, ge=1)
+
+    @model_validator(mode="after")
+    def _column_of_kind_column(self) -> PartitionConfig:
+        if self.column is not None and self.kind != "column":
+            raise broken(f"column goes with kind: column, got kind {self.kind}")
+        return self
 
 
 class DeclaredData(Settings):
@@ -57,10 +68,13 @@ class DeclaredData(Settings):
 class DataConfig(Settings):
     """``name`` is a data set or a path; sizes None take all; each client holds back ``local_test`` of its images.
 
+    ``image`` and ``label`` name columns of a Hugging Face set; None finds them by their types.
     Where ``declared`` says what the data are, none are read: ``name`` is then but a name.
     """
 
     name: str = "digits"
+    image: str | None = Field(None, min_length=1)
+    label: str | None = Field(None, min_length=1)
     declared: DeclaredData | None = None
     train: int | None = Field(None, ge=1)
     validation: int | None = Field(None, ge=1)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cosp.config import Config
+from cosp.config import Config, PartitionConfig
 from cosp.data import (
     Dataset,
     PartitionScheme,
@@ -22,6 +22,8 @@ from cosp.data import (
     load_dataset,
     partition,
 )
+from cosp.data.columns import CLIENT, Columns
+from cosp.data.natural import Holding, holdings
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Board, Fleet, load_fleet
 from cosp.fleet.introduction import Introduction
@@ -62,6 +64,21 @@ class Experiment:
             )
         named = {"train": self.dataset.train, "validation": self.dataset.validation, "test": self.dataset.test}
         return {name: Samples(split.x, split.y) for name, split in named.items()}
+
+    @property
+    def natural(self) -> list[Holding] | None:
+        """Whose training data each board holds, where the data say it (``data.partition.kind: column``)."""
+        return natural_holdings(self.config, self.dataset, self.boards)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should be told of how the data are used, one line each."""
+        held = self.natural
+        if held is None:
+            return self.dataset.notes
+        names = [name for holding in held for name in holding.clients]
+        dealt = f"{names[0]} to {names[-1]}, dealt in this order to {len(held)} boards in the fleet's"
+        return (*self.dataset.notes, f"{self.dataset.name}: data.partition.kind column: {len(names)} clients, {dealt}")
 
     @property
     def introductions(self) -> tuple[Introduction, ...]:
@@ -177,24 +194,48 @@ def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:
         )
     sizes = Sizes(train=data.train, validation=data.validation, test=data.test)
     return load_dataset(
-        data.name, data_dir=data_dir, seed=config.seed, sizes=sizes, image_size=data.image_size, stream=data.stream
+        data.name,
+        data_dir=data_dir,
+        seed=config.seed,
+        sizes=sizes,
+        image_size=data.image_size,
+        stream=data.stream,
+        columns=Columns(image=data.image, label=data.label, client=_client_column(data.partition)),
     )
+
+
+def _client_column(partition: PartitionConfig) -> str | None:
+    return (partition.column or CLIENT) if partition.kind == "column" else None
 
 
 def share_out(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> tuple[Rows, ...]:
     """Return each client's rows of the train split: to train on, held back."""
     labels, seed = dataset.train.y, config.seed
-    scheme = PartitionScheme(**config.data.partition.model_dump())
-    shares = [board.shares for board in boards]
+    held = natural_holdings(config, dataset, boards)
     if dataset.declared:
-        parts = consecutive_rows(len(labels), shares if scheme.pseudo_clients else [1] * len(boards))
+        parts = consecutive_rows(len(labels), _weights(config, boards))
+    elif held is not None:
+        parts = [holding.rows for holding in held]
     else:
-        parts = partition(labels, scheme=scheme, shares=shares, seed=seed)
+        scheme = PartitionScheme(**config.data.partition.model_dump(exclude={"column"}))
+        parts = partition(labels, scheme=scheme, shares=[board.shares for board in boards], seed=seed)
     share = config.data.local_test
     return tuple(
         hold_back(part, labels, share, stream_seed(seed, "local test", client), owner=f"client {client}")
         for client, part in enumerate(parts)
     )
+
+
+def natural_holdings(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> list[Holding] | None:
+    """Return whose training data each board holds; None unless the data are shared out by that."""
+    clients = dataset.train.clients
+    if clients is None:
+        return None
+    return holdings(clients, weights=_weights(config, boards), min_samples=config.data.partition.min_samples)
+
+
+def _weights(config: Config, boards: tuple[Board, ...]) -> list[int]:
+    return [board.shares if config.data.partition.pseudo_clients else 1 for board in boards]
 
 
 def model_shape(config: Config, dataset: Dataset) -> TransformerShape:
@@ -225,9 +266,8 @@ def _image_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
         )
     channels, height, width = dataset.sample_shape
     if height != width:
-        raise ConfigError(
-            f"data.name: {dataset.name} has images of {height} x {width}; they must be square (data.image_size)"
-        )
+        advice = "set data.image_size" if dataset.resizable else "pad or resize the arrays to (N, H, H[, C])"
+        raise ConfigError(f"data.name: {dataset.name} has images of {height} x {width}; they must be square: {advice}")
     return {"image": height, "patch": patch, "channels": channels}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cosp.cli.screen import DataDir, Sets, new_typer, print_paths
+from cosp.cli.screen import DataDir, Sets, new_typer, print_notes, print_paths
 from cosp.errors import UserError
 
 app = new_typer()
@@ -99,13 +99,13 @@ def store(
 ) -> None:
     """Write what a trainer reads: a board's own images, or the share that CONFIG's partition gives each board."""
     from cosp.config import load_config
-    from cosp.data.sources import read_source
-    from cosp.deployment.store import write_own, write_shares
+    from cosp.deployment.store import own_source, write_own, write_shares
     from cosp.experiment import load_experiment
 
     experiment = load_experiment(load_config(config, sets or []), data_dir=data_dir)
-    size = experiment.config.data.image_size
-    source = None if own is None else read_source(own, data_dir=data_dir, image_size=size)
+    print_notes(experiment.notes)
+    source = None if own is None else own_source(experiment, own, data_dir)
+    print_notes(() if source is None else source.notes)
     try:
         print_paths(write_shares(experiment, out) if source is None else [write_own(experiment, source, out)])
     except OSError as error:

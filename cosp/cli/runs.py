@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from cosp.cli.screen import ConfigPath, DataDir, Json, Sets, err, free_folder, new_typer, out, print_calibrations
+from cosp.cli.screen import (
+    ConfigPath,
+    DataDir,
+    Json,
+    Sets,
+    err,
+    free_folder,
+    new_typer,
+    out,
+    print_calibrations,
+    print_notes,
+)
 from cosp.errors import UserError
 
 app = new_typer()
@@ -58,6 +69,7 @@ def run(
     try:
         with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
             experiment = load_experiment(chosen, data_dir=data_dir)
+            print_notes(experiment.notes)
             if directory is None:
                 directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
             count = workers or default_workers()
@@ -87,7 +99,9 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
 
     with err.status("reading data"):
         chosen = load_config(config, sets or [])
-        rows = plan_rows(load_experiment(chosen, data_dir=data_dir))
+        experiment = load_experiment(chosen, data_dir=data_dir)
+        rows = plan_rows(experiment)
+    print_notes(experiment.notes)
     if as_json:
         print(json.dumps(rows))
     else:

@@ -55,3 +55,9 @@ def new_typer() -> typer.Typer:
 def print_paths(paths: list[Path]) -> None:
     for path in paths:
         print(path)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what a person should know of the data, one line each, beside the progress."""
+    for note in notes:
+        err.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)

@@ -1,23 +1,25 @@
-"""Hugging Face data sets, saved on disk or by name; columns are found by their declared types, Image and ClassLabel."""
+"""Hugging Face data sets, saved on disk or by name; which columns are read ``columns`` says."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cosp.data.class_names import named_labels
+from cosp.data.class_names import named_labels, numbered_labels
+from cosp.data.columns import ChosenColumns, Columns, chosen_columns
+from cosp.data.decoder import GREY, Encoded, Shape, common_shape, decoded
 from cosp.data.faults import first_line
-from cosp.data.folder import DEEP, GREY
-from cosp.data.image_files import pixels
 from cosp.data.images import Labelled, Source, checked_images
+from cosp.data.labels import check_labels
+from cosp.data.split_names import by_role
 from cosp.errors import DataError
 
 SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")  # what `save_to_disk` leaves in its folder
-TEST_NAMES = ("test", "validation")  # the first one present is the test split
 SHUFFLE_SEED = 0  # data sets on the hub are often sorted by class
 
 
@@ -26,7 +28,7 @@ def is_saved(folder: Path) -> bool:
     return any((folder / mark).is_file() for mark in SAVED_MARKS)
 
 
-def read_saved(folder: Path, *, name: str, image_size: int | None) -> Source:
+def read_saved(folder: Path, *, name: str, image_size: int | None, columns: Columns) -> Source:
     """A data set that ``save_to_disk`` wrote."""
     import datasets  # type: ignore[import-untyped]  # about a second
 
@@ -34,10 +36,10 @@ def read_saved(folder: Path, *, name: str, image_size: int | None) -> Source:
         found = datasets.load_from_disk(str(folder))
     except Exception as error:  # damaged files surface as errors of pyarrow, json or datasets itself
         raise DataError(f"{folder}: cannot be read as a saved Hugging Face data set ({first_line(error)})") from error
-    return _source(found, name=name, origin=str(folder), image_size=image_size)
+    return _source(found, name=name, origin=str(folder), image_size=image_size, columns=columns)
 
 
-def read_named(repository: str, *, name: str, image_size: int | None) -> Source:
+def read_named(repository: str, *, name: str, image_size: int | None, columns: Columns) -> Source:
     """A data set of the hub (or of its cache on this machine); the only reader that uses the network."""
     import datasets
 
@@ -53,77 +55,76 @@ def read_named(repository: str, *, name: str, image_size: int | None) -> Source:
         ) from error
     finally:
         logger.setLevel(level)
-    return _source(found, name=name, origin=f"hf:{repository}", image_size=image_size)
+    return _source(found, name=name, origin=f"hf:{repository}", image_size=image_size, columns=columns)
 
 
-def _source(found: Any, *, name: str, origin: str, image_size: int | None) -> Source:
+def _source(found: Any, *, name: str, origin: str, image_size: int | None, columns: Columns) -> Source:
     splits = dict(found) if isinstance(found, dict) else {"train": found}
-    if "train" not in splits:
+    roles = by_role(splits, origin=origin)
+    if "train" not in roles:
         raise DataError(f"{origin}: a split named 'train' is needed, found {sorted(splits)}")
-    test_name = next((split for split in TEST_NAMES if split in splits), None)
-    image_column, label_column = _columns(splits["train"].features, origin=origin)
-    classes = splits["train"].features[label_column].names
-    rows = {split: splits[split] for split in ("train", test_name) if split is not None}
-    shape = _common_shape(rows, image_column, origin=origin, image_size=image_size)
-    images = {
-        split: _read(part, image_column, label_column, shape, origin=f"{origin} ({split})")
-        for split, part in rows.items()
-    }
-    return named_labels(name, classes, images["train"], None if test_name is None else images[test_name])
-
-
-def _columns(features: Any, *, origin: str) -> tuple[str, str]:
-    """Names of the one image column and the one label column."""
-    import datasets
-
-    found = []
-    for kind in (datasets.Image, datasets.ClassLabel):
-        names = [column for column, feature in features.items() if isinstance(feature, kind)]
-        if len(names) != 1:
-            raise DataError(
-                f"{origin}: exactly one column of type {kind.__name__} is needed, got {names} of {sorted(features)}"
-            )
-        found.append(names[0])
-    return found[0], found[1]
-
-
-def _common_shape(splits: dict[str, Any], column: str, *, origin: str, image_size: int | None) -> tuple[int, int, int]:
-    """(H, W, C) that all images get."""
-    sizes: set[tuple[int, int]] = set()
-    modes: set[str] = set()
-    for split, part in splits.items():
+    features = splits[roles["train"]].features
+    chosen = chosen_columns(features, columns, origin=origin)
+    parts = {role: (splits[split], f"{origin} ({split})") for role, split in roles.items()}
+    for part, where in parts.values():
         if not len(part):
-            raise DataError(f"{origin} ({split}): there must be at least one image")
-        for image in _decoded(part, column, origin=f"{origin} ({split})"):
-            sizes.add(image.size)
-            modes.add(image.mode)
-    if modes & DEEP:
-        raise DataError(
-            f"{origin}: images of more than 8 bits a channel ({sorted(modes & DEEP)}); give the data as .npz"
-        )
-    if image_size is None and len(sizes) > 1:
-        raise DataError(f"{origin}: images have {len(sizes)} sizes; set image_size to resize all to squares")
-    width, height = (image_size, image_size) if image_size is not None else sizes.pop()
-    return height, width, 1 if modes <= GREY else 3
+            raise DataError(f"{where}: there must be at least one image")
+    encoded = (pair for part, where in parts.values() for pair in _encoded(part, chosen.image, origin=where))
+    height, width, channels = common_shape(encoded, image_size)
+    mode = getattr(features[chosen.image], "mode", None)  # what the set makes of its images, if it says so
+    shape = (height, width, channels if mode is None else 1 if mode in GREY else 3)
+    read = {role: _read(part, chosen, shape, origin=where) for role, (part, where) in parts.items()}
+    classes = getattr(features[chosen.label], "names", None)
+    others = read.get("test"), read.get("validation")
+    if classes is None:
+        source = numbered_labels(name, read["train"], *others)
+    else:
+        source = named_labels(name, classes, read["train"], *others)
+    unused = sorted(set(splits) - set(roles.values()))
+    notes = tuple(f"{origin}: split '{split}' is not used" for split in unused)
+    return replace(source, resizable=True, columns=("image", "label", "client"), notes=notes)
 
 
-def _read(part: Any, image_column: str, label_column: str, shape: tuple[int, int, int], *, origin: str) -> Labelled:
-    """Images and labels of one split, shuffled once and for all."""
+def _read(part: Any, columns: ChosenColumns, shape: Shape, *, origin: str) -> Labelled:
+    """Images, labels and clients of one split, shuffled once and for all."""
     x = np.empty((len(part), *shape), np.uint8)
-    for row, image in enumerate(_decoded(part, image_column, origin=origin)):
-        x[row] = pixels(image, shape)
-    images = checked_images(x, np.array(part[label_column][:]), origin=origin)
+    for row, (where, encoded) in enumerate(_encoded(part, columns.image, origin=origin)):
+        x[row] = decoded(encoded, shape, origin=where)
+    images = checked_images(x, np.array(part[columns.label][:]), origin=origin)
+    if columns.client is not None and columns.client in part.features:
+        clients = np.array(part[columns.client][:])
+        check_labels(clients, origin=f"{origin}: {columns.client}")
+        images = replace(images, clients=clients)
     return images.rows(np.random.default_rng(SHUFFLE_SEED).permutation(len(images)))
 
 
-def _decoded(part: Any, column: str, *, origin: str) -> Iterator[Any]:
-    """The images of one split; DataError names one that is not there or cannot be decoded."""
-    images = iter(part[column])
+def _encoded(part: Any, column: str, *, origin: str) -> Iterator[tuple[str, Encoded]]:
+    """Name and content of each image of one split; DataError names one that is not there."""
+    import datasets
+
+    if isinstance(part.features[column], datasets.Image):
+        part = part.cast_column(column, datasets.Image(decode=False))  # our decoder reads headers, and turns images
+    values = iter(part.select_columns([column])[column])
     for row in range(len(part)):
+        where = f"{origin}: image {row}"
         try:
-            image = next(images)
-            if image is None:
-                raise ValueError("there is none")
-        except Exception as error:  # damaged images surface as nearly anything
-            raise DataError(f"{origin}: image {row} cannot be read ({first_line(error)}); mend or remove it") from error
-        yield image
+            yield where, _content(next(values))
+        except DataError:
+            raise
+        except Exception as error:  # damaged rows surface as nearly anything
+            raise DataError(f"{where}: cannot be read as an image ({first_line(error)}); mend or remove it") from error
+
+
+def _content(value: Any) -> Encoded:
+    """What a row holds: a file's bytes, a path or address, or both in a dict."""
+    path, content = (value.get("path"), value.get("bytes")) if isinstance(value, dict) else (value, value)
+    if isinstance(content, bytes):
+        return content
+    if not isinstance(path, str):
+        raise ValueError("there is none" if path is None else f"it is a {type(path).__name__}")
+    if "://" not in path:
+        return Path(path)
+    import fsspec  # type: ignore[import-untyped]  # comes with datasets
+
+    with fsspec.open(path, "rb") as file:
+        return bytes(file.read())

@@ -10,12 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from cosp.data.decoder import decoded
 from cosp.data.pixels import channels_first, normalise
-from cosp.errors import DataError
-
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,26 +59,6 @@ class ImageFiles:
         """Decode; DataError names the file that cannot be."""
         x = np.empty((len(self.paths), *self.image), np.uint8)
         for row, path in enumerate(self.paths):
-            x[row] = decoded(path, self.image)
+            x[row] = decoded(path, self.image, origin=str(path))
         found = normalise(channels_first(x), np.array(self.mean), np.array(self.std)) if self.mean else x
         return found if dtype is None else found.astype(dtype, copy=False)
-
-
-def decoded(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return the image in the file as uint8 of that shape (H, W, C); DataError if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return pixels(image, shape)
-    except UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from error
-
-
-def pixels(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The image as uint8 of that shape (H, W, C)."""
-    height, width, channels = shape
-    if image.mode == "P":  # straight to RGB, PIL warns about transparent palettes
-        image = image.convert("RGBA")
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8).reshape(shape)

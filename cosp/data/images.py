@@ -45,7 +45,7 @@ class Source:
 
     ``resizable``: its images come as files, so ``data.image_size`` resizes them. ``notes`` tell a person, one line
     each, what was found and is not used, or is used otherwise than its name says. ``vocabulary``: how many words texts
-    are made of, if the source says so.
+    are made of, if the source says so. ``columns``: which of ``Columns`` the reader heeds.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Source:
     validation: Labelled | None = None
     vocabulary: int | None = None
     resizable: bool = False
+    columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

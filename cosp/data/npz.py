@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosp.data.class_names import named_labels, numbered_labels
+from cosp.data.columns import CLIENT
 from cosp.data.faults import first_line
 from cosp.data.images import Labelled, Source, checked_images
 from cosp.data.labels import as_texts, check_labels
@@ -24,7 +25,6 @@ from cosp.data.texts import checked_texts
 from cosp.errors import DataError
 
 Arrays = Mapping[str, NDArray[Any]]
-CLIENT = "client"
 
 
 def read_npz(path: Path, *, name: str, client: str | None = None) -> Source:
@@ -117,7 +117,7 @@ def _source(
     else:
         source = named_labels(name, _names(classes, path), train, *others)
     notes = tuple(_unused(key, path) for key in arrays if key not in used)
-    return replace(source, vocabulary=_vocabulary(arrays, path), notes=notes)
+    return replace(source, vocabulary=_vocabulary(arrays, path), columns=("client",), notes=notes)
 
 
 def _names(classes: NDArray[Any], path: Path) -> list[str]:

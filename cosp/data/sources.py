@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from cosp.data.columns import Columns
 from cosp.data.dataset import Dataset, prepare
 from cosp.data.folder import read_folder
 from cosp.data.huggingface import is_saved, read_named, read_saved
@@ -16,6 +19,7 @@ from cosp.data.standard import CLASSES, read_standard
 from cosp.errors import DataError
 
 HUB_PREFIX = "hf:"
+BY_TYPE = Columns()
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -27,6 +31,7 @@ def load_dataset(
     sizes: Sizes | None = None,
     image_size: int | None = None,
     stream: bool = False,
+    columns: Columns = BY_TYPE,
 ) -> Dataset:
     """Read, check, split and normalise a data set; DataError (one line) if it is missing or malformed.
 
@@ -35,39 +40,72 @@ def load_dataset(
     (paths hold from the current folder, else from ``data_dir``); ``hf:OWNER/NAME``, or ``OWNER/NAME`` if no such path
     exists. ``data_dir``: where the files are, by default the environment's COSP_DATA_DIR. ``seed`` draws the validation
     split, never the test split. ``image_size``: resize images that come as files to squares of this side. ``stream``:
-    leave a folder's images in their files and decode them batch by batch.
+    leave a folder's images in their files and decode them batch by batch. ``columns``: which hold what.
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be >= 1, got {image_size}")
     if data_dir is None and os.environ.get("COSP_DATA_DIR"):
         data_dir = Path(os.environ["COSP_DATA_DIR"])
-    if data_dir is not None and not data_dir.is_dir():
-        raise DataError(f"{data_dir}: the data folder must exist; give another with --data-dir DIR or COSP_DATA_DIR")
-    source = read_source(name_or_path, data_dir=data_dir, image_size=image_size, stream=stream)
+    with _readable(name_or_path):
+        if data_dir is not None and not data_dir.is_dir():
+            raise DataError(
+                f"{data_dir}: the data folder must exist; give another with --data-dir DIR or COSP_DATA_DIR"
+            )
+    source = read_source(name_or_path, data_dir=data_dir, image_size=image_size, stream=stream, columns=columns)
+    columns.refuse_unread(source.columns, source.name)
+    if image_size is not None and not source.resizable:
+        raise DataError(
+            f"data.image_size: resizes images that come as files, {source.name} has arrays: leave it out, and resize "
+            "them before they are written"
+        )
     return prepare(source, sizes=sizes or Sizes(), seed=seed)
 
 
-def read_source(name: str, *, data_dir: Path | None, image_size: int | None, stream: bool = False) -> Source:
-    """Read what ``load_dataset`` would, as it is."""
+def read_source(
+    name: str,
+    *,
+    data_dir: Path | None,
+    image_size: int | None,
+    stream: bool = False,
+    columns: Columns = BY_TYPE,
+) -> Source:
+    """Read what ``load_dataset`` would, as it is; DataError names a file or folder that the system gives not out."""
+    with _readable(name):
+        return _read(name, data_dir, image_size, stream, columns)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what the system says of a file or folder into a DataError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or name}: cannot be read ({error.strerror or error}); give this user the right to read "
+            "it, or take it out of the data"
+        ) from error
+
+
+def _read(name: str, data_dir: Path | None, image_size: int | None, stream: bool, columns: Columns) -> Source:
     if stream:
-        return _read_streamed(name, data_dir=data_dir, image_size=image_size)
+        return _read_streamed(name, data_dir=data_dir, image_size=image_size, columns=columns)
     standard = name.lower().replace("-", "_")
     if standard in CLASSES:
         return read_standard(standard, data_dir=data_dir)
     if name.startswith(HUB_PREFIX):
-        return read_named(name.removeprefix(HUB_PREFIX), name=name, image_size=image_size)
+        return read_named(name.removeprefix(HUB_PREFIX), name=name, image_size=image_size, columns=columns)
     path = _local(name, data_dir)
     if path is not None:
-        return _read_path(path, image_size=image_size)
+        return _read_path(path, image_size=image_size, columns=columns)
     if _HUB_NAME.fullmatch(name) and not name.endswith(".npz"):
-        return read_named(name, name=name, image_size=image_size)
+        return read_named(name, name=name, image_size=image_size, columns=columns)
     raise _missing(name, data_dir)
 
 
-def _read_streamed(name: str, *, data_dir: Path | None, image_size: int | None) -> Source:
+def _read_streamed(name: str, *, data_dir: Path | None, image_size: int | None, columns: Columns) -> Source:
     path = _local(name, data_dir)
     if path is not None and path.is_dir() and not (path / "train.npz").is_file() and not is_saved(path):
-        return read_folder(path, name=path.name, image_size=image_size, stream=True)
+        return _read_folder(path, image_size=image_size, stream=True, columns=columns)
     if path is None and name.lower().replace("-", "_") not in CLASSES:
         raise _missing(name, data_dir)
     raise DataError(
@@ -89,15 +127,20 @@ def _local(name: str, data_dir: Path | None) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def _read_path(path: Path, *, image_size: int | None) -> Source:
+def _read_path(path: Path, *, image_size: int | None, columns: Columns) -> Source:
     if path.is_file():
         if path.suffix != ".npz":
             raise DataError(
                 f"{path}: a data file must end in .npz (x, y); folders of images and saved data sets work too"
             )
-        return read_npz(path, name=path.stem)
+        return read_npz(path, name=path.stem, client=columns.client)
     if (path / "train.npz").is_file():
-        return read_npz_folder(path, name=path.name)
+        return read_npz_folder(path, name=path.name, client=columns.client)
     if is_saved(path):
-        return read_saved(path, name=path.name, image_size=image_size)
-    return read_folder(path, name=path.name, image_size=image_size)
+        return read_saved(path, name=path.name, image_size=image_size, columns=columns)
+    return _read_folder(path, image_size=image_size, stream=False, columns=columns)
+
+
+def _read_folder(path: Path, *, image_size: int | None, stream: bool, columns: Columns) -> Source:
+    by_client = columns.client is not None
+    return read_folder(path, name=path.name, image_size=image_size, stream=stream, by_client=by_client)

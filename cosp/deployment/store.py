@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from cosp.data import Dataset, Split, hold_back
+from cosp.data.columns import Columns
 from cosp.data.images import Labelled, Source
+from cosp.data.sources import read_source
 from cosp.errors import DataError
 from cosp.experiment import Experiment
 from cosp.seeds import stream_seed
@@ -22,6 +24,13 @@ def write_shares(experiment: Experiment, folder: Path) -> list[Path]:
         found.append(folder / str(client))
         write_board_store(found[-1], _store(experiment.dataset.train, rows, experiment.dataset))
     return found
+
+
+def own_source(experiment: Experiment, name: str, data_dir: Path | None) -> Source:
+    """Read a board's own data, a path or any data set's name, as the experiment reads its own."""
+    data = experiment.config.data
+    columns = Columns(image=data.image, label=data.label)
+    return read_source(name, data_dir=data_dir, image_size=data.image_size, columns=columns)
 
 
 def write_own(experiment: Experiment, source: Source, folder: Path) -> Path:

@@ -26,13 +26,20 @@ Row = dict[str, Any]
 
 
 def plan_rows(experiment: Experiment) -> list[Row]:
-    """Return one row a client; units are drawn as if by data, which fixes no cost."""
+    """Return one row a client; units are drawn as if by data, which fixes no cost.
+
+    ``data_of`` names whose data a board holds, where the data say that.
+    """
     clients = experiment.introductions
     method = experiment.method(clients)
     rule = experiment.assignment
     unhurried = experiment.method(clients, replace(rule, target_round_s=math.inf)) if rule.takes_blocks_away else method
     boards = zip(experiment.boards, clients, strict=True)
-    return [_row(experiment, method, unhurried, board, client) for board, client in boards]
+    rows = [_row(experiment, method, unhurried, board, client) for board, client in boards]
+    held = experiment.natural
+    if held is not None:
+        rows = [row | {"data_of": list(holding.clients)} for row, holding in zip(rows, held, strict=True)]
+    return rows
 
 
 def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board, client: Introduction) -> Row:

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from cosp.console import UNITS, bytes_text, seconds
+from cosp.data.natural import brief
 
 Row = dict[str, Any]
 
@@ -38,7 +39,7 @@ def _cells(row: Row) -> Iterable[Iterable[str]]:
     """Return the lines of each cell."""
     used = row["used"]
     yield [str(row["client"])]
-    yield row["board"], f"{row['mode']} {row['link']}"
+    yield row["board"], f"{row['mode']} {row['link']}", *([f"of {brief(row['data_of'])}"] if "data_of" in row else [])
     yield f"{count_text(row['parameters'])} {row['share']:.0%}", f"{row['depth']} x {row['heads']}/{row['hidden']}"
     yield bytes_text(row["memory_bytes"]), percent(used["memory"])
     target = [] if used["time"] is None else [percent(used["time"])]
