@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, model_validator
 
+from cosp.data.kinds import SampleKind, kind_of
 from cosp.data.partition import Kind
 from cosp.errors import ConfigError
 from cosp.forms import NO_YAML, broken, load_yaml, parse, unknown, yaml_value
@@ -48,12 +49,12 @@ class PartitionConfig(Settings):
 class DeclaredData(Settings):
     """Data that is not here, for plans and dry runs: so many samples a client on average.
 
-    ``shape`` is an image's (C, H, W), or (T,) of a text of T words below ``vocabulary``.
+    ``shape`` is an image's (C, H, W), (T, C) of a series of T steps, or (T,) of a text of T words below ``vocabulary``.
     ``shares`` of the fleet's boards weigh the clients where ``partition.pseudo_clients`` is on; no other rule of the
     partition applies.
     """
 
-    shape: tuple[PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]
+    shape: tuple[PositiveInt] | tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]
     vocabulary: int | None = Field(None, ge=1)
     classes: int = Field(ge=2)
     samples_per_client: int = Field(ge=2)
@@ -69,12 +70,14 @@ class DataConfig(Settings):
     """``name`` is a data set or a path; sizes None take all; each client holds back ``local_test`` of its images.
 
     ``image`` and ``label`` name columns of a Hugging Face set; None finds them by their types.
-    Where ``declared`` says what the data are, none are read: ``name`` is then but a name.
+    Where ``declared`` says what the data are, none are read: ``name`` is then but a name. ``kind`` says what samples
+    are where their shape does not: (N, T[, C]) of an ``.npz`` are series if ``kind`` is.
     """
 
     name: str = "digits"
     image: str | None = Field(None, min_length=1)
     label: str | None = Field(None, min_length=1)
+    kind: SampleKind | None = None
     declared: DeclaredData | None = None
     train: int | None = Field(None, ge=1)
     validation: int | None = Field(None, ge=1)
@@ -85,11 +88,19 @@ class DataConfig(Settings):
     partition: PartitionConfig = PartitionConfig()
     local_test: float = Field(0.2, gt=0, lt=1)
 
+    @model_validator(mode="after")
+    def _declared_is_of_its_kind(self) -> DataConfig:
+        if self.kind is not None and self.declared is not None and kind_of(self.declared.shape) != self.kind:
+            found, shape = kind_of(self.declared.shape), list(self.declared.shape)
+            raise broken(f"kind is {self.kind}, but declared.shape {shape} is that of {found}")
+        return self
+
 
 class ModelConfig(Settings):
     """The global transformer. ``exits`` None puts them after 1/4, 1/2, 3/4 and all of the blocks.
 
-    ``patch`` is the side of the squares that images are cut into; texts have none.
+    ``patch`` is the side of the squares that images are cut into, or the steps of the patches that series are; texts
+    have none.
     """
 
     patch: int | None = Field(None, ge=1)

@@ -30,7 +30,7 @@ from cosp.fleet.introduction import Introduction
 from cosp.methods import Assignment, Method, Setting
 from cosp.methods.clients import budget_of
 from cosp.methods.pricing import declared_round_s
-from cosp.models import TextShape, TransformerShape, ViTShape
+from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
 from cosp.server.loop import LoopRules
@@ -201,6 +201,7 @@ def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:
         image_size=data.image_size,
         stream=data.stream,
         columns=Columns(image=data.image, label=data.label, client=_client_column(data.partition)),
+        kind=data.kind,
     )
 
 
@@ -252,8 +253,10 @@ def model_shape(config: Config, dataset: Dataset) -> TransformerShape:
         "variant": config.method.model_variant,
     }
     try:
-        if dataset.vocabulary is None:
+        if dataset.kind == "images":
             return ViTShape(**_image_input(model.patch, dataset), **encoder)
+        if dataset.kind == "series":
+            return SeriesShape(**_series_input(model.patch, dataset), **encoder)
         return TextShape(**_text_input(model.patch, dataset), **encoder)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
@@ -267,8 +270,19 @@ def _image_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
     channels, height, width = dataset.sample_shape
     if height != width:
         advice = "set data.image_size" if dataset.resizable else "pad or resize the arrays to (N, H, H[, C])"
+        if channels == 1 and not dataset.resizable:
+            advice += f"; if they are series of {height} steps, say data.kind: series"
         raise ConfigError(f"data.name: {dataset.name} has images of {height} x {width}; they must be square: {advice}")
     return {"image": height, "patch": patch, "channels": channels}
+
+
+def _series_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
+    steps, channels = dataset.sample_shape
+    if patch is None:
+        raise ConfigError(
+            f"model.patch: is missing: {dataset.name} has series of {steps} steps, cut into patches of so many"
+        )
+    return {"steps": steps, "patch": patch, "channels": channels}
 
 
 def _text_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cosp.models import TextShape, TransformerShape, ViTShape
+from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import Transformer
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
 from cosp.submodel.shape import POOLINGS, layout_of
@@ -37,8 +37,12 @@ def shapes(draw: st.DrawFn) -> TransformerShape:
         "exits": tuple(sorted(exits)),
         "pooling": draw(st.sampled_from(POOLINGS)),
     }
-    if draw(st.booleans()):
+    kind = draw(st.sampled_from([ViTShape, TextShape, SeriesShape]))
+    if kind is TextShape:
         return TextShape(vocabulary=draw(st.integers(1, 5)), length=draw(st.integers(1, 6)), **encoder)
+    if kind is SeriesShape:
+        patch, patches = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+        return SeriesShape(steps=patch * patches, patch=patch, channels=draw(st.integers(1, 3)), **encoder)
     return ViTShape(image=4, patch=draw(st.sampled_from([1, 2, 4])), channels=draw(st.integers(1, 2)), **encoder)
 
 
@@ -80,7 +84,7 @@ def random_update(shape: TransformerShape, plan: SubmodelPlan, seed: int) -> Sta
 def random_samples(
     shape: TransformerShape, count: int = 2, seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Images of ``dtype``, or texts."""
+    """Images or series of ``dtype``, or texts."""
     generator = torch.Generator().manual_seed(seed)
     if isinstance(shape, TextShape):
         return torch.randint(shape.vocabulary, (count, shape.length), generator=generator, dtype=torch.int32)

@@ -12,10 +12,11 @@ from cosp.config import load_config
 from cosp.errors import ConfigError
 from cosp.experiment import Experiment, load_experiment
 from cosp.fleet._files import devices_folder
-from cosp.models import TextShape, ViTShape
+from cosp.models import SeriesShape, TextShape, ViTShape
 
 IMAGES = {"shape": [3, 8, 8], "classes": 5, "samples_per_client": 10}
 TEXTS = {"shape": [7], "vocabulary": 50, "classes": 5, "samples_per_client": 10}
+SERIES = {"shape": [12, 9], "classes": 5, "samples_per_client": 10}
 WIDTHS = {"dim": 8, "blocks": 2, "heads": 2, "hidden": 16, "exits": [1, 2]}
 
 
@@ -31,9 +32,10 @@ def experiment(folder: Path, declared: dict[str, Any], **model: Any) -> Experime
     return load_experiment(load_config(path))
 
 
-def test_images_are_cut_into_patches_and_texts_read_word_by_word(tmp_path: Path):
+def test_images_and_series_are_cut_into_patches_and_texts_read_word_by_word(tmp_path: Path):
     encoder: dict[str, Any] = {**WIDTHS, "classes": 5, "exits": (1, 2)}
     assert experiment(tmp_path, IMAGES, patch=4).shape == ViTShape(image=8, patch=4, channels=3, **encoder)
+    assert experiment(tmp_path, SERIES, patch=4).shape == SeriesShape(steps=12, patch=4, channels=9, **encoder)
     assert experiment(tmp_path, TEXTS).shape == TextShape(vocabulary=50, length=7, **encoder)
 
 
@@ -78,10 +80,24 @@ def test_mixed_precision_asks_for_the_rate_of_every_gpu(tmp_path: Path):
         ({**IMAGES, "shape": [3, 8, 4]}, {"patch": 4}, "images of 8 x 4; they must be square"),
         ({**IMAGES, "vocabulary": 9}, {"patch": 4}, "data.declared: vocabulary goes with texts"),
         ({**TEXTS, "vocabulary": None}, {}, "data.declared: vocabulary goes with texts"),
-        ({**IMAGES, "shape": [8, 8]}, {"patch": 4}, "data.declared.shape"),
+        ({**IMAGES, "shape": [8, 8, 3, 1]}, {"patch": 4}, "data.declared.shape"),
+        ({**SERIES, "vocabulary": 9}, {"patch": 4}, "data.declared: vocabulary goes with texts"),
+        (SERIES, {}, "model.patch: is missing: mine has series of 12 steps"),
+        (SERIES, {"patch": 5}, "model: patch must divide the steps of a series, got patch 5, 12 steps"),
+        ({**IMAGES, "shape": [1, 12, 9]}, {"patch": 3}, "if they are series of 12 steps, say data.kind: series"),
     ],
 )
 def test_what_does_not_go_together_is_an_error_of_one_line(tmp_path: Path, declared, model, message):
     with pytest.raises(ConfigError, match=message) as caught:
         experiment(tmp_path, declared, **model)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_declared_is_of_the_kind_that_is_asked_for(tmp_path: Path):
+    path = tmp_path / "tiny.yaml"
+    data = {"name": "mine", "kind": "series", "declared": IMAGES}
+    config = {"name": "tiny", "data": data, "model": {**WIDTHS, "patch": 4}, "method": {"name": "fedavg"}}
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"kind is series, but declared.shape \[3, 8, 8\] is that of images"):
+        load_config(path)
+    assert load_experiment(load_config(path, ["data.declared.shape=[8, 3]"])).dataset.kind == "series"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cosp.models import TextShape, TransformerShape, ViTShape
+from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.flat import length, spans_of
 from cosp.submodel.plan import prefix_plan
@@ -33,6 +33,8 @@ from cosp.trainer.trainer import Trainer
 
 IMAGES = ViTShape(image=8, patch=4, channels=1, classes=3, dim=16, blocks=2, heads=4, hidden=32, exits=(1, 2))
 TEXTS = TextShape(vocabulary=9, length=5, classes=3, dim=16, blocks=2, heads=4, hidden=32, exits=(1, 2))
+
+SERIES = SeriesShape(steps=12, patch=3, channels=2, classes=3, dim=16, blocks=2, heads=4, hidden=32, exits=(1, 2))
 
 
 def samples(shape: TransformerShape, rng: np.random.Generator, count: int) -> Samples:
@@ -89,7 +91,7 @@ def probe(shape: TransformerShape) -> dict[str, Any]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    result = dict(probe(IMAGES), texts=probe(TEXTS))
+    result = dict(probe(IMAGES), texts=probe(TEXTS), series=probe(SERIES))
     loaded = sorted(name for name, module in sys.modules.items() if module is not None and name.split(".")[0] == "cosp")
     print(json.dumps(dict(result, python=sys.version.split()[0], torch=torch.__version__, loaded=loaded)))
 

@@ -92,12 +92,12 @@ def store(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The experiment that the boards will take part in")],
     out: Annotated[Path, typer.Option(help="Folder to write: a store, or with shares one a client, named 0, 1, ...")],
     own: Annotated[
-        str | None, typer.Option(help="A board's own images: a folder, an .npz, any data set's name")
+        str | None, typer.Option(help="A board's own samples: a folder, an .npz, any data set's name")
     ] = None,
     sets: Sets = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Write what a trainer reads: a board's own images, or the share that CONFIG's partition gives each board."""
+    """Write what a trainer reads: a board's own samples, or the share that CONFIG's partition gives each board."""
     from cosp.config import load_config
     from cosp.deployment.store import own_source, write_own, write_shares
     from cosp.experiment import load_experiment

@@ -1,4 +1,4 @@
-"""Data sets of images or texts (built in, standard, the user's own) and their partition over clients."""
+"""Data sets of images, texts or series (built in, standard, the user's own) and their partition over clients."""
 
 from __future__ import annotations
 

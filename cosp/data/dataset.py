@@ -1,4 +1,4 @@
-"""The data set that training sees: normalised images or texts, three splits, class names."""
+"""The data set that training sees: normalised images or series, or texts, three splits, class names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cosp.data import series
 from cosp.data.image_files import ImageFiles
 from cosp.data.images import Labelled, Source
+from cosp.data.kinds import SampleKind, kind_of, shown
 from cosp.data.pixels import channels_first, normalise
 from cosp.data.splits import Sizes, check_cut, other_rows, rows_to_test, train_validation_rows
 from cosp.errors import DataError
@@ -21,7 +23,8 @@ STREAMED = 2048  # training images whose mean and deviation stand for all, where
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """``x`` images (N, C, H, W), normalised, or texts (N, T); ``y`` int64 (N,), indices into the data set's classes.
+    """``x`` images (N, C, H, W) or series (N, T, C), normalised, or texts (N, T); ``y`` int64 (N,), indices into the
+    data set's classes.
 
     Streamed images are in their files: ``np.asarray`` of some of them reads those. ``clients`` (N,): whose each is, an
     integer or a text, where the source says so and was asked.
@@ -39,8 +42,8 @@ class Split:
 class Dataset:
     """Samples to train on, to choose the exit on (``validation``, kept by the server) and to test on.
 
-    Every channel of images was shifted and scaled by the mean and standard deviation of the training images, kept in
-    ``mean`` and ``std`` (C values each, in units of the source's pixels) for use on new images. Texts are
+    Every channel of images and series was shifted and scaled by the mean and standard deviation of those that train,
+    kept in ``mean`` and ``std`` (C values each, in the source's units) for use on new ones. Texts are
     made of words 0 .. ``vocabulary`` - 1 instead. ``declared`` data are not there: their ``x`` is zeros.
     ``resizable`` and ``notes`` are the source's.
     """
@@ -59,21 +62,28 @@ class Dataset:
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Of one sample: (C, H, W) of an image, (T,) of a text."""
+        """Of one sample: (C, H, W) of an image, (T, C) of a series, (T,) of a text."""
         return self.train.x.shape[1:]
+
+    @property
+    def kind(self) -> SampleKind:
+        """What the samples are."""
+        return kind_of(self.sample_shape)
 
     def normalised(self, samples: Labelled) -> Split:
         """Return other samples as this data set's would be; DataError if they have another shape or other words."""
         words, shape = self.vocabulary, self.sample_shape
-        own = shape if words is not None else (*shape[1:], shape[0])
+        own = (*shape[1:], shape[0]) if self.kind == "images" else shape
         if samples.x.shape[1:] != own:
             raise DataError(
-                f"{samples.origin}: samples are {samples.x.shape[1:]} (H, W, C or T), those of {self.name} {own}; "
+                f"{samples.origin}: samples are {shown(samples.x.shape[1:])}, those of {self.name} {shown(own)}; "
                 "they must be alike"
             )
         if words is None:
-            x = normalise(channels_first(np.asarray(samples.x)), np.array(self.mean), np.array(self.std))
-            return Split(x=x, y=samples.y)
+            mean, std, x = np.array(self.mean), np.array(self.std), np.asarray(samples.x)
+            if self.kind == "series":
+                return Split(x=series.normalised(x, mean, std), y=samples.y)
+            return Split(x=normalise(channels_first(x), mean, std), y=samples.y)
         x = np.asarray(samples.x)
         if not x.max() < words:
             raise DataError(f"{samples.origin}: word {x.max()} is none of {self.name}'s, 0..{words - 1}")
@@ -95,8 +105,8 @@ def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
     for other in (test, validation):
         if other is not None and train.x.shape[1:] != other.x.shape[1:]:
             raise DataError(
-                f"{other.origin}: test samples are {other.x.shape[1:]} (H, W, C or T), training samples "
-                f"{train.x.shape[1:]}; they must be alike"
+                f"{other.origin}: test samples are {shown(other.x.shape[1:])}, training samples "
+                f"{shown(train.x.shape[1:])}; they must be alike"
             )
     parts = _cut(train, test, validation, sizes=sizes, seed=seed)
     train = parts["train"]
@@ -105,7 +115,8 @@ def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
             f"{train.origin}: training takes at least 2 classes, its {len(train)} training images are all "
             f"'{source.classes[train.y[0]]}'; add classes, or shuffle the images if they are sorted by class"
         )
-    dataset = _texts(source, parts) if train.x.ndim == 2 else _images(source, parts)
+    prepared = {"texts": _texts, "series": _series, "images": _images}
+    dataset = prepared[kind_of(train.x.shape[1:])](source, parts)
     return replace(dataset, resizable=source.resizable, notes=notes)
 
 
@@ -148,6 +159,18 @@ def _texts(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
         mean=(),
         std=(),
         vocabulary=source.vocabulary or 1 + max(int(np.asarray(samples.x).max()) for samples in known),
+    )
+
+
+def _series(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
+    x = {name: np.asarray(part.x) for name, part in parts.items()}
+    mean, std = series.mean_and_std(x["train"])
+    splits: dict[str, Any] = {
+        name: Split(x=series.normalised(x[name], mean, std), y=part.y, clients=part.clients)
+        for name, part in parts.items()
+    }
+    return Dataset(
+        name=source.name, classes=source.classes, **splits, mean=tuple(mean.tolist()), std=tuple(std.tolist())
     )
 
 

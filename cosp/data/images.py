@@ -20,9 +20,9 @@ LARGEST_PIXEL = 1e30  # in float32, to be shifted and scaled without overflow
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """``x`` images (N, H, W, C) of any real dtype, in memory or in their files, or texts (N, T) of word numbers; ``y``
-    (N,) labels as the source has them, integers or texts; ``clients`` (N,) whose each is, if the source says so,
-    integers or texts too; ``origin`` for messages.
+    """``x`` images (N, H, W, C) of any real dtype, in memory or in their files, texts (N, T) of word numbers, or series
+    (N, T, C) of any real dtype; ``y`` (N,) labels as the source has them, integers or texts; ``clients`` (N,) whose
+    each is, if the source says so, integers or texts too; ``origin`` for messages.
     """
 
     x: NDArray[Any] | ImageFiles

@@ -1,6 +1,7 @@
 """The user's own data as ``.npz``: ``x`` and ``y`` (N,), with or without ``x_test``, ``y_test``, ``x_val``, ``y_val``.
 
-``x`` is images (N, H, W[, C]), or texts (N, T): integers, the numbers of their words. ``y`` is integers or texts.
+``x`` is images (N, H, W[, C]), or texts (N, T): integers, the numbers of their words; or series
+(N, T[, C]), if the reader is told so. ``y`` is integers or texts.
 ``classes`` (C,) names labels 0, 1, ...; ``client`` (N,) says whose each sample is; ``vocabulary`` (a number) says that
 ``x`` is texts of so many words. Any other array is passed over, and a note says so.
 """
@@ -19,7 +20,9 @@ from cosp.data.class_names import named_labels, numbered_labels
 from cosp.data.columns import CLIENT
 from cosp.data.faults import first_line
 from cosp.data.images import Labelled, Source, checked_images
+from cosp.data.kinds import SampleKind
 from cosp.data.labels import as_texts, check_labels
+from cosp.data.series import checked_series
 from cosp.data.split_names import ROLES, by_role
 from cosp.data.texts import checked_texts
 from cosp.errors import DataError
@@ -27,7 +30,7 @@ from cosp.errors import DataError
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def read_npz(path: Path, *, name: str, client: str | None = None) -> Source:
+def read_npz(path: Path, *, name: str, client: str | None = None, kind: SampleKind | None = None) -> Source:
     """One file; ``classes`` in it, if any, names labels 0, 1, ...; otherwise the labels that occur are the classes.
 
     ``client``: the array that says whose each sample is, if that is asked for.
@@ -36,12 +39,12 @@ def read_npz(path: Path, *, name: str, client: str | None = None) -> Source:
     suffixes = {"train": ""}
     suffixes |= {role: f"_{part}" for role, part in by_role(_suffixes(arrays), origin=str(path)).items()}
     words = _vocabulary(arrays, path)
-    parts = {role: _samples(arrays, path, suffix, words) for role, suffix in suffixes.items()}
+    parts = {role: _samples(arrays, path, suffix, words, kind) for role, suffix in suffixes.items()}
     used = {f"{letter}{suffix}" for letter in "xy" for suffix in suffixes.values()}
     return _source(name, parts, arrays, path, client=client, used=used)
 
 
-def read_npz_folder(folder: Path, *, name: str, client: str | None = None) -> Source:
+def read_npz_folder(folder: Path, *, name: str, client: str | None = None, kind: SampleKind | None = None) -> Source:
     """``train.npz`` and ``test.npz`` (or ``val.npz``, or both) of a folder, each with ``x`` and ``y``; ``classes``,
     ``client`` and ``vocabulary`` stand in the first.
     """
@@ -51,7 +54,7 @@ def read_npz_folder(folder: Path, *, name: str, client: str | None = None) -> So
         raise DataError(f"{folder / 'test.npz'}: cannot be read as .npz (it is missing), while train.npz is there")
     arrays = {role: read_arrays(path) for role, path in paths.items()}
     words = _vocabulary(arrays["train"], paths["train"])
-    parts = {role: _samples(arrays[role], path, vocabulary=words) for role, path in paths.items()}
+    parts = {role: _samples(arrays[role], path, vocabulary=words, kind=kind) for role, path in paths.items()}
     return _source(name, parts, arrays["train"], paths["train"], client=client, used={"x", "y"})
 
 
@@ -78,7 +81,9 @@ def _suffixes(arrays: Arrays) -> set[str]:
     return {suffix for suffix in found if suffix in ROLES["test"] + ROLES["validation"]}
 
 
-def _samples(arrays: Arrays, path: Path, suffix: str = "", vocabulary: int | None = None) -> Labelled:
+def _samples(
+    arrays: Arrays, path: Path, suffix: str = "", vocabulary: int | None = None, kind: SampleKind | None = None
+) -> Labelled:
     for key in (f"x{suffix}", f"y{suffix}"):
         if key not in arrays:
             raise DataError(
@@ -86,7 +91,9 @@ def _samples(arrays: Arrays, path: Path, suffix: str = "", vocabulary: int | Non
                 "x (N, T), and labels y (N,)"
             )
     x, y = arrays[f"x{suffix}"], as_texts(arrays[f"y{suffix}"], origin=f"{path}: y{suffix}")
-    if x.ndim == 2:
+    if kind == "series":
+        return checked_series(x, y, origin=str(path))
+    if kind == "texts" or (kind is None and x.ndim == 2):
         return checked_texts(x, y, origin=str(path), vocabulary=vocabulary)
     return checked_images(x, y, origin=str(path))
 

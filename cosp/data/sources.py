@@ -13,6 +13,7 @@ from cosp.data.dataset import Dataset, prepare
 from cosp.data.folder import read_folder
 from cosp.data.huggingface import is_saved, read_named, read_saved
 from cosp.data.images import Source
+from cosp.data.kinds import SampleKind, check_kind
 from cosp.data.npz import read_npz, read_npz_folder
 from cosp.data.splits import Sizes
 from cosp.data.standard import CLASSES, read_standard
@@ -32,6 +33,7 @@ def load_dataset(
     image_size: int | None = None,
     stream: bool = False,
     columns: Columns = BY_TYPE,
+    kind: SampleKind | None = None,
 ) -> Dataset:
     """Read, check, split and normalise a data set; DataError (one line) if it is missing or malformed.
 
@@ -41,6 +43,7 @@ def load_dataset(
     exists. ``data_dir``: where the files are, by default the environment's COSP_DATA_DIR. ``seed`` draws the validation
     split, never the test split. ``image_size``: resize images that come as files to squares of this side. ``stream``:
     leave a folder's images in their files and decode them batch by batch. ``columns``: which hold what.
+    ``kind``: what samples are; by default (N, T) of an ``.npz`` are texts and (N, H, W[, C]) images, nothing is series.
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be >= 1, got {image_size}")
@@ -51,7 +54,9 @@ def load_dataset(
             raise DataError(
                 f"{data_dir}: the data folder must exist; give another with --data-dir DIR or COSP_DATA_DIR"
             )
-    source = read_source(name_or_path, data_dir=data_dir, image_size=image_size, stream=stream, columns=columns)
+    source = read_source(
+        name_or_path, data_dir=data_dir, image_size=image_size, stream=stream, columns=columns, kind=kind
+    )
     columns.refuse_unread(source.columns, source.name)
     if image_size is not None and not source.resizable:
         raise DataError(
@@ -68,10 +73,13 @@ def read_source(
     image_size: int | None,
     stream: bool = False,
     columns: Columns = BY_TYPE,
+    kind: SampleKind | None = None,
 ) -> Source:
     """Read what ``load_dataset`` would, as it is; DataError names a file or folder that the system gives not out."""
     with _readable(name):
-        return _read(name, data_dir, image_size, stream, columns)
+        source = _read(name, data_dir, image_size, stream, columns, kind)
+    check_kind(source.train.x.shape[1:], kind, origin=source.train.origin)
+    return source
 
 
 @contextmanager
@@ -86,7 +94,14 @@ def _readable(name: str) -> Iterator[None]:
         ) from error
 
 
-def _read(name: str, data_dir: Path | None, image_size: int | None, stream: bool, columns: Columns) -> Source:
+def _read(
+    name: str,
+    data_dir: Path | None,
+    image_size: int | None,
+    stream: bool,
+    columns: Columns,
+    kind: SampleKind | None,
+) -> Source:
     if stream:
         return _read_streamed(name, data_dir=data_dir, image_size=image_size, columns=columns)
     standard = name.lower().replace("-", "_")
@@ -96,7 +111,7 @@ def _read(name: str, data_dir: Path | None, image_size: int | None, stream: bool
         return read_named(name.removeprefix(HUB_PREFIX), name=name, image_size=image_size, columns=columns)
     path = _local(name, data_dir)
     if path is not None:
-        return _read_path(path, image_size=image_size, columns=columns)
+        return _read_path(path, image_size=image_size, columns=columns, kind=kind)
     if _HUB_NAME.fullmatch(name) and not name.endswith(".npz"):
         return read_named(name, name=name, image_size=image_size, columns=columns)
     raise _missing(name, data_dir)
@@ -127,15 +142,15 @@ def _local(name: str, data_dir: Path | None) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def _read_path(path: Path, *, image_size: int | None, columns: Columns) -> Source:
+def _read_path(path: Path, *, image_size: int | None, columns: Columns, kind: SampleKind | None) -> Source:
     if path.is_file():
         if path.suffix != ".npz":
             raise DataError(
                 f"{path}: a data file must end in .npz (x, y); folders of images and saved data sets work too"
             )
-        return read_npz(path, name=path.stem, client=columns.client)
+        return read_npz(path, name=path.stem, client=columns.client, kind=kind)
     if (path / "train.npz").is_file():
-        return read_npz_folder(path, name=path.name, client=columns.client)
+        return read_npz_folder(path, name=path.name, client=columns.client, kind=kind)
     if is_saved(path):
         return read_saved(path, name=path.name, image_size=image_size, columns=columns)
     return _read_folder(path, image_size=image_size, stream=False, columns=columns)

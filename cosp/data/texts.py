@@ -23,9 +23,10 @@ def checked_texts(x: NDArray[Any], y: NDArray[Any], *, origin: str, vocabulary: 
     What looks like flattened images is refused unless ``vocabulary`` says that it is texts of so many words.
     """
     check_labels(y, origin=origin)
-    if x.dtype.kind not in "iu":
+    if x.ndim != 2 or x.dtype.kind not in "iu":
         raise DataError(
-            f"{origin}: x (N, T) must be texts, integers for their words, got {x.dtype}; images are (N, H, W[, C])"
+            f"{origin}: x (N, T) must be texts, integers for their words, got {x.dtype} of shape {x.shape}; images are "
+            "(N, H, W[, C]), and series of measured values take data.kind: series"
         )
     if len(x) != len(y):
         raise DataError(f"{origin}: every text needs one label, got {len(x)} texts and {len(y)} labels")

@@ -1,4 +1,4 @@
-"""From an experiment to what a board's trainer reads: images normalised as the server's are, labels in its order."""
+"""From an experiment to what a board's trainer reads: samples normalised as the server's are, labels in its order."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def own_source(experiment: Experiment, name: str, data_dir: Path | None) -> Sour
     """Read a board's own data, a path or any data set's name, as the experiment reads its own."""
     data = experiment.config.data
     columns = Columns(image=data.image, label=data.label)
-    return read_source(name, data_dir=data_dir, image_size=data.image_size, columns=columns)
+    return read_source(name, data_dir=data_dir, image_size=data.image_size, columns=columns, kind=data.kind)
 
 
 def write_own(experiment: Experiment, source: Source, folder: Path) -> Path:
-    """Write a board's own images, ``data.local_test`` of them held back, and return ``folder``.
+    """Write a board's own samples, ``data.local_test`` of them held back, and return ``folder``.
 
     DataError if they do not suit the model.
     """
@@ -52,7 +52,7 @@ def _store(split: Split, rows: Rows, dataset: Dataset) -> BoardStore:
 
 
 def _with_labels_of(dataset: Dataset, source: Source) -> Labelled:
-    """Return the training images of ``source``, their classes found by name among the data set's."""
+    """Return the training samples of ``source``, their classes found by name among the data set's."""
     unknown = [name for name in source.classes if name not in dataset.classes]
     if unknown:
         known = ", ".join(dataset.classes)

@@ -6,7 +6,8 @@ LayerNorm and a linear head on the class token, or on the mean of all tokens. It
 after any block (an *exit*), and a block may hold only some of its units, in which case a branch with fewer rows is
 added to the residual stream at its kept coordinates.
 
-What makes tokens of a sample stands in ``vit.py`` (patches of an image) and ``text.py`` (words).
+What makes tokens of a sample stands in ``vit.py`` (patches of an image), ``text.py`` (words) and ``series.py`` (patches
+along time).
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     widest = max(widest, held + _stream_bytes(shape))
     largest = max(max(block.dim * block.hidden, 3 * block.inner * block.dim) for block in blocks)
     moved = _mixed_bytes if mixed else _float_bytes
-    outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1) + 2 * averages) + 5 * _entries(shape) + _looked_up(shape)
+    outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1) + 2 * averages) + _input_traffic(shape, reads=3)
     return Pass(
         flops=2 * (3 * _forward_macs(shape, counts) - shape.input_macs),  # nobody needs the images' gradient
         traffic_bytes=sum(moved(block) for block in blocks)
@@ -123,14 +123,14 @@ def scoring(shape: TransformerShape, counts: Counts) -> Pass:
     widest = max(widest, held + _stream_bytes(shape))
     macs += _exit_macs(shape)
     averages_back = min(averages, 1)  # the deepest exit alone
-    outside = (6 + averages + averages_back) * shape.tokens * shape.dim + 3 * _entries(shape) + _looked_up(shape)
+    outside = (6 + averages + averages_back) * shape.tokens * shape.dim + _input_traffic(shape, reads=1)
     return Pass(
         flops=2 * macs,
         traffic_bytes=FLOAT_BYTES * (traffic + outside),
         held_bytes=widest,
         workspace_bytes=0,
         weight_visits=2,
-        kernels=46 * len(counts) + 2 * exits + averages + 7,
+        kernels=46 * len(counts) + 2 * exits + averages + 7 - shape.cut_in_place,
     )
 
 
@@ -144,14 +144,14 @@ def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
         in_attention = t * (2 * d + 4 * block.inner + block.rows[0] + block.heads)
         in_ffn = t * (3 * d + 2 * block.hidden)
         widest = max(widest, _entries(shape) + max(in_attention, in_ffn))
-    outside = (5 + averages) * t * d + 3 * _entries(shape) + _looked_up(shape)
+    outside = (5 + averages) * t * d + _input_traffic(shape, reads=1)
     return Pass(
         flops=2 * _forward_macs(shape, counts),
         traffic_bytes=FLOAT_BYTES * (sum(_forward_traffic(block) for block in blocks) + outside),
         held_bytes=FLOAT_BYTES * widest,
         workspace_bytes=8 * (exits + 2) * shape.classes**2,  # confusion counts
         weight_visits=1,
-        kernels=10 * len(counts) + 14 * exits + averages + 17,
+        kernels=10 * len(counts) + 14 * exits + averages + 17 - shape.cut_in_place,
     )
 
 
@@ -210,7 +210,12 @@ def _entries(shape: TransformerShape) -> int:
 
 def _held_entries(shape: TransformerShape) -> int:
     """Entries that the tokens are made of: an image stays beside its patches."""
-    return _entries(shape) if shape.table else 2 * _entries(shape)
+    return _entries(shape) if shape.table or shape.cut_in_place else 2 * _entries(shape)
+
+
+def _input_traffic(shape: TransformerShape, reads: int) -> int:
+    """Floats moved to make tokens of one sample: read and written to be cut, then read so often; a table's rows."""
+    return ((0 if shape.cut_in_place else 2) + reads) * _entries(shape) + _looked_up(shape)
 
 
 def _looked_up(shape: TransformerShape) -> int:
@@ -293,7 +298,7 @@ def _input_cast_bytes(shape: TransformerShape) -> int:
 
 def _training_kernels(shape: TransformerShape, blocks: List[_Block], exits: int) -> int:
     teaching = 22 if exits > 1 else 0
-    outside = 28 + 32 * (exits - 1) + _averages(shape, exits) + teaching - (4 if shape.table else 0)
+    outside = 28 + 32 * (exits - 1) + _averages(shape, exits) + teaching - (4 if shape.table else shape.cut_in_place)
     return 42 * len(blocks) + _narrow_branches(blocks) + outside
 
 

@@ -16,7 +16,9 @@ PRODUCTS = 4  # queries, keys and values; attention's output; up; down
 
 
 class TransformerShape:
-    """What fixes a transformer; ``ViTShape`` and ``TextShape`` are the frozen values, each with its kind of input.
+    """What fixes a transformer; ``ViTShape``, ``TextShape`` and ``SeriesShape`` are the frozen values.
+
+    Each has its kind of input.
 
     ``exits`` are block counts after which an exit head stands, ascending. ``pooling`` is what an exit reads: the
     "mean" of all tokens, which learns faster from little data (Beyer et al. 2022, arXiv:2205.01580), or the "class"
@@ -35,6 +37,9 @@ class TransformerShape:
 
     position_deviation: ClassVar[float]
     """Of fresh positions."""
+
+    cut_in_place: ClassVar[bool] = False
+    """Whether patches are read where they lie in a sample; those of an image are copied first, into rows."""
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:

@@ -9,9 +9,10 @@ import numpy as np
 
 
 class Samples(NamedTuple):
-    """A client's images (n, C, H, W) float32 and labels (n,) int64, in memory or memory-mapped.
+    """A client's samples and labels (n,) int64, in memory or memory-mapped.
 
-    ``x`` may also be something that chosen rows of become an array of by ``np.asarray``: images still in their files.
+    ``x`` is images (n, C, H, W) or series (n, T, C), float32, or texts (n, T), int32; or something that chosen
+    rows of become an array of by ``np.asarray``: images still in their files.
     """
 
     x: Any

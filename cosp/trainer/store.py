@@ -125,13 +125,14 @@ def open_board_store(folder: Path) -> BoardStore:
 
 
 def _check(samples: Samples, classes: int, folder: Path) -> None:
-    """DataError unless these are a board's images or texts with labels below ``classes``."""
+    """DataError unless these are a board's images, texts or series with labels below ``classes``."""
     x, y = samples
     with _named(folder / "y_train.npy"):
         if y.dtype != np.int64 or y.ndim != 1 or y.min() < 0 or y.max() >= classes:
             raise ValueError(f"must be int64 (N,) in 0..{classes - 1}, got {y.dtype} {y.shape} in {y.min()}..{y.max()}")
     with _named(folder / "x_train.npy"):
-        if (x.dtype, x.ndim) not in ((np.float32, 4), (np.int32, 2)) or len(x) != len(y):
+        if (x.dtype, x.ndim) not in ((np.float32, 4), (np.int32, 2), (np.float32, 3)) or len(x) != len(y):
             raise ValueError(
-                f"must be {len(y)} images or texts, float32 (N, C, H, W) or int32 (N, T), got {x.dtype} {x.shape}"
+                f"must be {len(y)} images, texts or series, float32 (N, C, H, W), int32 (N, T) or float32 (N, T, C), "
+                f"got {x.dtype} {x.shape}"
             )

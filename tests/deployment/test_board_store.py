@@ -62,5 +62,24 @@ def test_own_images_of_an_unknown_class_or_another_size_are_refused(experiment, 
     with pytest.raises(DataError, match="class 'cat' is none of digits's: 0, 1, 2"):
         write_own(experiment, read_source(strange, data_dir=None, image_size=None), tmp_path / "store")
     large = own(tmp_path, np.ones((4, 9, 9)), np.array([0, 1, 0, 1]), ["7", "3"])
-    with pytest.raises(DataError, match=r"samples are \(9, 9, 1\) \(H, W, C or T\), those of digits \(8, 8, 1\)"):
+    with pytest.raises(DataError, match=r"samples are images \(9, 9, 1\), those of digits images \(8, 8, 1\)"):
         write_own(experiment, read_source(large, data_dir=None, image_size=None), tmp_path / "store")
+
+
+def test_own_series_are_normalised_as_the_server_s(tmp_path):
+    x = np.random.default_rng(0).normal((5, 1e5), (2, 3), (60, 8, 2))
+    np.savez(tmp_path / "moves.npz", x=x, y=np.arange(60) % 3)
+    data = {"name": str(tmp_path / "moves.npz"), "kind": "series", "partition": {"kind": "iid", "min_samples": 1}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**CONFIG, "data": data, "model": {"patch": 2}}))
+    experiment = load_experiment(load_config(tmp_path / "tiny.yaml"))
+    path = own(tmp_path, x[:10], np.array([0, 1] * 5), ["2", "0"])
+    write_own(experiment, read_source(path, data_dir=None, image_size=None, kind="series"), tmp_path / "store")
+    store = open_board_store(tmp_path / "store")
+    train, test = store.samples.train, store.samples.test
+    assert sorted([*train.y, *test.y]) == [0] * 5 + [2] * 5
+    expected = (x[:10] - experiment.dataset.mean) / experiment.dataset.std
+    found = np.concatenate([train.x, test.x])
+    assert sorted(found[:, 0, 0]) == pytest.approx(sorted(expected[:, 0, 0]), rel=1e-5)
+    images = own(tmp_path, np.ones((4, 8, 8)), np.array([0, 1, 0, 1]), ["2", "0"])
+    with pytest.raises(DataError, match=r"samples are images \(8, 8, 1\), those of moves series \(8, 2\)"):
+        write_own(experiment, read_source(images, data_dir=None, image_size=None), tmp_path / "store")

@@ -123,6 +123,19 @@ def test_a_method_trains_texts(go: Go, tmp_path: Path, name: str):
     assert (metrics["rounds"], metrics["refused"]) == (2, {})
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_trains_series(go: Go, tmp_path: Path, name: str):
+    x = np.random.default_rng(0).normal(size=(200, 6, 3))
+    np.savez(tmp_path / "moves.npz", x=x, y=np.arange(200) % 3)
+    experiment, _, metrics = go(
+        f"method={{name: {name}}}",
+        f"data={{name: {tmp_path / 'moves.npz'}, kind: series, partition: {{kind: iid}}}}",
+        "model={patch: 2, dim: 16, blocks: 2, heads: 2, hidden: 16, exits: [1, 2]}",
+    )
+    assert experiment.shape.sample_shape == (6, 3)
+    assert (metrics["rounds"], metrics["refused"]) == (2, {})
+
+
 def test_boards_that_take_no_part_are_sent_nothing(go: Go):
     _, directory, _ = go("method={name: fedavg, submodel: fitting}")
     assert {row["client"] for row in rows_of(directory.folder) if row["kind"] == "arrival"} == {3}

@@ -20,7 +20,7 @@ from small_models import (
 )
 from torch import Tensor, nn
 
-from cosp.models import TextShape, TransformerShape, ViTShape, shape_from_json
+from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape, shape_from_json
 from cosp.models.block import add_rows
 from cosp.models.transformer import Transformer, initialise
 from cosp.submodel.plan import SubmodelPlan
@@ -29,6 +29,7 @@ from cosp.submodel.slicing import extract, grid, kept_indices
 from cosp.trainer.importance import plan_gates
 
 TEXT = TextShape(vocabulary=9, length=5, classes=4, dim=12, blocks=3, heads=3, hidden=10, exits=(2, 3))
+SERIES = SeriesShape(steps=6, patch=2, channels=3, classes=4, dim=12, blocks=3, heads=3, hidden=10, exits=(2, 3))
 MIXED = ViTShape(image=6, patch=2, channels=2, classes=4, dim=12, blocks=4, heads=3, hidden=10, exits=(1, 2, 4))
 
 
@@ -71,8 +72,19 @@ def words_of(model: Transformer, texts: Tensor) -> Tensor:
     return nn.functional.one_hot(texts.long(), model.shape.vocabulary).float() @ model.inputs.weight
 
 
+def stretches_of(model: Transformer, series: Tensor) -> Tensor:
+    """Patches along time as a convolution over (batch, channels, steps) makes them."""
+    shape = model.shape
+    kernel = model.inputs.weight.view(shape.dim, shape.patch, shape.channels).transpose(1, 2)
+    found = nn.functional.conv1d(series.transpose(1, 2), kernel, model.inputs.bias, stride=shape.patch)
+    return found.transpose(1, 2)
+
+
+INPUTS = [(SMALL, patches_of), (MIXED, patches_of), (TEXT, words_of), (SERIES, stretches_of)]
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize(("shape", "tokens_of"), [(SMALL, patches_of), (MIXED, patches_of), (TEXT, words_of)])
+@pytest.mark.parametrize(("shape", "tokens_of"), INPUTS)
 def test_the_whole_model_is_torchs_encoder_behind_the_textbooks_tokens(shape, tokens_of, pooling):
     shape = replace(shape, pooling=pooling)
     model = model_with(shape, random_state(shape))
@@ -205,7 +217,7 @@ def test_words_start_as_strong_as_patches_and_positions_weak():
     assert float(model.positions.detach().std()) == pytest.approx(0.02, rel=0.3)
 
 
-@pytest.mark.parametrize("shape", [SMALL, TEXT])
+@pytest.mark.parametrize("shape", [SMALL, TEXT, SERIES])
 def test_a_shape_comes_back_from_json(shape):
     assert shape_from_json(json.loads(json.dumps(asdict(shape)))) == shape
 
@@ -230,3 +242,12 @@ def test_a_shape_of_no_kind_is_refused():
 def test_shapes_that_do_not_fit_together_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(SMALL, **changes)
+
+
+def test_a_patch_that_does_not_divide_the_steps_is_refused():
+    with pytest.raises(ValueError, match="patch must divide the steps of a series, got patch 4, 6 steps"):
+        replace(SERIES, patch=4)
+
+
+def test_a_series_of_patches_along_time_has_a_token_a_patch():
+    assert (SERIES.input_tokens, SERIES.tokens, SERIES.sample_shape, SERIES.patch_entries) == (3, 4, (6, 3), 6)

@@ -14,7 +14,7 @@ from tallies import Tally, peak_bytes
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cosp.models import TextShape, TransformerShape, ViTShape
+from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.flat import FlatModel
 from cosp.models.transformer import Transformer
 from cosp.submodel.footprint import footprint
@@ -34,6 +34,9 @@ MANY_CLASSES = ViTShape(
     image=16, patch=8, channels=1, classes=100, dim=256, blocks=6, heads=8, hidden=512, exits=(2, 6)
 )
 NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
+MOVES = SeriesShape(
+    steps=128, patch=4, channels=9, classes=6, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4)
+)
 
 Work = Callable[[], object]
 
@@ -156,8 +159,9 @@ def test_scoring_flops_are_what_torch_counts(shape):
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize(("width", "depth"), [(1.0, 4), (1.0, 1), (0.5, 4), (0.25, 2)])
-def test_activations_are_what_autograd_saves(width, depth, pooling):
-    shape = replace(FASHION, pooling=pooling)
+@pytest.mark.parametrize("kind", [FASHION, MOVES], ids=["images", "series"])
+def test_activations_are_what_autograd_saves(kind, width, depth, pooling):
+    shape = replace(kind, pooling=pooling)
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     model = model_with(shape, random_state(shape), plan)
     predicted = 8 * footprint(shape, plan.counts).activation_bytes
@@ -167,7 +171,7 @@ def test_activations_are_what_autograd_saves(width, depth, pooling):
 GRID = [
     (replace(shape, pooling=pooling), width, depth)
     for pooling in POOLINGS
-    for shape in (FASHION, LONG, MANY_CLASSES, NEWS)
+    for shape in (FASHION, LONG, MANY_CLASSES, NEWS, MOVES)
     for width, depth in ((1.0, shape.blocks), (1.0, shape.exits[0]), (0.5, shape.blocks), (0.25, shape.exits[0]))
 ]
 on_the_grid = pytest.mark.parametrize(("shape", "width", "depth"), GRID)
@@ -237,6 +241,23 @@ def test_kernels_and_traffic_of_evaluation_are_those_that_torch_starts(shape, wi
     found = tally_of_a_step(partial(evaluation, shape, plan, EVALUATION_BATCH))
     assert step.kernels == pytest.approx(found.kernels, rel=0.05)
     assert step.bytes_moved == pytest.approx(found.bytes_moved, rel=0.1)
+
+
+def test_a_series_saves_an_images_copy_into_patches():
+    """As many tokens of as many values: what differs between the two is one kernel that reads and writes a sample."""
+    image = ViTShape(image=4, patch=2, channels=3, classes=3, dim=8, blocks=2, heads=2, hidden=6, exits=(1, 2))
+    series = SeriesShape(steps=16, patch=4, channels=3, classes=3, dim=8, blocks=2, heads=2, hidden=6, exits=(1, 2))
+    plan = image.full_plan()
+    training_work = partial(training, batch=8, optimizer="sgd")
+    for work, step in (
+        (training_work, lambda cost: cost.training_step(8, "sgd")),
+        (partial(scoring, batch=8), lambda cost: cost.scoring_step(8)),
+        (partial(evaluation, batch=EVALUATION_BATCH), lambda cost: cost.evaluation_step(EVALUATION_BATCH)),
+    ):
+        predicted = [step(footprint(shape, plan.counts)) for shape in (image, series)]
+        found = [tally_of_a_step(partial(work, shape, plan)) for shape in (image, series)]
+        assert predicted[0].kernels - predicted[1].kernels == found[0].kernels - found[1].kernels == 1
+        assert predicted[0].bytes_moved - predicted[1].bytes_moved == found[0].bytes_moved - found[1].bytes_moved > 0
 
 
 LARGE = pytest.param(64, marks=pytest.mark.slow)

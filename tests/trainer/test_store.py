@@ -66,9 +66,9 @@ def test_a_damaged_file_is_named_in_one_line(board: Path, name: str, content: by
 @pytest.mark.parametrize(
     ("name", "array", "said"),
     [
-        ("x_train", X[:3], "must be 6 images or texts"),
+        ("x_train", X[:3], "must be 6 images, texts or series"),
         ("x_train", X.astype(np.float64), "got float64"),
-        ("x_train", X[:, 0, 0, 0], "must be 6 images or texts"),
+        ("x_train", X[:, 0, 0, 0], "must be 6 images, texts or series"),
         ("y_train", np.arange(6), r"must be int64 \(N,\) in 0..2, got int64 \(6,\) in 0..5"),
         ("y_train", np.arange(6) % 3 - 1, "in -1..1"),
         ("y_train", np.ones(6), "got float64"),
@@ -79,6 +79,11 @@ def test_a_wrong_array_is_named(board: Path, name: str, array: np.ndarray, said:
     np.save(board / f"{name}.npy", array)
     with pytest.raises(DataError, match=f"{name}.npy: is missing or damaged .*{said}"):
         open_board_store(board)
+
+
+def test_series_are_a_board_s_data_too(board: Path):
+    np.save(board / "x_train.npy", X[:, 0])
+    assert open_board_store(board).samples.train.x.shape == (4, 2, 2)
 
 
 @pytest.mark.parametrize("classes", [3, {}, "abc", [1, 2, 3]])
