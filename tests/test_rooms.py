@@ -24,6 +24,7 @@ ORDER = (
     ("experiment",),
     ("run",),
     ("report",),
+    ("watch", "track"),
     ("simulation", "deployment", "calibration", "planning", "flower"),
     ("tables",),
     ("cli",),

@@ -11,7 +11,7 @@ import click
 import typer
 from click.exceptions import NoArgsIsHelpError
 
-from cosp.cli import boards, devices, keys, runs, server, tables
+from cosp.cli import boards, devices, keys, runs, server, tables, watch
 from cosp.cli.screen import err
 from cosp.errors import CospError, UserError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for commands in (runs, tables, devices, keys, server, boards):
+for commands in (runs, watch, tables, devices, keys, server, boards):
     app.add_typer(commands.app)
 
 

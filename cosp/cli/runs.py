@@ -20,6 +20,7 @@ from cosp.cli.screen import (
     print_calibrations,
     print_notes,
 )
+from cosp.cli.watch import watch_run
 from cosp.errors import UserError
 
 app = new_typer()
@@ -38,6 +39,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Override the seed")] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Run the timeline only; nothing is trained")] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Serve a page on this machine that follows it")] = False,
     sets: Sets = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -72,6 +74,8 @@ def run(
             print_notes(experiment.notes)
             if directory is None:
                 directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
+            if watch:
+                watch_run(directory.folder)
             count = workers or default_workers()
             metrics = simulate(
                 experiment, directory, workers=count, on_row=progress.on_row, resume=resume is not None, dry=dry

@@ -8,14 +8,16 @@ from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from cosp.errors import UserError
 from cosp.files import write_whole
 from cosp.report import units
+from cosp.report.palette import look
 from cosp.report.plots import MOST_BOARDS, Section, accuracy_section, run_sections
 from cosp.report.read import read_run
 from cosp.report.rows import Run
-from cosp.report.style import css_variables, house_style
+from cosp.report.style import house_style
 from cosp.report.summary import Summary, summarise
 from cosp.report.tallies import BoardTotals, board_totals, sample_clients
 
@@ -93,8 +95,7 @@ def render(runs: Sequence[Run], labels: Sequence[str]) -> str:
         title=labels[0] if len(runs) == 1 else f"{len(runs)} runs side by side",
         overview=overview,
         pages=pages,
-        light=css_variables(dark=False),
-        dark=css_variables(dark=True),
+        look=Markup(look()),
         u=units,
     )
 

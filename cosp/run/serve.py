@@ -21,6 +21,7 @@ from cosp.run.checkpoint import Checkpoint
 from cosp.run.directory import RunDirectory
 from cosp.run.evaluation import Start, counter
 from cosp.run.measured import Measured
+from cosp.run.now import Now
 from cosp.run.opening import opening_rows
 from cosp.run.virtual import VirtualTime
 from cosp.server.coordinator import Coordinator
@@ -49,10 +50,13 @@ def serve(
     from, on a grid in virtual time. Wall time counts from ``wall_started``, a ``time.monotonic()``, or from now.
     """
     started = time.monotonic() if wall_started is None else wall_started
-    loop = _loop(grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, saved=saved, dry=dry)
-    loop.run()
-    result = metrics(loop, wall_time_s=time.monotonic() - started)
-    directory.write_metrics(result)
+    with Now(directory.folder) as now:
+        loop = _loop(
+            grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, now=now, saved=saved, dry=dry
+        )
+        loop.run()
+        result = metrics(loop, wall_time_s=time.monotonic() - started)
+        directory.write_metrics(result)
     return result
 
 
@@ -63,6 +67,7 @@ def _loop(
     *,
     evaluate_with: Start | None,
     on_row: Callable[[Row], None],
+    now: Now,
     saved: Checkpoint | None,
     dry: bool,
 ) -> Loop:
@@ -112,6 +117,7 @@ def _loop(
         count=count,
         on_row=record,
         on_round=after_round,
+        on_step=now.look,
         observe=lambda task, row: measured.observe(coordinator.records[task.client].introduction, task, row),
         ledger=checkpoints.restore(saved, coordinator) if saved else None,
         began_s=saved.now_s if saved else 0.0,

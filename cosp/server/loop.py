@@ -76,7 +76,8 @@ class Dispatch(NamedTuple):
 
 
 class Loop:
-    """Runs rounds until ``rules`` end the run. ``on_row`` gets every row, ``on_round`` every close.
+    """Runs rounds until ``rules`` end the run. ``on_row`` gets every row, ``on_round`` is called at every close and
+    ``on_step`` whenever something may have changed.
 
     ``count`` None evaluates nothing (a dry run). ``observe`` may find in an accepted task's row that its client can
     afford something else than it said. ``began_s``: what the clock showed when the run broke off, for a grid
@@ -93,6 +94,7 @@ class Loop:
         count: CountPredictions | None,
         on_row: Callable[[Row], None],
         on_round: Callable[[Loop], None] = lambda loop: None,
+        on_step: Callable[[Loop], None] = lambda loop: None,
         observe: Callable[[Task, Row], Budget | None] = lambda task, row: None,
         ledger: Ledger | None = None,
         began_s: float = 0.0,
@@ -108,6 +110,7 @@ class Loop:
         self._count = count
         self._on_row = on_row
         self._on_round = on_round
+        self._on_step = on_step
         self._observe = observe
         self._roster = Roster(nodes)
         self._asked: dict[str, int] = {}
@@ -158,6 +161,7 @@ class Loop:
         self._dispatch()
         wanted = self.rules.arrivals_wanted(len(self.in_flight))
         while True:
+            self._on_step(self)
             arrived = self.coordinator.arrivals
             if arrived and arrived >= min(wanted, arrived + len(self.in_flight)):
                 return self._close("quorum")
