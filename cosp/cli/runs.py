@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,6 +41,10 @@ def run(
     dry: Annotated[bool, typer.Option("--dry", help="Run the timeline only; nothing is trained")] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Serve a page on this machine that follows it")] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRACKER[=PLACE]", help="tensorboard, mlflow, trackio or wandb; may be given often"),
+    ] = None,
     sets: Sets = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -52,7 +57,9 @@ def run(
     from cosp.run.directory import RunDirectory, config_of
     from cosp.simulation import forks
     from cosp.simulation.simulate import default_workers, simulate
+    from cosp.track import Tracks, check_tracks
 
+    wanted = check_tracks(track or [])
     overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
     if (config is None) == (resume is None):
         raise UserError("run: give either CONFIG or --resume DIR, e.g. cosp run experiments/quickstart.yaml")
@@ -69,23 +76,28 @@ def run(
     if not dry:
         forks.start()
     try:
-        with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
+        with ExitStack() as opened, RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
             experiment = load_experiment(chosen, data_dir=data_dir)
             print_notes(experiment.notes)
             if directory is None:
                 directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
             if watch:
                 watch_run(directory.folder)
+            tracks = opened.enter_context(Tracks(directory.folder, chosen, wanted))
             count = workers or default_workers()
-            metrics = simulate(
-                experiment, directory, workers=count, on_row=progress.on_row, resume=resume is not None, dry=dry
-            )
+
+            def on_row(row: dict[str, Any]) -> None:
+                progress.on_row(row)
+                tracks.on_row(row)
+
+            metrics = simulate(experiment, directory, workers=count, on_row=on_row, resume=resume is not None, dry=dry)
     except KeyboardInterrupt:  # typer ends the process, without a word
         if directory is not None:
             err.print(f"cosp: interrupted; go on with: cosp run --resume {directory.folder}", soft_wrap=True)
         raise
     with err.status("drawing the report"):
         report_path = write_report([directory.folder], directory.folder / "report.html")
+        tracks.finish(report_path)
     if as_json:
         print(json.dumps(metrics))
     else:

@@ -27,6 +27,7 @@ function timeUnit(span) {
 
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
+  if (seconds > 0 && seconds < 1) return `${three(1000 * seconds)} ms`;
   const [size, , short] = timeUnit(seconds);
   return `${three(seconds / size)} ${short}`;
 }
