@@ -77,12 +77,24 @@ def _source(found: Any, *, name: str, origin: str, image_size: int | None, colum
     classes = getattr(features[chosen.label], "names", None)
     others = read.get("test"), read.get("validation")
     if classes is None:
+        if columns.label is None:
+            _refuse_names(read["train"], chosen.label)
         source = numbered_labels(name, read["train"], *others)
     else:
         source = named_labels(name, classes, read["train"], *others)
     unused = sorted(set(splits) - set(roles.values()))
     notes = tuple(f"{origin}: split '{split}' is not used" for split in unused)
     return replace(source, resizable=True, columns=("image", "label", "client"), notes=notes)
+
+
+def _refuse_names(samples: Labelled, column: str) -> None:
+    """DataError if what was taken for labels names nearly every sample, as captions and files' names do."""
+    values = len(np.unique(samples.y))
+    if 2 * values > len(samples):
+        raise DataError(
+            f"{samples.origin}: column '{column}' has {values} values for {len(samples)} images, which are hardly "
+            "classes; name the column of labels by data.label"
+        )
 
 
 def _read(part: Any, columns: ChosenColumns, shape: Shape, *, origin: str) -> Labelled:

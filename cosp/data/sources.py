@@ -150,12 +150,16 @@ def _read_path(path: Path, *, image_size: int | None, columns: Columns, kind: Sa
             )
         return read_npz(path, name=path.stem, client=columns.client, kind=kind)
     if (path / "train.npz").is_file():
-        return read_npz_folder(path, name=path.name, client=columns.client, kind=kind)
+        return read_npz_folder(path, name=_name(path), client=columns.client, kind=kind)
     if is_saved(path):
-        return read_saved(path, name=path.name, image_size=image_size, columns=columns)
+        return read_saved(path, name=_name(path), image_size=image_size, columns=columns)
     return _read_folder(path, image_size=image_size, stream=False, columns=columns)
+
+
+def _name(path: Path) -> str:
+    return path.name or path.resolve().name  # of ".", too
 
 
 def _read_folder(path: Path, *, image_size: int | None, stream: bool, columns: Columns) -> Source:
     by_client = columns.client is not None
-    return read_folder(path, name=path.name, image_size=image_size, stream=stream, by_client=by_client)
+    return read_folder(path, name=_name(path), image_size=image_size, stream=stream, by_client=by_client)

@@ -158,6 +158,13 @@ def test_labels_may_be_undeclared_integers_and_texts(
     assert (dataset.classes, dataset.test.y.max()) == (classes, 1)
 
 
+def test_a_column_of_captions_is_not_taken_for_labels(tmp_path: Path):
+    found = with_columns(caption=(datasets.Value("string"), lambda row: f"picture {row}")).remove_columns("kind")
+    found.save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match="column 'caption' has 20 values for 20 images, .* by data.label"):
+        load_dataset(str(tmp_path / "saved"))
+
+
 def test_columns_that_do_not_suit_are_named_with_their_key(tmp_path: Path):
     with_columns(more=(datasets.Image(), lambda row: {"bytes": png(), "path": None})).save_to_disk(tmp_path / "saved")
 
