@@ -94,7 +94,7 @@ def _samples(
     if kind == "series":
         return checked_series(x, y, origin=str(path))
     if kind == "texts" or (kind is None and x.ndim == 2):
-        return checked_texts(x, y, origin=str(path), vocabulary=vocabulary)
+        return checked_texts(x, y, origin=str(path), vocabulary=vocabulary, sure=kind == "texts")
     return checked_images(x, y, origin=str(path))
 
 

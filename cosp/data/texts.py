@@ -17,10 +17,13 @@ BRIGHT = range(200, 256)  # where the largest number of flattened images lies
 LEAST_SIDE = 8
 
 
-def checked_texts(x: NDArray[Any], y: NDArray[Any], *, origin: str, vocabulary: int | None = None) -> Labelled:
+def checked_texts(
+    x: NDArray[Any], y: NDArray[Any], *, origin: str, vocabulary: int | None = None, sure: bool = False
+) -> Labelled:
     """Texts and labels of ``origin``; DataError unless they are (N, T) numbers of words and N labels.
 
-    What looks like flattened images is refused unless ``vocabulary`` says that it is texts of so many words.
+    What looks like flattened images is refused unless somebody is ``sure`` that it is texts, or said their
+    ``vocabulary``, the number of their words.
     """
     check_labels(y, origin=origin)
     if x.ndim != 2 or x.dtype.kind not in "iu":
@@ -32,7 +35,7 @@ def checked_texts(x: NDArray[Any], y: NDArray[Any], *, origin: str, vocabulary: 
         raise DataError(f"{origin}: every text needs one label, got {len(x)} texts and {len(y)} labels")
     if x.size == 0:
         raise DataError(f"{origin}: there must be at least one text of at least one word, got shape {x.shape}")
-    if vocabulary is None:
+    if vocabulary is None and not sure:
         _refuse_flattened(x, origin)
     most = MOST_WORDS if vocabulary is None else vocabulary - 1
     if x.min() < 0 or x.max() > most:
@@ -45,7 +48,7 @@ def _refuse_flattened(x: NDArray[Any], origin: str) -> None:
     if x.dtype == np.uint8 or (_is_square(x.shape[1]) and x.max() in BRIGHT):
         raise DataError(
             f"{origin}: x {x.shape} of {x.dtype} in {x.min()}..{x.max()} looks like flattened images: reshape x to "
-            "(N, H, W[, C]); if it is texts, say of how many words: numpy.savez(..., vocabulary=256)"
+            "(N, H, W[, C]); if it is texts, say data.kind: texts"
         )
 
 

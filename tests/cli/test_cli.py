@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cosp.cli import main as cli
@@ -149,3 +150,14 @@ def test_a_run_without_out_takes_the_first_free_folder(tmp_path):
     assert free_folder(tmp_path, "a") == tmp_path / "a"
     (tmp_path / "a").mkdir()
     assert free_folder(tmp_path, "a") == tmp_path / "a-2"
+
+
+def test_notes_on_data_stand_beside_the_result(tmp_path, monkeypatch, capsys):
+    x, y = np.zeros((200, 8, 8), np.uint8), np.arange(200) % 2
+    np.savez(tmp_path / "mine.npz", x=x, y=y, client=y, weight=y)
+    sets = ["--set", f"data.name={tmp_path / 'mine.npz'}", "--set", "fleet=equal4"]
+    assert call(monkeypatch, "plan", QUICKSTART, *sets, "--json") == 0
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)) == 4
+    assert "mine.npz: array 'weight' is not used" in printed.err
+    assert "array 'client' is not used; data.partition.kind column shares out by it" in printed.err

@@ -57,6 +57,11 @@ def test_flattened_images_are_asked_for_their_shape(tmp_path: Path, x: np.ndarra
         load_dataset(str(tmp_path / "mnist.npz"))
 
 
+def test_bytes_of_texts_are_read_if_one_is_sure(tmp_path: Path):
+    np.savez(tmp_path / "bytes.npz", x=X.astype(np.uint8), y=Y)
+    assert load_dataset(str(tmp_path / "bytes.npz"), kind="texts").vocabulary == 40
+
+
 def test_bytes_of_texts_say_so_by_their_vocabulary(tmp_path: Path):
     np.savez(tmp_path / "bytes.npz", x=X.astype(np.uint8), y=Y, vocabulary=256)
     dataset = load_dataset(str(tmp_path / "bytes.npz"))
