@@ -113,15 +113,17 @@ def summary_table(metrics: Row) -> Table:
 def summary(metrics: Row) -> list[tuple[str, str]]:
     """Return (name, value) pairs worth reading at the end of a run."""
     rows: list[tuple[str, str]] = []
-    final, best = metrics["final"], metrics["best"]
+    final = metrics["final"]
     if final:
-        found = final["global"]
+        found, best = final["global"], metrics["best"]["global"]
         exits = "  ".join(f"{accuracy:.3f}" for accuracy in found["accuracy"])
+        blocks = ", ".join(map(str, metrics["exits"]))
         rows += [
-            ("test accuracy, deepest exit", f"{found['accuracy'][-1]:.3f} (best {best['global']['accuracy'][-1]:.3f})"),
-            ("test accuracy, every exit", exits),
+            ("test accuracy, deepest exit", f"{found['accuracy'][-1]:.3f}"),
+            (f"test accuracy, exits after blocks {blocks}", exits),
             ("test accuracy, mean of exits", f"{found['mean_accuracy']:.3f}"),
-            (f"test accuracy, chosen exit ({found['chosen_exit'] + 1})", f"{found['chosen_accuracy']:.3f}"),
+            (f"test accuracy, chosen exit {_after(metrics, found)}", f"{found['chosen_accuracy']:.3f}"),
+            (f"best version by validation {_after(metrics, best)}", f"{best['chosen_accuracy']:.3f}"),
         ]
         if final["local"]:
             local = final["local"]
@@ -141,6 +143,11 @@ def summary(metrics: Row) -> list[tuple[str, str]]:
         *([("boards that sit out", str(len(out)))] if (out := metrics.get("sitting_out")) else []),
         *([("ended early", metrics["ended_early"])] if metrics.get("ended_early") else []),
     ]
+
+
+def _after(metrics: Row, scores: Row) -> str:
+    """Say after which block the chosen exit stands; the files number exits from 0."""
+    return f"(after block {metrics['exits'][scores['chosen_exit']]})"
 
 
 def _counts(counts: dict[str, int]) -> str:

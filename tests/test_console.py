@@ -1,6 +1,16 @@
 from __future__ import annotations
 
-from cosp.console import calibration_lines
+from typing import Any
+
+from cosp.console import calibration_lines, summary
+
+SCORES = {"accuracy": [0.5, 0.75], "mean_accuracy": 0.7, "chosen_exit": 0, "chosen_accuracy": 0.5}
+METRICS: dict[str, Any] = {
+    "exits": [3, 6], "final": {"global": SCORES, "local": None},
+    "best": {"global": {**SCORES, "chosen_exit": 1, "chosen_accuracy": 0.625}, "local": None},
+    "rounds": 4, "virtual_time_s": 90.0, "wall_time_s": 1.0, "utilisation": 0.5, "bytes_down": 10, "bytes_up": 10,
+    "energy_j": 3.0, "refused": {},
+}  # fmt: skip
 
 
 def test_boards_that_are_known_alike_share_a_line():
@@ -10,3 +20,10 @@ def test_boards_that_are_known_alike_share_a_line():
 
 def test_what_holds_for_all_boards_names_none():
     assert calibration_lines([("nano", "default"), ("tx2", "default")]) == ["default: all"]
+
+
+def test_a_summary_names_exits_by_their_blocks_and_its_best_is_by_validation():
+    lines = dict(summary(METRICS))
+    assert lines["test accuracy, exits after blocks 3, 6"] == "0.500  0.750"
+    assert lines["test accuracy, chosen exit (after block 3)"] == "0.500"
+    assert lines["best version by validation (after block 6)"] == "0.625"

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from cosp.report.rows import Run
 from cosp.report.spans import WAITED, shares_of_time
+from cosp.report.tallies import limit_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def _board_cost(runs: Sequence[Run], client: int) -> BoardCost:
         client=client,
         board=who.board,
         keep=who.keep,
-        limit_bytes=who.memory_bytes,
+        limit_bytes=limit_bytes(runs[0], who),
         parameters=max((row.parameters for row in trained), default=0),
         training_bytes=max((row.peak_memory_bytes for row in trained), default=0),
         scoring_bytes=max((row.peak_memory_bytes for row in rows if row.task == "score"), default=0),

@@ -43,14 +43,12 @@ def memory_of_boards(totals: Sequence[BoardTotals]) -> Figure:
     figure, axes = _board_axes(totals)
     at = np.arange(len(totals))
     used = [(row, t) for row, t in enumerate(totals) if t.peak_memory_bytes > 0]
-    limits = [t.client.memory_bytes for t in totals]
-    over = [t.peak_memory_bytes > t.client.memory_bytes for _, t in used]
+    limits = [t.limit_bytes for t in totals]
+    over = [t.peak_memory_bytes > t.limit_bytes for _, t in used]
     peaks = [t.peak_memory_bytes for _, t in used]
-    axes.hlines(
-        [row for row, _ in used], peaks, [t.client.memory_bytes for _, t in used], color=colour("grid"), linewidth=2.4
-    )
+    axes.hlines([row for row, _ in used], peaks, [t.limit_bytes for _, t in used], color=colour("grid"), linewidth=2.4)
     axes.scatter(
-        limits, at, marker="|", s=70, linewidths=1.8, c=colour("ink"), label="what the board may use", zorder=3
+        limits, at, marker="|", s=70, linewidths=1.8, c=colour("ink"), label="what its tasks may hold", zorder=3
     )
     colours = [colour("refused" if too_much else "trained") for too_much in over]
     axes.scatter(peaks, [row for row, _ in used], s=26, c=colours or None, label="peak in training", zorder=3)

@@ -55,7 +55,7 @@ def _memory(axes: Axes, costs: Costs) -> None:
     axes.set_xlim(0, 1.08 * max(board.training_bytes for cost in costs for board in cost.boards))
     axes.xaxis.set_major_locator(ticks(6))
     axes.xaxis.set_major_formatter(quantities("B"))
-    axes.set_xlabel(f"{costs[0].parameters / 1e6:.1f} M parameters: peak in training; red: what the board may use")
+    axes.set_xlabel(f"{costs[0].parameters / 1e6:.1f} M parameters: peak in training; red: what its tasks may hold")
     legend(axes, columns=3, rows=True)
 
 

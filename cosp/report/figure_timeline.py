@@ -12,12 +12,12 @@ from matplotlib.path import Path
 
 from cosp.report.figure_accuracy import board_height, longest_unit
 from cosp.report.rows import Client, Run
-from cosp.report.spans import PHASES, WAITED, Span, clip, shares_of_time, spans
+from cosp.report.spans import PHASES, UNDER_WAY, WAITED, Span, clip, shares_of_time, spans_of
 from cosp.report.style import HALF, WIDE, colour, from_zero, legend, new_figure, percents, rows_of, ticks
 from cosp.report.units import time_unit
 
 _HEIGHT = 0.66  # of a bar, in rows
-_PHASE_COLOURS = {phase: phase for phase in PHASES} | {WAITED: "track"}
+_PHASE_COLOURS = {phase: phase for phase in PHASES} | {WAITED: "track", UNDER_WAY: "underway"}
 TASKS_IN_VIEW = 60  # of the busiest board: more would be thinner than a reader can tell apart
 
 
@@ -37,9 +37,11 @@ def timeline(run: Run, clients: Sequence[Client]) -> Figure:
     row_of = {client.client: row for row, client in enumerate(clients)}
     figure, axes = new_figure(WIDE, board_height(len(clients)) + 0.1)
     axes.barh(range(len(clients)), until_s / unit.seconds, height=_HEIGHT, color=colour("track"))
-    shown = [span for span in clip(spans(run.arrivals), until_s) if span.client in row_of]
+    shown = [span for span in clip(spans_of(run), until_s) if span.client in row_of]
     for phase in PHASES:
-        _bars(axes, [span for span in shown if span.phase == phase], row_of, unit.seconds, colour(phase))
+        _bars(
+            axes, [span for span in shown if span.phase == phase], row_of, unit.seconds, colour(_PHASE_COLOURS[phase])
+        )
     closed = [row.virtual_s / unit.seconds for row in run.rounds if 0 < row.virtual_s <= until_s]
     axes.vlines(closed, -0.6, len(clients) - 0.4, color=colour("muted"), linewidth=0.45, alpha=0.55)
     refused = [a for a in run.arrivals if not a.accepted and a.arrived_s <= until_s and a.client in row_of]
@@ -85,7 +87,7 @@ def time_of_boards(run: Run, clients: Sequence[Client]) -> Figure:
     left = np.zeros(len(clients))
     for phase in (*PHASES, WAITED):
         width = np.array([shares[client.client][phase] for client in clients])
-        if phase != "scored" or width.any():
+        if phase not in ("scored", UNDER_WAY) or width.any():
             axes.barh(
                 range(len(clients)), width, left=left, height=_HEIGHT, color=colour(_PHASE_COLOURS[phase]), label=phase
             )
@@ -95,7 +97,7 @@ def time_of_boards(run: Run, clients: Sequence[Client]) -> Figure:
     axes.xaxis.set_major_formatter(percents())
     axes.set_xlabel("share of the run")
     axes.grid(visible=False)
-    legend(axes, columns=5, rows=True)
+    legend(axes, columns=3, rows=True)
     return figure
 
 

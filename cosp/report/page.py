@@ -13,10 +13,11 @@ from markupsafe import Markup
 from cosp.errors import UserError
 from cosp.files import write_whole
 from cosp.report import units
+from cosp.report.about import about, untrained_text
 from cosp.report.palette import look
 from cosp.report.plots import MOST_BOARDS, Section, accuracy_section, run_sections
 from cosp.report.read import read_run
-from cosp.report.rows import Run
+from cosp.report.rows import Run, Scores
 from cosp.report.style import house_style
 from cosp.report.summary import Summary, summarise
 from cosp.report.tallies import BoardTotals, board_totals, sample_clients
@@ -35,15 +36,14 @@ class RunPage:
 
     @property
     def accuracies(self) -> list[tuple[str, float | None, float | None]]:
-        """Rows of the headline: name, final, best."""
+        """Rows of the headline: name, at the end, at the version that validation data prefer."""
         final, best = self.summary.final, self.summary.best
         rows: list[tuple[str, float | None, float | None]] = []
-        if final and best:
-            chosen = f"chosen exit (after block {self.run.header.exits[final.chosen_exit]})"
+        if final:
             rows += [
-                ("deepest exit", final.deepest_accuracy, best.deepest_accuracy),
-                (chosen, final.chosen_accuracy, best.chosen_accuracy),
-                ("mean of exits", final.mean_accuracy, best.mean_accuracy),
+                ("deepest exit", final.deepest_accuracy, best.deepest_accuracy if best else None),
+                (self._chosen(final, best), final.chosen_accuracy, best.chosen_accuracy if best else None),
+                ("mean of exits", final.mean_accuracy, best.mean_accuracy if best else None),
             ]
         final_local, best_local = self.summary.final_local, self.summary.best_local
         if final_local.mean is not None:
@@ -51,6 +51,21 @@ class RunPage:
         if final_local.worst_decile is not None:
             rows.append(("local, worst tenth of clients", final_local.worst_decile, best_local.worst_decile))
         return rows or [("no round was evaluated", None, None)]
+
+    @property
+    def about(self) -> list[tuple[str, str]]:
+        return about(self.run)
+
+    @property
+    def notices(self) -> list[str]:
+        return [text for text in (*self.run.notices, untrained_text(self.run)) if text]
+
+    def _chosen(self, final: Scores, best: Scores | None) -> str:
+        """Name the chosen exit by the block after which it stands; the best version may have another."""
+        exits = self.run.header.exits
+        if best is None or best.chosen_exit == final.chosen_exit:
+            return f"chosen exit (after block {exits[final.chosen_exit]})"
+        return f"chosen exit (after block {exits[final.chosen_exit]}, at the best {exits[best.chosen_exit]})"
 
 
 def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
@@ -92,7 +107,7 @@ def render(runs: Sequence[Run], labels: Sequence[str]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("cosp.report").joinpath("report.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        title=labels[0] if len(runs) == 1 else f"{len(runs)} runs side by side",
+        title=(runs[0].told.title or labels[0]) if len(runs) == 1 else f"{len(runs)} runs side by side",
         overview=overview,
         pages=pages,
         look=Markup(look()),

@@ -16,6 +16,7 @@ PALETTE: dict[str, tuple[str, str]] = {
     "scored": ("#1a9c7c", "#2fb897"),
     "trained": ("#235f99", "#3f7fc0"),
     "sent": ("#e39a33", "#eda94a"),
+    "underway": ("#a9b9cc", "#4f6480"),
     "refused": ("#c4452d", "#e8694f"),
     "mean": ("#d97f1c", "#f2a648"),
     "chosen": ("#b03a78", "#e77fb3"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from cosp.report.about import limit_text
 from cosp.report.figure_accuracy import (
     accuracy_against_rounds,
     accuracy_against_time,
@@ -101,6 +102,7 @@ def _time_section(run: Run, shown: Sequence[BoardTotals], note: str, suffix: str
     whole = (
         "" if until_s >= run.virtual_s else f" Shown are the first {duration(until_s)} of {duration(run.virtual_s)}."
     )
+    unknown = "; what was under way at the end is not known and looks like waiting" if run.under_way is None else ""
     some = bool(run.arrivals) and run.virtual_s > 0
     return Section(
         title="Who did what when",
@@ -109,8 +111,7 @@ def _time_section(run: Run, shown: Sequence[BoardTotals], note: str, suffix: str
                 f"timeline{suffix}",
                 "Timeline of the boards",
                 "One row a board: pale stretches are waiting, thin vertical lines are closed rounds, "
-                f"crosses are refused updates; "
-                f"a task under way at the end or never returned looks like waiting.{whole}{note}",
+                f"crosses are refused updates{unknown}.{whole}{note}",
                 (lambda: timeline(run, clients)) if some else None,
                 wide=True,
             ),
@@ -182,7 +183,8 @@ def _cost_section(run: Run, shown: Sequence[BoardTotals], note: str, suffix: str
             _plot(
                 f"memory{suffix}",
                 "Peak memory of each board",
-                f"The dot must stay left of the mark; between them lies what is left free (log axis).{note}",
+                f"The dot must stay left of the mark, {limit_text(run)}; "
+                f"between them lies what is left free (log axis).{note}",
                 (lambda: memory_of_boards(shown)) if some else None,
             ),
         ),

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cosp.errors import UserError
 from cosp.report.rows import Arrival, Client, Header, Metrics, Round, Run, Scores
+from cosp.report.told import told
 
 _KINDS: dict[str, TypeAdapter[Any]] = {
     "run": TypeAdapter(Header),
@@ -32,6 +33,9 @@ def read_run(run_dir: Path) -> Run:
     rows = _read_rows(run_dir / "rows.jsonl", notices)
     (header,) = rows["run"]
     metrics = _read_metrics(run_dir / "metrics.json", header, notices)
+    for task in (metrics and metrics.under_way) or ():
+        if not any(task.client == client.client for client in rows["client"]):
+            raise UserError(f"{run_dir / 'metrics.json'}: under_way: no client {task.client} in rows.jsonl; {_REMEDY}")
     config = _read_config(run_dir / "config.yaml", notices)
     return Run(
         header=header,
@@ -40,6 +44,7 @@ def read_run(run_dir: Path) -> Run:
         rounds=tuple(rows["round"]),
         metrics=metrics,
         config=config,
+        told=told(config),
         notices=tuple(notices),
     )
 

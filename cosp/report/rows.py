@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cosp.report.told import NOTHING_TOLD, Told
+
 Count = Annotated[int, Field(ge=0, le=10**18)]
 Amount = Annotated[float, Field(ge=0, le=1e30)]  # NaN is neither
 Staleness = Annotated[int, Field(ge=0, le=100_000)]  # each is a bar
@@ -30,6 +32,11 @@ class Scores:
     @property
     def deepest_accuracy(self) -> float:
         return self.accuracy[-1]
+
+    @property
+    def valid(self) -> float | None:
+        """Validation accuracy of the chosen exit; None where an older cosp did not write it."""
+        return self.validation_accuracy[self.chosen_exit] if self.validation_accuracy else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,12 +136,22 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UnderWay:
+    """A task that had not come back when its run ended."""
+
+    client: Count
+    task: Literal["train", "score"]
+    sent_s: Amount
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Metrics:
     """What ``metrics.json`` adds to the rows: written once, when a run ends."""
 
     final: Result
     best: Result
     wall_time_s: Amount
+    under_way: tuple[UnderWay, ...] | None = None  # None: an older cosp did not write it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +164,7 @@ class Run:
     rounds: tuple[Round, ...]
     metrics: Metrics | None  # None: the run was stopped before its end
     config: str | None  # the text of config.yaml
+    told: Told = NOTHING_TOLD  # what it says in it
     notices: tuple[str, ...] = ()  # what is missing here, in words for the reader
 
     @property
@@ -154,6 +172,11 @@ class Run:
         """Span of virtual time: until the last round closed (or, before any did, the last task arrived)."""
         closed = max((row.virtual_s for row in self.rounds), default=0.0)
         return closed or max((row.arrived_s for row in self.arrivals), default=0.0)
+
+    @property
+    def under_way(self) -> tuple[UnderWay, ...] | None:
+        """Tasks that had not come back at the end; None where that is not known."""
+        return self.metrics.under_way if self.metrics else None
 
     @property
     def evaluated(self) -> tuple[tuple[Round, Scores], ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cosp.report.rows import Arrival, Run
 
-PHASES = ("received", "scored", "trained", "sent")
+UNDER_WAY = "still under way"
+PHASES = ("received", "scored", "trained", "sent", UNDER_WAY)
 WAITED = "waited"
 
 
@@ -29,6 +30,13 @@ def spans(arrivals: Iterable[Arrival]) -> Iterator[Span]:
         yield Span(row.client, "sent", sent_from, row.arrived_s)
 
 
+def spans_of(run: Run) -> Iterator[Span]:
+    """The spans of all that came back, then those of the tasks that were under way when the run ended."""
+    yield from spans(run.arrivals)
+    for task in run.under_way or ():
+        yield Span(task.client, UNDER_WAY, min(task.sent_s, run.virtual_s), run.virtual_s)
+
+
 def clip(spans: Iterable[Span], until_s: float) -> Iterator[Span]:
     """What of ``spans`` lies before ``until_s``."""
     for span in spans:
@@ -39,11 +47,11 @@ def clip(spans: Iterable[Span], until_s: float) -> Iterator[Span]:
 def shares_of_time(run: Run) -> dict[int, dict[str, float]]:
     """For each client the share of the run that it spent in each phase; the shares sum to 1.
 
-    A task that never came back or is still under way left no row, so its time counts as waited.
+    What is under way is known at the end of a run alone: of a run that was stopped it counts as waited.
     """
     until_s = run.virtual_s
     shares = {client.client: dict.fromkeys((*PHASES, WAITED), 0.0) for client in run.clients}
-    for span in clip(spans(run.arrivals), until_s):
+    for span in clip(spans_of(run), until_s):
         shares[span.client][span.phase] += (span.end_s - span.start_s) / until_s
     for parts in shares.values():
         parts[WAITED] = max(0.0, 1.0 - sum(parts.values()))

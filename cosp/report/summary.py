@@ -27,15 +27,19 @@ class Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """Without ``metrics.json``, final is the last evaluated round and best the one with the best deepest exit."""
+    """Without ``metrics.json``, final is the last evaluated round. Best is the one whose chosen exit validation data
+    prefer, the first at a tie, whatever an older cosp wrote; None where no validation accuracy is known.
+    """
     scores = [scores for _, scores in run.evaluated]
+    judged = [one for one in scores if one.valid is not None]
+    best = max(judged, key=lambda one: one.valid or 0.0, default=None)
     last = run.rounds[-1] if run.rounds else None
     metrics = run.metrics
     return Summary(
         final=metrics.final.scores if metrics else (scores[-1] if scores else None),
-        best=metrics.best.scores if metrics else max(scores, key=lambda s: s.deepest_accuracy, default=None),
+        best=best,
         final_local=(metrics and metrics.final.local) or Local(),
-        best_local=(metrics and metrics.best.local) or Local(),
+        best_local=(metrics and metrics.best.scores == best and metrics.best.local) or Local(),
         rounds=last.version if last else 0,
         virtual_s=run.virtual_s,
         wall_s=metrics.wall_time_s if metrics else (last.wall_s if last else None),

@@ -20,6 +20,7 @@ class BoardTotals:
     parameters: int | None  # of the last submodel that it trained
     mean_staleness: float | None  # of its training tasks
     peak_memory_bytes: int
+    limit_bytes: int  # what its tasks may hold
     bytes_down: int
     bytes_up: int
     energy_j: float
@@ -32,10 +33,33 @@ def board_totals(run: Run) -> list[BoardTotals]:
     by_client: dict[int, list[Arrival]] = {client.client: [] for client in run.clients}
     for row in run.arrivals:
         by_client[row.client].append(row)
-    return [_totals(client, by_client[client.client]) for client in run.clients]
+    return [_totals(client, by_client[client.client], limit_bytes(run, client)) for client in run.clients]
 
 
-def _totals(client: Client, rows: Sequence[Arrival]) -> BoardTotals:
+def by_share(run: Run) -> bool:
+    """Tell whether a board's share of the whole model's training memory limits it: assignment rule memory_share.
+
+    Not where boards train in mixed precision: the rows say what the whole model holds in float32.
+    """
+    return run.told.rule == "memory_share" and run.told.precision == "float32" and run.header.training_bytes is not None
+
+
+def limit_bytes(run: Run, client: Client) -> int:
+    """What the client's tasks may hold: its memory, and its share of training the whole model where that binds."""
+    whole = run.header.training_bytes
+    if not by_share(run) or whole is None or client.keep is None:
+        return client.memory_bytes
+    return min(client.memory_bytes, int(client.keep * whole))
+
+
+def untrained_blocks(run: Run) -> tuple[int, ...]:
+    """Blocks of the run's result, from 1, that no merged update has trained; none before any was merged."""
+    merged = [row for row in run.rounds if row.arrivals]
+    deepest = max(run.header.exits, default=0)
+    return tuple(b + 1 for b in range(deepest) if merged and not any(row.coverage[b] for row in merged))
+
+
+def _totals(client: Client, rows: Sequence[Arrival], limit_bytes: int) -> BoardTotals:
     trained = [row for row in rows if row.task == "train"]
     measured = [row for row in trained if row.local_accuracy_trained is not None]
     return BoardTotals(
@@ -45,6 +69,7 @@ def _totals(client: Client, rows: Sequence[Arrival]) -> BoardTotals:
         parameters=trained[-1].parameters if trained else None,
         mean_staleness=fmean(row.staleness for row in trained) if trained else None,
         peak_memory_bytes=max((row.peak_memory_bytes for row in rows), default=0),
+        limit_bytes=limit_bytes,
         bytes_down=sum(row.bytes_down for row in rows),
         bytes_up=sum(row.bytes_up for row in rows),
         energy_j=sum(row.energy_j for row in rows),

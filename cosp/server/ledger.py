@@ -31,6 +31,7 @@ class Ledger:
     """Client -> latest accuracy on its own held-back split, after local training."""
     final: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+    """The evaluation whose chosen exit has the best validation accuracy, the first at a tie."""
 
     def count_task(self, row: dict[str, Any]) -> None:
         """Add a finished task's arrival row."""
@@ -57,8 +58,9 @@ class Ledger:
         _add(self.refused, reason)
 
     def note_evaluation(self, evaluation: Evaluation) -> None:
+        """Keep it as the latest, and as the best if validation data prefer it: test data choose nothing."""
         self.final = {"global": evaluation.as_row(), "local": self.local()}
-        if self.best is None or evaluation.accuracy[-1] > self.best["global"]["accuracy"][-1]:
+        if self.best is None or max(evaluation.validation_accuracy) > max(self.best["global"]["validation_accuracy"]):
             self.best = self.final
 
     def local(self) -> dict[str, float] | None:

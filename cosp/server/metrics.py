@@ -10,12 +10,17 @@ Row = dict[str, Any]
 
 
 def metrics(loop: Loop, *, wall_time_s: float) -> Row:
-    """Return what ``metrics.json`` holds."""
-    ledger = loop.ledger
+    """Return what ``metrics.json`` holds.
+
+    ``best`` is the version that validation data prefer. ``exits``: the blocks after which the exits stand;
+    ``chosen_exit`` is a place among them, from 0. ``under_way``: tasks that had not come back when the run ended.
+    """
+    ledger, coordinator = loop.ledger, loop.coordinator
     return {
+        "exits": list(coordinator.shape.exits_within(coordinator.method.evaluated.depth)),
         "final": ledger.final,
         "best": ledger.best,
-        "rounds": loop.coordinator.version,
+        "rounds": coordinator.version,
         "virtual_time_s": loop.now_s(),
         "wall_time_s": wall_time_s,
         "utilisation": loop.utilisation(),
@@ -25,7 +30,10 @@ def metrics(loop: Loop, *, wall_time_s: float) -> Row:
         "peak_memory_bytes": ledger.peak_memory_bytes,
         "staleness": ledger.staleness,
         "refused": ledger.refused,
+        "under_way": [
+            {"client": task.client, "task": task.kind, "sent_s": sent_s} for task, _, sent_s in loop.in_flight.values()
+        ],
         "empty_batteries": getattr(loop.grid, "empty_batteries", list)(),
-        "sitting_out": list(loop.coordinator.sitting_out),
+        "sitting_out": list(coordinator.sitting_out),
         "ended_early": loop.ended_early,
     }

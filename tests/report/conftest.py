@@ -135,6 +135,7 @@ class Simulation:
         exits = [self.accuracy(version) * (0.88 + 0.04 * i) + self.rng.gauss(0, 0.006) for i in range(len(EXITS))]
         scores = {"accuracy": exits, "loss": [2.3 - 2 * a for a in exits], "macro_f1": [a - 0.01 for a in exits]}
         scores |= {"mean_accuracy": max(exits) + 0.008, "chosen_exit": 2, "chosen_accuracy": exits[2]}
+        scores |= {"validation_accuracy": [a - 0.01 for a in exits]}
         busy_s = self.busy_s + sum(min(self.now_s, row["arrived_s"]) - row["sent_s"] for row in in_flight)
         self.rows.append(
             {

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from cosp.report.about import untrained_text
 from cosp.report.figure_accuracy import exit_lines
 from cosp.report.figure_rounds import coverage_grid
 from cosp.report.figure_timeline import window_s
-from cosp.report.rows import Arrival, Client, Header, Round, Run, Scores
-from cosp.report.spans import Span, clip, shares_of_time, spans, utilisation
+from cosp.report.rows import Arrival, Client, Header, Metrics, Result, Round, Run, Scores, UnderWay
+from cosp.report.spans import Span, clip, shares_of_time, spans, spans_of, utilisation
 from cosp.report.style import PALETTE, ramp
 from cosp.report.summary import summarise
-from cosp.report.tallies import board_totals, refused_counts, sample_clients, staleness_counts
+from cosp.report.tallies import board_totals, refused_counts, sample_clients, staleness_counts, untrained_blocks
+from cosp.report.told import Told, told
 from cosp.report.units import duration, percent, quantity, tick, time_unit
 
 
@@ -33,21 +35,31 @@ def closed(version: int, virtual_s: float, *, coverage: tuple[float, ...] = (), 
     )  # fmt: skip
 
 
-def scores(*accuracy: float, mean: float = 0.0, chosen: int = 0) -> Scores:
-    return Scores(accuracy=accuracy, mean_accuracy=mean, chosen_exit=chosen, chosen_accuracy=accuracy[chosen])
+def scores(*accuracy: float, mean: float = 0.0, chosen: int = 0, validation: tuple[float, ...] = ()) -> Scores:
+    return Scores(
+        accuracy=accuracy, mean_accuracy=mean, chosen_exit=chosen, chosen_accuracy=accuracy[chosen],
+        validation_accuracy=validation,
+    )  # fmt: skip
 
 
-def run_of(*, arrivals: tuple[Arrival, ...] = (), rounds: tuple[Round, ...] = (), clients: int = 2) -> Run:
+def run_of(
+    *, arrivals: tuple[Arrival, ...] = (), rounds: tuple[Round, ...] = (), clients: int = 2, **changes: Any
+) -> Run:
     header = Header(
         name="tiny", method="cosp", seed=0, clients=clients, blocks=2, exits=(1, 2), classes=("a", "b"), parameters=100,
-        quorum=0.5, versions=2,
+        quorum=0.5, versions=2, training_bytes=1600,
     )  # fmt: skip
     boards = tuple(
         Client(client=i, board="nano", link="wifi", keep=0.5, samples=10, test_samples=2,
             class_counts=(5, 5), memory_bytes=2000)
         for i in range(clients)
     )  # fmt: skip
-    return Run(header=header, clients=boards, arrivals=arrivals, rounds=rounds, metrics=None, config=None)
+    facts: dict[str, Any] = {"metrics": None, "config": None} | changes
+    return Run(header=header, clients=boards, arrivals=arrivals, rounds=rounds, **facts)
+
+
+def ended(*under_way: UnderWay) -> Metrics:
+    return Metrics(final=Result(), best=Result(), wall_time_s=1.0, under_way=under_way)
 
 
 def test_a_task_is_three_spans_without_a_gap() -> None:
@@ -69,7 +81,8 @@ def test_clip_cuts_the_span_that_crosses_the_end_and_drops_later_ones() -> None:
 def test_shares_of_time_sum_to_one_and_the_rest_waited() -> None:
     run = run_of(arrivals=(arrival(client=0),), rounds=(closed(1, 10.0),))
     shares = shares_of_time(run)
-    assert shares[0] == pytest.approx({"received": 0.1, "scored": 0.0, "trained": 0.4, "sent": 0.2, "waited": 0.3})
+    shown = {"received": 0.1, "scored": 0.0, "trained": 0.4, "sent": 0.2, "still under way": 0.0, "waited": 0.3}
+    assert shares[0] == pytest.approx(shown)
     assert shares[1]["waited"] == 1.0
 
 
@@ -78,6 +91,35 @@ def test_utilisation_is_busy_time_over_clients_times_virtual_time() -> None:
         arrivals=(arrival(client=0), arrival(client=1), arrival(client=0, sent_s=8.0)), rounds=(closed(1, 10.0),)
     )
     assert utilisation(run) == pytest.approx((7 + 7 + 2) / (2 * 10))  # the third task ran 2 s before the end
+
+
+def test_a_task_under_way_at_the_end_is_work_and_no_waiting() -> None:
+    late = UnderWay(client=0, task="train", sent_s=7.0)
+    run = run_of(arrivals=(arrival(client=0),), rounds=(closed(1, 10.0),), metrics=ended(late))
+    assert list(spans_of(run))[-1] == Span(0, "still under way", 7.0, 10.0)
+    assert shares_of_time(run)[0]["still under way"] == pytest.approx(0.3)
+    assert shares_of_time(run)[0]["waited"] == pytest.approx(0.0)
+    assert utilisation(run) == pytest.approx((7 + 3) / (2 * 10))
+
+
+def test_the_mark_of_memory_is_what_binds() -> None:
+    config = "assignment: {rule: memory_share}"
+    assert [t.limit_bytes for t in board_totals(run_of())] == [2000, 2000]
+    assert [t.limit_bytes for t in board_totals(run_of(told=told(config)))] == [800, 800]  # half of 1600
+    mixed = run_of(told=told(config + "\ntraining: {precision: mixed}"))  # of which no row says what the whole holds
+    assert [t.limit_bytes for t in board_totals(mixed)] == [2000, 2000]
+
+
+def test_a_block_that_no_update_trained_is_named() -> None:
+    never = tuple(closed(v, float(v), coverage=(1.0, 0.0)) for v in (1, 2))
+    assert untrained_blocks(run_of(rounds=never)) == (2,)
+    assert untrained_text(run_of(rounds=never)).startswith(
+        "Trained by nobody: block 2. The accuracies of the exit after"
+    )
+    once = (*never, closed(3, 3.0, coverage=(0.5, 0.1)))
+    assert untrained_blocks(run_of(rounds=once)) == ()
+    assert untrained_text(run_of(rounds=once)) == ""
+    assert untrained_blocks(run_of()) == ()  # nothing was merged yet
 
 
 def test_staleness_counts_leave_no_gap_and_no_scoring_task() -> None:
@@ -137,12 +179,15 @@ def test_the_timeline_ends_where_the_busiest_board_has_60_tasks() -> None:
     assert window_s(run_of(arrivals=many[:59], rounds=(closed(1, 700.0),))) == 700.0
 
 
-def test_without_metrics_the_best_round_is_the_one_with_the_best_deepest_exit() -> None:
-    rounds = tuple(closed(v, float(v), scores=scores(0.0, a)) for v, a in enumerate((0.1, 0.9, 0.7)))
-    summary = summarise(run_of(rounds=rounds))
-    assert summary.best == scores(0.0, 0.9)
-    assert summary.final == scores(0.0, 0.7)
+def test_the_best_round_is_the_one_whose_chosen_exit_validation_prefers() -> None:
+    found = [scores(0.0, a, validation=(v, 1.0)) for a, v in ((0.9, 0.1), (0.1, 0.8), (0.7, 0.8))]
+    summary = summarise(run_of(rounds=tuple(closed(v, float(v), scores=one) for v, one in enumerate(found))))
+    assert (summary.best, summary.final) == (found[1], found[2])
     assert (summary.rounds, summary.virtual_s, summary.bytes_down, summary.energy_j) == (2, 2.0, 20, 4.0)
+
+
+def test_test_data_choose_no_best_round() -> None:
+    assert summarise(run_of(rounds=(closed(0, 0.0, scores=scores(0.9)),))).best is None
 
 
 def test_a_sample_of_clients_runs_from_the_first_to_the_last() -> None:
@@ -177,3 +222,18 @@ def test_every_colour_of_the_light_page_is_used_once_so_that_it_names_its_variab
 def test_the_deepest_exit_is_always_the_darkest_blue() -> None:
     assert {ramp(exits - 1, exits) for exits in range(1, 13)} == {PALETTE["exit5"][0]}
     assert len({ramp(i, 6) for i in range(6)}) == 6
+
+
+def test_a_configuration_is_read_as_far_as_it_goes() -> None:
+    text = """
+title: Shirts
+data: {name: fashion, partition: {kind: dirichlet, alpha: 0.5, classes_per_client: 2}}
+fleet: {boards: []}
+model: {dim: 64, heads: 4, hidden: 256, patch: null}
+method: {name: co-s2p, budget: flops}
+"""
+    assert told(text) == Told(
+        title="Shirts", data="fashion", partition="dirichlet 0.5", model="dim 64, heads 4, hidden 256", budget="flops"
+    )
+    for odd in (None, "", "3", "[1", "data: 3\nmethod: cosp\ntitle: [1]"):
+        assert told(odd) == Told()

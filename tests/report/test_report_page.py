@@ -150,3 +150,28 @@ def test_a_file_that_is_no_report_is_not_written_over(make_run: MakeRun, tmp_pat
     with pytest.raises(UserError, match="is there already, and is no report; choose another --out"):
         write_report([run_dir], run_dir / "rows.jsonl")
     assert (run_dir / "rows.jsonl").read_bytes() == rows
+
+
+def test_the_head_says_what_the_run_is_of(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", versions=6)
+    (folder / "config.yaml").write_text(
+        "title: Shirts & shoes\ndata: {name: fashion_mnist}\nfleet: paper16\nmodel: {dim: 64}\n"
+        "assignment: {rule: memory_share}\n"
+    )
+    page = write_report([folder], tmp_path / "report.html").read_text()
+    assert "<h1>Shirts &amp; shoes</h1>" in page
+    assert re.search(r"<dt>Data</dt><dd>fashion_mnist, 10 classes, [\d,]+ training samples on 16 clients", page)
+    assert "8 blocks, dim 64, 5.60 M parameters; exits after blocks 2, 4, 6, 8" in page
+    assert re.search(r"<dt>Fleet</dt><dd>paper16: 3 jetson-nano, ", page)
+    assert "by keep ratio of the memory that training the whole model takes" in page
+
+
+def test_exits_are_named_by_their_blocks(make_run: MakeRun, tmp_path: Path) -> None:
+    page = write_report([make_run(tmp_path / "run", versions=6)], tmp_path / "report.html").read_text()
+    assert "chosen exit (after block 6" in page  # index 2 of 2, 4, 6, 8
+
+
+def test_several_runs_are_compared_by_no_best_of_the_test_data(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, versions=6) for name in ("a", "b")]
+    page = write_report(runs, tmp_path / "report.html").read_text()
+    assert "<th>best</th>" not in page
