@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,8 @@ class Experiment:
             clients=clients,
             assignment=assignment or self.assignment,
         )
-        return config.method.build(setting)
+        with _naming_variant(config):
+            return config.method.build(setting)
 
     def initial_model(self) -> State:
         model = Transformer(self.shape)
@@ -154,6 +157,22 @@ class Experiment:
 
 def load_experiment(config: Config, *, data_dir: Path | None = None) -> Experiment:
     """Read the data and the fleet of ``config`` and share the data out; ConfigError or DataError if they do not fit."""
+    with _naming_variant(config):
+        return _load(config, data_dir)
+
+
+@contextmanager
+def _naming_variant(config: Config) -> Iterator[None]:
+    """Say of which variant a ConfigError is, if it is of one."""
+    try:
+        yield
+    except ConfigError as error:
+        if config.variant is None:
+            raise
+        raise ConfigError(f"variant {config.variant}: {error}") from error
+
+
+def _load(config: Config, data_dir: Path | None) -> Experiment:
     try:
         fleet = load_fleet(config.fleet)
     except ConfigError as error:

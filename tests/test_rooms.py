@@ -11,7 +11,7 @@ import pytest
 COSP = Path(__file__).resolve().parents[1] / "cosp"
 
 ORDER = (
-    ("errors",),
+    ("amounts", "errors"),
     ("seeds", "files", "forms", "console"),
     ("submodel", "transfer"),
     ("models",),

@@ -20,6 +20,7 @@ from cosp.cli.screen import (
     out,
     print_calibrations,
     print_notes,
+    say_caution,
 )
 from cosp.cli.watch import watch_run
 from cosp.errors import UserError
@@ -79,6 +80,7 @@ def run(
         with ExitStack() as opened, RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
             experiment = load_experiment(chosen, data_dir=data_dir)
             print_notes(experiment.notes)
+            say_caution(experiment)
             if directory is None:
                 directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
             if watch:
@@ -118,6 +120,7 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
         experiment = load_experiment(chosen, data_dir=data_dir)
         rows = plan_rows(experiment)
     print_notes(experiment.notes)
+    say_caution(experiment)
     if as_json:
         print(json.dumps(rows))
     else:

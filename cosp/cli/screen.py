@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from cosp.experiment import Experiment
 
 out = Console(markup=False, emoji=False)  # names and titles are the user's and are shown as they are
 err = Console(markup=False, emoji=False, stderr=True)
@@ -50,6 +53,14 @@ def print_calibrations(boards: Iterable[tuple[str, str]]) -> None:
 def new_typer() -> typer.Typer:
     """Return an app for one file's commands; ``main`` adds it to the others."""
     return typer.Typer(rich_markup_mode="markdown")
+
+
+def say_caution(experiment: Experiment) -> None:
+    """Say on stderr what the run should not begin without being told."""
+    from cosp.planning.caution import caution
+
+    if text := caution(experiment):
+        err.print(f"cosp: {text}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def print_paths(paths: list[Path]) -> None:

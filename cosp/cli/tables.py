@@ -67,24 +67,26 @@ def table(
         "console": err,
     }
     failed: dict[str, str] = {}
-    if dry or not has_table(config):
-        _refuse_options_of_a_section("--dry" if dry else str(config), at, no_run)
+    levels = at.split(",") if at else None
+    if dry and no_run:
+        raise UserError("--no-run: --dry keeps no results that a table could be made of; leave one of them out")
     if dry:
-        written = fill_cost_table(config, seeds=numbers or [0, 1, 2], **asked)
+        written, failed = fill_cost_table(config, seeds=numbers, at=levels, **asked)
     elif has_table(config):
-        levels, at_once = at.split(",") if at else None, 0 if no_run else jobs or default_jobs()
+        at_once = 0 if no_run else jobs or default_jobs()
         written, failed = fill_tables(config, seeds=numbers, at=levels, jobs=at_once, workers=workers or 0, **asked)
     else:
-        written = fill_table(config, seeds=numbers or [0, 1, 2], workers=workers or default_workers(), **asked)
+        _refuse_options_of_a_section(config, at, no_run)
+        written, failed = fill_table(config, seeds=numbers or [0, 1, 2], workers=workers or default_workers(), **asked)
     print(written.read_text(encoding="utf-8"))
     print(f"table: {written}")
     if failed:
         raise CospError(f"{len(failed)} of the runs failed; the table is without them: {', '.join(failed)}")
 
 
-def _refuse_options_of_a_section(what: str, at: str | None, no_run: bool) -> None:
-    """UserError for what only a file with a section ``table:`` can be asked, and ``--dry`` cannot."""
+def _refuse_options_of_a_section(path: Path, at: str | None, no_run: bool) -> None:
+    """UserError for what only a file with a section ``table:`` can be asked."""
     if at:
-        raise UserError(f"--at {at}: {what} has no grid; leave --at out")
+        raise UserError(f"--at {at}: {path} has no grid; leave --at out")
     if no_run:
-        raise UserError(f"--no-run: {what} keeps no results that a table could be made of; leave it out")
+        raise UserError(f"--no-run: {path} keeps no results that a table could be made of; leave it out")

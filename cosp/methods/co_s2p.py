@@ -15,10 +15,10 @@ from pydantic import Field
 from cosp.fleet.introduction import Introduction
 from cosp.methods.clients import ClientRecord
 from cosp.methods.method import LocalTraining, Method, PlanRule, ServedModel, Setting, Submodels
-from cosp.methods.rules import Merge, Polynomial, Settings, Weighting
+from cosp.methods.rules import Budget, Merge, Polynomial, Settings, Weighting
 from cosp.methods.sizing import shapes_of
-from cosp.submodel import budget, selection
-from cosp.submodel.budget import SubmodelShape
+from cosp.submodel import selection
+from cosp.submodel.budget import MEASURES, SubmodelShape
 from cosp.submodel.plan import SubmodelPlan
 from cosp.task.compression import CompressionSettings
 from cosp.task.scoring import ScoreSettings
@@ -27,8 +27,6 @@ from cosp.transfer import TransferSettings
 Units = Literal["core_rolling", "top", "rolling", "random", "gumbel", "bernoulli", "prefix"]
 
 DATA_FREE: tuple[Units, ...] = ("rolling", "random", "prefix")
-
-BUDGETS = {"parameters": budget.parameters, "flops": budget.flops}
 
 
 class CoS2P(Settings):
@@ -42,7 +40,7 @@ class CoS2P(Settings):
     core_share: float = Field(0.5, ge=0, le=1)
     stagger: bool = True
     depth_share: float = Field(0.75, ge=0, le=1)
-    budget: Literal["parameters", "flops"] = "parameters"
+    budget: Budget = "parameters"
     scoring: ScoreSettings = ScoreSettings()
     transfer: TransferSettings = TransferSettings(received=0.5)
     compression: CompressionSettings = CompressionSettings(down="float16", up="int8")
@@ -52,7 +50,7 @@ class CoS2P(Settings):
 
     def build(self, setting: Setting) -> Method:
         """Return the method for the clients of ``setting``; ConfigError if a client can hold no submodel."""
-        shape_of = shapes_of(setting, depth_share=self.depth_share, measure=BUDGETS[self.budget])
+        shape_of = shapes_of(setting, depth_share=self.depth_share, measure=MEASURES[self.budget])
         return Method(
             name=self.name,
             submodels=Submodels(

@@ -12,12 +12,12 @@ from typing import Literal
 
 from cosp.methods.extraction import DEPTH, extracting
 from cosp.methods.method import Method, Setting
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.submodel import selection
 from cosp.transfer import TransferSettings
 
 
-class DepthFL(Shared):
+class DepthFL(Sized):
     name: Literal["depthfl"] = "depthfl"
     transfer: TransferSettings = TransferSettings(teacher="mutual", weight=1.0, temperature=1.0)
 

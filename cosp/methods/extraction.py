@@ -7,9 +7,9 @@ from collections.abc import Callable
 from cosp.fleet.introduction import Introduction
 from cosp.methods.clients import ClientRecord
 from cosp.methods.method import Method, PlanRule, ServedModel, Setting, Submodels
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.methods.sizing import Extra, plain, shapes_of
-from cosp.submodel import budget, selection
+from cosp.submodel import selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan
 
@@ -30,7 +30,7 @@ def by_dispatch(client: ClientRecord) -> int:
 
 
 def extracting(
-    shared: Shared,
+    sized: Sized,
     setting: Setting,
     *,
     name: str,
@@ -40,12 +40,12 @@ def extracting(
     extra: Extra = plain,
 ) -> Method:
     """Return the method whose clients hold, at each turn, the units that ``rule`` chooses within their budget."""
-    shape_of = shapes_of(setting, depth_share=depth_share, measure=budget.parameters, extra=extra)
+    shape_of = shapes_of(setting, depth_share=depth_share, measure=sized.measure, extra=extra)
     return Method(
         name=name,
         submodels=Submodels(plan=plan_rule(setting, shape_of, rule, turn), depth=lambda client: shape_of(client).depth),
-        local=shared.training(),
-        merging=shared.merging(),
+        local=sized.training(),
+        merging=sized.merging(),
         model=ServedModel(evaluated=setting.model.full_plan()),
     )
 

@@ -10,11 +10,11 @@ from typing import Literal
 
 from cosp.methods.extraction import extracting
 from cosp.methods.method import Method, Setting
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.submodel import selection
 
 
-class FederatedDropout(Shared):
+class FederatedDropout(Sized):
     name: Literal["federated-dropout"] = "federated-dropout"
 
     def build(self, setting: Setting) -> Method:

@@ -12,11 +12,11 @@ from pydantic import Field
 
 from cosp.methods.extraction import by_version, extracting
 from cosp.methods.method import Method, Setting
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.submodel import selection
 
 
-class FedRolex(Shared):
+class FedRolex(Sized):
     """``step`` is by how many units the window advances a round."""
 
     name: Literal["fedrolex"] = "fedrolex"

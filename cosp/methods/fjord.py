@@ -16,7 +16,7 @@ from cosp.errors import ConfigError
 from cosp.methods.clients import ClientRecord
 from cosp.methods.extraction import WIDTH, extracting
 from cosp.methods.method import Method, Setting
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.methods.sizing import shapes_of
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
@@ -24,7 +24,7 @@ from cosp.submodel.plan import GROUPS, SubmodelPlan, prefix_plan
 from cosp.task.local import LocalSettings
 
 
-class FjORD(Shared):
+class FjORD(Sized):
     """``rates`` are keep ratios; those that leave no submodel are passed over."""
 
     name: Literal["fjord"] = "fjord"
@@ -32,7 +32,7 @@ class FjORD(Shared):
     distillation: float = Field(0.5, ge=0, le=1)
 
     def build(self, setting: Setting) -> Method:
-        levels = [shape for rate in sorted(self.rates) if (shape := _shape(setting, rate)) is not None]
+        levels = [shape for rate in sorted(self.rates) if (shape := _shape(setting, rate, self.measure)) is not None]
         local = LocalSettings(distillation=self.distillation)
 
         def within_of(own: SubmodelShape) -> tuple[SubmodelPlan, ...]:
@@ -44,14 +44,14 @@ class FjORD(Shared):
         def within(client: ClientRecord) -> tuple[SubmodelPlan, ...]:
             return within_of(shape_of(client.introduction))
 
-        shape_of = shapes_of(setting, depth_share=WIDTH, measure=budget.parameters, extra=extra)
+        shape_of = shapes_of(setting, depth_share=WIDTH, measure=self.measure, extra=extra)
         method = extracting(self, setting, name=self.name, rule=selection.prefix, extra=extra)
         return replace(method, local=replace(method.local, steps=lambda client: local, within=within))
 
 
-def _shape(setting: Setting, rate: float) -> SubmodelShape | None:
+def _shape(setting: Setting, rate: float, measure: budget.Measure) -> SubmodelShape | None:
     try:
-        return budget.shape_for_rate(setting.model, rate, depth_share=WIDTH)
+        return budget.shape_for_rate(setting.model, rate, depth_share=WIDTH, measure=measure)
     except ConfigError:
         if not 0 < rate <= 1:
             raise

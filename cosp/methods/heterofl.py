@@ -16,14 +16,14 @@ from typing import Any, Literal
 from cosp.methods.clients import ClientRecord
 from cosp.methods.extraction import extracting
 from cosp.methods.method import Method, Setting
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.submodel import selection
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
 from cosp.task.local import LocalSettings
 
 
-class HeteroFL(Shared):
+class HeteroFL(Sized):
     name: Literal["heterofl"] = "heterofl"
     scaler: bool = True
     masked_loss: bool = True

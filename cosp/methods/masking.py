@@ -42,9 +42,10 @@ def masking(
     )
 
 
-def kept_shares(setting: Setting) -> Share:
-    """Return what tells the share of all weights that a client's budget allows to be on or held; ConfigError under
-    rule memory_share, which no share of weights keeps: the whole model is held to be masked or measured.
+def kept_shares(setting: Setting, measure: budget.Measure = budget.parameters) -> Share:
+    """Return what tells the share of all weights, or of what else ``measure`` counts, that a client's budget allows to
+    be on or held; ConfigError under rule memory_share, which no share of weights keeps: the whole model is held to be
+    masked or measured.
     """
     if setting.assignment.rule == "memory_share":
         raise ConfigError(
@@ -57,8 +58,8 @@ def kept_shares(setting: Setting) -> Share:
     def share(client: Introduction) -> float:
         if client.keep is not None and setting.assignment.by_rate(client):
             return client.keep
-        shape = affordable(setting, client, depth_share=0.0, measure=budget.parameters)
-        held = footprint(setting.model, (shape.counts,) * shape.depth).parameters
-        return held / footprint(setting.model, setting.model.full_plan().counts).parameters
+        shape = affordable(setting, client, depth_share=0.0, measure=measure)
+        held = measure(footprint(setting.model, (shape.counts,) * shape.depth))
+        return held / measure(footprint(setting.model, setting.model.full_plan().counts))
 
     return for_clients(setting, share)

@@ -11,7 +11,7 @@ from pydantic import Field
 from cosp.errors import ConfigError
 from cosp.fleet.introduction import Introduction
 from cosp.methods.method import Method, ServedModel, Setting, Submodels
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.methods.sizing import affordable
 from cosp.submodel import budget
 from cosp.submodel.budget import SubmodelShape
@@ -22,7 +22,7 @@ from cosp.task.local import LocalSettings
 PLAIN = LocalSettings()
 
 
-class OneModel(Shared):
+class OneModel(Sized):
     """``submodel`` "full" ignores every board's memory; "fitting" leaves out the boards that cannot hold it all;
     "smallest" trains the weakest board's submodel everywhere, which ``depth_share`` shapes as it shapes Co-S2P's.
     """
@@ -32,8 +32,9 @@ class OneModel(Shared):
 
     def one_model(self, setting: Setting, name: str, local: LocalSettings = PLAIN) -> Method:
         """Return FedAvg of this model with ``local`` steps; ConfigError if "fitting" leaves nobody."""
-        shape_of = shapes(setting, self.depth_share, local)
-        plan = smallest_plan(setting, shape_of) if self.submodel == "smallest" else setting.model.full_plan()
+        shape_of = shapes(setting, self.depth_share, local, self.measure)
+        smallest = self.submodel == "smallest"
+        plan = smallest_plan(setting, shape_of, self.measure) if smallest else setting.model.full_plan()
         return Method(
             name=f"{name}-{self.submodel}",
             submodels=Submodels(plan=lambda client: plan, depth=lambda client: plan.depth),
@@ -47,13 +48,13 @@ class OneModel(Shared):
 ShapeOf = Callable[[Introduction], SubmodelShape]
 
 
-def shapes(setting: Setting, depth_share: float, local: LocalSettings) -> ShapeOf:
+def shapes(setting: Setting, depth_share: float, local: LocalSettings, measure: budget.Measure) -> ShapeOf:
     """Return what tells the shape that a client could hold."""
 
     def extra(shape: SubmodelShape) -> dict[str, Any]:
         return {"local": local}
 
-    return lambda client: affordable(setting, client, depth_share=depth_share, measure=budget.parameters, extra=extra)
+    return lambda client: affordable(setting, client, depth_share=depth_share, measure=measure, extra=extra)
 
 
 def fitting(setting: Setting, shape_of: ShapeOf) -> Callable[[Introduction], bool]:
@@ -68,10 +69,10 @@ def fitting(setting: Setting, shape_of: ShapeOf) -> Callable[[Introduction], boo
     return lambda client: client.client in able
 
 
-def smallest_plan(setting: Setting, shape_of: ShapeOf) -> SubmodelPlan:
+def smallest_plan(setting: Setting, shape_of: ShapeOf, measure: budget.Measure) -> SubmodelPlan:
     """Return the largest submodel that every client can hold."""
     least = min(
         map(shape_of, setting.clients),
-        key=lambda shape: footprint(setting.model, (shape.counts,) * shape.depth).parameters,
+        key=lambda shape: measure(footprint(setting.model, (shape.counts,) * shape.depth)),
     )
     return prefix_plan(least.counts, least.depth)

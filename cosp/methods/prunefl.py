@@ -18,23 +18,23 @@ from cosp.fleet.introduction import Introduction
 from cosp.methods.clients import ClientRecord
 from cosp.methods.masking import kept_shares
 from cosp.methods.method import Method, ServedModel, Setting, Submodels
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.ranking import check_budget, unit_order, within_budget, worth_their_time
 from cosp.task.scoring import ScoreSettings
 
 
-class PruneFL(Shared):
+class PruneFL(Sized):
     name: Literal["prunefl"] = "prunefl"
     reconfigure: int = Field(10, ge=1)
     samples: int = Field(128, ge=1)
 
     def build(self, setting: Setting) -> Method:
         """Return the method for the clients of ``setting``; ConfigError if a client can hold no submodel."""
-        model, share_of = setting.model, kept_shares(setting)
+        model, share_of = setting.model, kept_shares(setting, self.measure)
 
         def depth(client: Introduction) -> int:
-            check_budget(model, share_of(client))
+            check_budget(model, share_of(client), self.measure)
             return model.blocks
 
         for known in setting.clients:
@@ -45,7 +45,7 @@ class PruneFL(Shared):
                 raise ValueError("PruneFL plans by scores")
             order = unit_order(model, client.scores)
             worth = order[: worth_their_time(model, order, client.scores)]
-            return within_budget(model, worth, client.scores, share_of(client.introduction))
+            return within_budget(model, worth, client.scores, share_of(client.introduction), self.measure)
 
         return Method(
             name=self.name,

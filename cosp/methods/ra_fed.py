@@ -9,11 +9,11 @@ from typing import Literal
 
 from cosp.methods.extraction import extracting
 from cosp.methods.method import Method, Setting
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.submodel import selection
 
 
-class RAFed(Shared):
+class RAFed(Sized):
     name: Literal["ra-fed"] = "ra-fed"
 
     def build(self, setting: Setting) -> Method:

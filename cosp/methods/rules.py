@@ -12,6 +12,7 @@ from cosp.forms import Form
 from cosp.merge import staleness
 from cosp.merge.aggregation import ServerStep
 from cosp.methods.method import LocalTraining, Merging
+from cosp.submodel import budget as budgets
 from cosp.task.compression import CompressionSettings
 from cosp.transfer import TransferSettings
 
@@ -69,6 +70,7 @@ class Drift(Settings):
         return staleness.drift()
 
 
+Budget = Literal["parameters", "flops"]
 Weighting = Annotated[Constant | Polynomial | Hinge | Drift, Field(discriminator="rule")]
 
 
@@ -101,6 +103,19 @@ class Shared(Settings):
     def merging(self) -> Merging:
         """Return the merge as these settings have it."""
         return self.merge.weighed_by(self.weighting.build())
+
+
+class Sized(Shared):
+    """What every method can vary that gives a client a submodel by its keep ratio. ``budget`` is what that is a share
+    of: parameters, or the FLOPs of a sample, which a table of words takes nothing of. Rules of assignment that count
+    memory do not ask it.
+    """
+
+    budget: Budget = "parameters"
+
+    @property
+    def measure(self) -> budgets.Measure:
+        return budgets.MEASURES[self.budget]
 
 
 def _merged(default: object, given: Any) -> Any:

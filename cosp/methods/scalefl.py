@@ -11,12 +11,12 @@ from typing import Literal
 
 from cosp.methods.extraction import BOTH, extracting
 from cosp.methods.method import Method, Setting
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Sized
 from cosp.submodel import selection
 from cosp.transfer import TransferSettings
 
 
-class ScaleFL(Shared):
+class ScaleFL(Sized):
     name: Literal["scalefl"] = "scalefl"
     transfer: TransferSettings = TransferSettings(teacher="deepest", weight=0.2, depth_weighted=True)
 

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from cosp.report.rows import Run
 from cosp.report.spans import WAITED, shares_of_time
-from cosp.report.tallies import limit_bytes
+from cosp.report.tallies import limit_bytes, untrained_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class VariantCost:
     turn_j: float
     turn_bytes: float
     utilisation: float
+    untrained: tuple[int, ...]
+    """Blocks, from 1, that no update trained in any one of the runs."""
 
     @property
     def limited(self) -> list[BoardCost]:
@@ -60,6 +62,7 @@ def variant_cost(variant: str, runs: Sequence[Run]) -> VariantCost:
         turn_j=fmean(run.rounds[-1].energy_j / _turns(run) for run in runs),
         turn_bytes=fmean((run.rounds[-1].bytes_down + run.rounds[-1].bytes_up) / _turns(run) for run in runs),
         utilisation=fmean(run.rounds[-1].utilisation for run in runs),
+        untrained=tuple(sorted({block for run in runs for block in untrained_blocks(run)})),
     )
 
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cosp.config import Config, dotted
+from cosp.config import Config, checked, dotted
 from cosp.errors import UserError
 from cosp.files import write_whole
 from cosp.fleet.introduction import Budget
@@ -60,8 +60,9 @@ class Checkpoint:
 
     def check_config(self, config: Config, *, free: Collection[str] = FREE) -> None:
         """UserError if the run began with other settings than ``config``'s, but for those that start as in ``free``."""
-        with self.in_use():
-            began, now = dict(dotted(self._fact("config"))), dict(dotted(_settings(config)))
+        with self.in_use():  # what an older cosp had no key for is as its default says
+            settings = checked(self._fact("config"), self.path)
+            began, now = dict(dotted(_settings(settings))), dict(dotted(_settings(config)))
         for key in sorted(began.keys() | now.keys()):
             if began.get(key) != now.get(key) and not key.startswith(tuple(free)):
                 raise UserError(

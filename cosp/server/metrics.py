@@ -17,7 +17,7 @@ def metrics(loop: Loop, *, wall_time_s: float) -> Row:
     """
     ledger, coordinator = loop.ledger, loop.coordinator
     return {
-        "exits": list(coordinator.shape.exits_within(coordinator.method.evaluated.depth)),
+        "exits": list(coordinator.shape.exits_within(coordinator.method.model.evaluated.depth)),
         "final": ledger.final,
         "best": ledger.best,
         "rounds": coordinator.version,

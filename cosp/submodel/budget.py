@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Callable
+from typing import Callable, Dict
 
+from cosp.amounts import amount
 from cosp.errors import ConfigError
 from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.plan import GroupSizes
@@ -42,6 +43,12 @@ def flops(cost: Footprint) -> float:
     return cost.forward_flops
 
 
+MEASURES: Dict[str, Measure] = {"parameters": parameters, "flops": flops}
+"""What a method's setting ``budget`` may name: what a keep ratio is a share of."""
+
+UNITS: Dict[Measure, str] = {parameters: "parameters", flops: "FLOPs"}
+
+
 def training_memory(batch: int, optimizer: str) -> Measure:
     """Budget in bytes of training memory at this batch size and optimizer."""
     return lambda cost: cost.training_bytes(batch, optimizer)
@@ -65,7 +72,8 @@ def shape_for_rate(
         raise ConfigError(f"keep: {rate} is not a keep ratio: it must lie in (0, 1]")
     budget = rate * measure(footprint(model, (model.sizes,) * model.blocks, precision))
     cost_of = _measured_by(model, measure, precision)
-    return _widest(model, min(depth_for_rate(model, rate, depth_share), deepest or model.blocks), budget, cost_of)
+    depth = min(depth_for_rate(model, rate, depth_share), deepest or model.blocks)
+    return _widest(model, depth, budget, cost_of, UNITS.get(measure, "bytes"))
 
 
 @lru_cache(maxsize=1024)
@@ -78,10 +86,11 @@ def shape_within(
     depth_share: float,
     deepest: int | None = None,
 ) -> SubmodelShape:
-    """Return the widest submodel, as deep as ``rate`` and ``deepest`` say, that costs at most ``limit``; ConfigError
-    if none does.
+    """Return the widest submodel, as deep as ``rate`` and ``deepest`` say, that costs at most ``limit`` bytes;
+    ConfigError if none does.
     """
-    return _widest(model, min(depth_for_rate(model, rate, depth_share), deepest or model.blocks), limit, cost_of)
+    depth = min(depth_for_rate(model, rate, depth_share), deepest or model.blocks)
+    return _widest(model, depth, limit, cost_of, "bytes")
 
 
 def shape_for_memory(
@@ -107,7 +116,8 @@ def shape_for_memory(
         if measure(footprint(model, (shape.counts,) * shape.depth, precision)) <= limit_bytes:
             return shape
     raise ConfigError(
-        f"memory_bytes: {limit_bytes} holds no submodel of this model (the whole one trains in {whole:.0f} bytes): "
+        f"memory_bytes: {amount(limit_bytes, 'bytes')} hold no submodel of this model (the whole one trains in "
+        f"{amount(whole, 'bytes')}): "
         "take a smaller batch, a smaller model or a bigger board"
     )
 
@@ -122,8 +132,8 @@ def _measured_by(model: TransformerShape, measure: Measure, precision: str) -> C
     return lambda shape: measure(footprint(model, (shape.counts,) * shape.depth, precision))
 
 
-def _widest(model: TransformerShape, depth: int, budget: float, cost_of: CostOf) -> SubmodelShape:
-    """Return the widest submodel of ``depth`` blocks within ``budget``: all groups shrink by the same share.
+def _widest(model: TransformerShape, depth: int, budget: float, cost_of: CostOf, unit: str) -> SubmodelShape:
+    """Return the widest submodel of ``depth`` blocks within ``budget`` ``unit``: all groups shrink by the same share.
 
     Heads are few, so their number steps coarsely; what that leaves of the budget goes to the other groups.
     """
@@ -138,5 +148,9 @@ def _widest(model: TransformerShape, depth: int, budget: float, cost_of: CostOf)
         return SubmodelShape(depth, next(c for w in widths if fits(c := replace(w, heads=heads))))
     shallower = [position for position in model.exits if position < depth]
     if shallower:
-        return _widest(model, shallower[-1], budget, cost_of)
-    raise ConfigError(f"keep: no submodel fits {budget:.0f}: embeddings and one block cost more; raise the ratio")
+        return _widest(model, shallower[-1], budget, cost_of, unit)
+    least = cost_of(SubmodelShape(depth, model.sizes.scaled(0.0)))
+    raise ConfigError(
+        f"keep: no submodel fits {amount(budget, unit)}: embeddings and the least of {depth} "
+        f"block{'s' if depth > 1 else ''} take {amount(least, unit)}; raise the ratio"
+    )

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Callable, Optional, Tuple
 
+from cosp.amounts import amount
 from cosp.errors import ConfigError
 from cosp.submodel.budget import WIDTH_STEPS, SubmodelShape
 from cosp.submodel.shape import TransformerShape
@@ -115,8 +116,8 @@ def _nothing_fits(model: TransformerShape, demand_of: DemandOf, limits: Limits) 
     held = [demand for demand in smallest if demand.memory_bytes <= limits.memory_bytes]
     if not held:
         return (
-            f"memory: {limits.memory_bytes:.0f} bytes hold no submodel of this model (the smallest trains in "
-            f"{smallest[0].memory_bytes}): take a smaller batch, a smaller model or a bigger board"
+            f"memory: {amount(limits.memory_bytes, 'bytes')} hold no submodel of this model (the smallest trains in "
+            f"{amount(smallest[0].memory_bytes, 'bytes')}): take a smaller batch, a smaller model or a bigger board"
         )
     fastest_s = min(demand.round_s for demand in held)
     return (

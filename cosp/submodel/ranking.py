@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Dict, List, NamedTuple, Sequence, Set
 
+from cosp.amounts import amount
 from cosp.errors import ConfigError
-from cosp.submodel.footprint import footprint
+from cosp.submodel.budget import UNITS, Measure, parameters
+from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.plan import GROUPS, BlockPlan, GroupSizes, SubmodelPlan
 from cosp.submodel.selection import Scores
 from cosp.submodel.shape import TransformerShape
@@ -59,23 +61,35 @@ def worth_their_time(model: TransformerShape, order: Sequence[Unit], scores: Sco
     return len(order)
 
 
-def within_budget(model: TransformerShape, order: Sequence[Unit], scores: Scores, rate: float) -> SubmodelPlan:
-    """Return the plan of the longest beginning of ``order`` that has at most ``rate`` of the model's parameters."""
-    check_budget(model, rate)
-    limit = rate * footprint(model, model.full_plan().counts).parameters
+def within_budget(
+    model: TransformerShape, order: Sequence[Unit], scores: Scores, rate: float, measure: Measure = parameters
+) -> SubmodelPlan:
+    """Return the plan of the longest beginning of ``order`` that has at most ``rate`` of the model's parameters, or of
+    what else ``measure`` counts.
+    """
+    check_budget(model, rate, measure)
+    limit = rate * measure(footprint(model, model.full_plan().counts))
     fits, beyond = 0, len(order) + 1
     while beyond - fits > 1:
         middle = (fits + beyond) // 2
-        within = footprint(model, _plan(order[:middle], scores).counts).parameters <= limit
+        within = measure(footprint(model, _plan(order[:middle], scores).counts)) <= limit
         fits, beyond = (middle, beyond) if within else (fits, middle)
     return _plan(order[:fits], scores)
 
 
-def check_budget(model: TransformerShape, rate: float) -> None:
-    """ConfigError if not even one unit of every group fits ``rate`` of the model's parameters."""
-    limit = rate * footprint(model, model.full_plan().counts).parameters
-    if footprint(model, (LEAST,) * model.blocks).parameters > limit:
-        raise ConfigError(f"keep: no submodel of all blocks fits {limit:.0f} parameters; raise the ratio")
+def check_budget(model: TransformerShape, rate: float, measure: Measure = parameters) -> None:
+    """ConfigError if not even one unit of every group fits ``rate`` of what ``measure`` counts of the model."""
+    limit, least = rate * measure(footprint(model, model.full_plan().counts)), measure(_least(model))
+    if least > limit:
+        unit = UNITS[measure]
+        raise ConfigError(
+            f"keep: no submodel of all blocks fits {amount(limit, unit)}: the least of them takes "
+            f"{amount(least, unit)}; raise the ratio"
+        )
+
+
+def _least(model: TransformerShape) -> Footprint:
+    return footprint(model, (LEAST,) * model.blocks)
 
 
 def _plan(taken: Sequence[Unit], scores: Scores) -> SubmodelPlan:

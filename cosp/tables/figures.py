@@ -60,8 +60,8 @@ def draw_memory(lines: Sequence[Line], path: Path) -> None:
         for number, (line, (bytes_held, found)) in enumerate(zip(lines, spots, strict=True)):
             assert found is not None
             style: dict[str, Any] = {"color": run_colour(number), "marker": "osD^v"[number // 8 % 5]}
-            axes.errorbar(bytes_held, found.mean, yerr=found.sd, capsize=2, elinewidth=1, linestyle="", markersize=5,
-                          label=line.variant, **style)  # fmt: skip
+            axes.errorbar(bytes_held, found.mean, yerr=found.bars(0.0, 1.0), capsize=2, elinewidth=1, linestyle="",
+                          markersize=5, label=line.variant, **style)  # fmt: skip
         front = _front([(held, found.mean) for held, found in spots if found is not None])
         axes.plot(*zip(*front, strict=True), color=colour("muted"), linewidth=0.9, zorder=0, drawstyle="steps-post")
         axes.xaxis.set_major_formatter(quantities("B"))
@@ -82,8 +82,8 @@ def draw_utilisation(lines: Sequence[Line], path: Path) -> None:
             found = line.spread(FIELDS["utilisation"], None)
             assert found is not None
             axes.barh(row, found.mean, height=0.62, color=colour("trained"))
-            axes.errorbar(found.mean, row, xerr=found.sd, color=colour("ink"), elinewidth=1, capsize=2)
-            right = found.mean + (found.sd or 0.0)
+            axes.errorbar(found.mean, row, xerr=found.bars(0.0, 1.0), color=colour("ink"), elinewidth=1, capsize=2)
+            right = min(1.0, found.mean + (found.sd or 0.0))
             axes.annotate(f"{found.mean:.0%}", (right, row), (5, 0), textcoords="offset points", va="center")
         axes.set_xlim(0, 1.08)
         axes.xaxis.set_major_formatter(percents())
@@ -117,7 +117,9 @@ def _accuracy(axes: Axes, base: Line | None, others: Sequence[Line]) -> None:
         x = times_s / unit.seconds
         look = colour("ink") if line is base else run_colour(number - bool(base))
         dashes = "-" if line is base else run_dashes(number)
-        axes.fill_between(x, mean - sd, mean + sd, color=look, alpha=0.13, linewidth=0)
+        axes.fill_between(
+            x, np.maximum(mean - sd, 0.0), np.minimum(mean + sd, 1.0), color=look, alpha=0.13, linewidth=0
+        )
         axes.plot(x, mean, color=look, linestyle=dashes, label=line.variant)
     axes.xaxis.set_major_locator(ticks(7))
     axes.yaxis.set_major_formatter(percents(digits=None))

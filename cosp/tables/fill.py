@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cosp.config import checked, raw_config
+from cosp.config import Config, checked, raw_config
 from cosp.errors import CospError, UserError
 from cosp.files import replace_text
 from cosp.tables import figures
@@ -19,7 +19,19 @@ from cosp.tables.plan import Cell, Level, TablePlan, plan_table
 from cosp.tables.progress import CellsProgress
 from cosp.tables.results import Results
 from cosp.tables.running import run_cells
-from cosp.tables.sheets import NOTES, OVER, Context, Sheet, beside_sheet, level_sheets, overview_sheet, search_sheet
+from cosp.tables.sheets import (
+    BUDGETS,
+    NOTES,
+    OVER,
+    UNTRAINED,
+    Context,
+    Sheet,
+    beside_sheet,
+    level_sheets,
+    overview_sheet,
+    search_sheet,
+    untrained_notes,
+)
 from cosp.tables.writing import latex, markdown, write_measures
 
 Found = tuple[Level, Sequence[Line]]
@@ -130,7 +142,7 @@ def fill_tables(
     text = page(plan, base.title or base.name, used, filling.failed, drawn, again)
     replace_text(filling.folder / "index.md", text)
     write_measures(filling.folder / "table.csv", levels, reference)
-    return _write_sheets(filling, levels, base.assignment.rule), filling.failed
+    return _write_sheets(filling, levels, base), filling.failed
 
 
 def _again(path: Path, overrides: Sequence[str], lists: Mapping[str, Sequence[object] | None]) -> str:
@@ -170,19 +182,27 @@ def _draw(folder: Path, level: Level, lines: Sequence[Line], reference: str) -> 
     return list(paths.values())
 
 
-def _write_sheets(filling: Filling, levels: Sequence[Found], rule: str) -> Path:
+def _write_sheets(filling: Filling, levels: Sequence[Found], base: Config) -> Path:
     """Write ``table.md`` and ``table.tex`` and return the former."""
     sheets: list[Sheet] = []
+    rule, counts = base.assignment.rule, getattr(base.method, "budget", "parameters")
+    budget = BUDGETS.get((rule, counts))
     reference = filling.plan.settings.reference
+    by_level = {level.name: lines for level, lines in levels}
     if len(levels) > 1:
-        by_level = {level.name: lines for level, lines in levels}
         sheets += [overview_sheet(by_level), beside_sheet(by_level, reference)]
     for level, lines in levels:
-        sheets += level_sheets(lines, Context(reference, level.target_accuracy, rule), level.name)
+        sheets += level_sheets(lines, Context(reference, level.target_accuracy, budget), level.name)
     if filling.tried:
         sheets.append(search_sheet(filling.tried, filling.chosen, filling.edges))
     notes = [f"- *{name}*: {text}" for name, text in NOTES.items()]
-    notes.append(f"- {OVER}: over the budget that the base's assignment rule, {rule}, gives")
+    if budget:
+        notes.append(f"- {OVER}: over the budget that the base's assignment rule, {rule}, gives")
+    if untrained := untrained_notes(by_level):
+        notes.append(
+            f"- {UNTRAINED}: of an exit behind a block that nobody trained, with one seed at least, whose "
+            f"accuracy says nothing of the method: {'; '.join(untrained)}"
+        )
     text = "\n\n".join(
         [f"Seeds {filling.plan.seeds_text}.", *(f"## {s.title}\n\n{markdown(s)}" for s in sheets), "\n".join(notes)]
     )

@@ -25,6 +25,11 @@ class Line:
     def first(self) -> Outcome:
         return next(iter(self.outcomes.values()))
 
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """Blocks after which any of its models has an exit."""
+        return tuple(sorted({block for outcome in self.outcomes.values() for block in outcome.exits}))
+
     def values(self, measure: Measure, target: float | None) -> dict[int, float | None]:
         return {seed: measure.of(outcome, self.points[seed], target) for seed, outcome in self.outcomes.items()}
 
@@ -63,11 +68,11 @@ def _field(name: str) -> Measure:
     return Measure(name, lambda outcome, points, target: getattr(outcome, name))
 
 
-def exit_accuracy(number: int) -> Measure:
-    """Return the test accuracy of the exit ``number``, from 0; None where the method's model has it not."""
+def exit_accuracy(block: int) -> Measure:
+    """Return the test accuracy of the exit after ``block``; None where the method's model has none there."""
     return Measure(
-        f"accuracy_exit{number + 1}",
-        lambda outcome, points, target: outcome.accuracy[number] if number < len(outcome.accuracy) else None,
+        f"accuracy_after_block_{block}",
+        lambda outcome, points, target: dict(zip(outcome.exits, outcome.accuracy, strict=True)).get(block),
     )
 
 
@@ -92,7 +97,7 @@ FIELDS = {
 }  # fmt: skip
 
 
-def measures(exits: int) -> list[Measure]:
-    """Return everything that is measured, for models of so many exits."""
-    shown = [CHOSEN, DEEPEST, *map(exit_accuracy, range(exits)), VALIDATION]
+def measures(exits: Sequence[int]) -> list[Measure]:
+    """Return everything that is measured, for models with exits after these blocks."""
+    shown = [CHOSEN, DEEPEST, *map(exit_accuracy, exits), VALIDATION]
     return [*shown, *FIELDS.values(), STALENESS, TO_TARGET_S, VERSIONS_TO_TARGET]

@@ -14,7 +14,7 @@ import numpy as np
 from cosp.errors import UserError
 from cosp.report import Run, read_run
 from cosp.report.rows import Client, Round, Scores
-from cosp.report.tallies import board_totals, staleness_counts
+from cosp.report.tallies import board_totals, staleness_counts, untrained_blocks
 from cosp.tables.plan import Cell
 
 ORIGINS = ("cpu", "cores", "system", "versions", "commit")
@@ -44,9 +44,9 @@ class Point:
 class Outcome:
     """One cell's figures, all at its end but ``best``. *Local* is on the clients' own held-back data.
 
-    The chosen exit is the one with the best validation accuracy; ``best`` is its test accuracy at the version with the
-    best validation accuracy. ``memory_used`` and ``capacity_used``: the most that any board held, or trained, of what
-    its keep ratio allows.
+    The chosen exit is the one with the best validation accuracy, a place in ``exits`` from 0; ``best`` is its test
+    accuracy at the version with the best validation accuracy. ``memory_used`` and ``capacity_used``: the most that any
+    board held, or trained, of what its keep ratio allows.
     """
 
     cell: str
@@ -91,6 +91,12 @@ class Outcome:
     system: str
     libraries: str
     commit: str
+    untrained: tuple[int, ...] = ()
+    """Blocks, from 1, that no update trained; none where an older cosp wrote the line."""
+
+    def behind_untrained(self, number: int) -> bool:
+        """Tell whether the exit ``number``, from 0, stands behind a block that nobody trained."""
+        return any(block <= self.exits[number] for block in self.untrained)
 
     @property
     def valid(self) -> float:
@@ -123,7 +129,7 @@ def read_outcome(cell: Cell, folder: Path, origin: Mapping[str, str]) -> Outcome
         utilisation=last.utilisation, bytes_down=last.bytes_down, bytes_up=last.bytes_up, energy_j=last.energy_j,
         **_memory(run), wall_s=run.metrics.wall_time_s,
         cpu=origin["cpu"], cores=int(origin["cores"]), system=origin["system"], libraries=origin["versions"],
-        commit=origin["commit"],
+        commit=origin["commit"], untrained=untrained_blocks(run),
     )  # fmt: skip
 
 

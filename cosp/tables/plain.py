@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cosp.files import replace_text
 from cosp.forms import unknown
 from cosp.report import read_run
 from cosp.report.rows import Round, Scores
+from cosp.report.tallies import untrained_blocks
 from cosp.run.directory import RunDirectory
 from cosp.simulation.simulate import simulate
 from cosp.tables.running import REMEDY, check_folder
@@ -40,6 +41,8 @@ class Cell:
     local_received: float | None
     local_trained: float | None
     energy_j: float
+    untrained: tuple[int, ...]
+    """Blocks, from 1, that no update trained."""
 
 
 COLUMNS: dict[str, Callable[[Cell], float | None]] = {
@@ -63,19 +66,33 @@ def fill_table(
     overrides: Sequence[str],
     data_dir: Path | None,
     console: Console,
-) -> Path:
-    """Run every cell that has no result, write ``table.csv`` and ``table.md``, and return the latter."""
+) -> tuple[Path, dict[str, str]]:
+    """Run every cell that has no result, write ``table.csv`` and ``table.md``, and return the latter, and the errors of
+    the cells that failed, which stop no other but the base's: all are compared with that.
+    """
     chosen = chosen_variants(path, only)
     folder = folder or Path("results") / load_config(path, overrides).name
     lines = tuple(dict.fromkeys((BASE, *chosen)))
     cells = {(variant, seed): variant_config(path, variant, seed, overrides) for seed in seeds for variant in lines}
+    failed: dict[str, str] = {}
     for i, ((variant, seed), config) in enumerate(cells.items()):
         where = folder / variant / f"seed{seed}"
         check_folder(config, where)
-        if not (where / "metrics.json").exists():
-            console.print(f"[{i + 1}/{len(cells)}] {variant}, seed {seed}", markup=False)
+        if (where / "metrics.json").exists():
+            continue
+        console.print(f"[{i + 1}/{len(cells)}] {variant}, seed {seed}", markup=False)
+        try:
             _run(config, where, workers=workers, data_dir=data_dir, console=console)
-    return _write(folder, {variant: [_cell(folder, variant, seed) for seed in seeds] for variant in lines}, seeds)
+        except ConfigError as error:
+            if variant == BASE:
+                raise
+            failed[f"{variant}/seed{seed}"] = str(error)
+            console.print(f"{variant}, seed {seed} refused: {error}", markup=False, style="red", soft_wrap=True)
+    found = {
+        variant: [_cell(folder, variant, seed) for seed in seeds if f"{variant}/seed{seed}" not in failed]
+        for variant in lines
+    }
+    return _write(folder, {variant: those for variant, those in found.items() if those}, seeds, failed), failed
 
 
 def variant_config(path: Path, variant: str, seed: int, overrides: Sequence[str]) -> Config:
@@ -124,6 +141,7 @@ def _cell(folder: Path, variant: str, seed: int) -> Cell:
         local_received=_mean(a.local_accuracy_received for a in trained),
         local_trained=_mean(a.local_accuracy_trained for a in trained),
         energy_j=end.energy_j,
+        untrained=untrained_blocks(run),
     )
 
 
@@ -132,7 +150,7 @@ def _last_scores(rounds: Iterable[Round]) -> Scores:
     return [row.evaluation for row in rounds if row.evaluation is not None][-1]
 
 
-def _write(folder: Path, found: dict[str, list[Cell]], seeds: Sequence[int]) -> Path:
+def _write(folder: Path, found: Mapping[str, Sequence[Cell]], seeds: Sequence[int], failed: Mapping[str, str]) -> Path:
     """Write one line a variant, mean and standard deviation over seeds."""
     head = ["variant", *COLUMNS, "time to equal rounds, relative to base", "energy to equal rounds, relative to base"]
     base_hours = statistics.fmean(cell.hours_to_rounds for cell in found[BASE])
@@ -150,9 +168,22 @@ def _write(folder: Path, found: dict[str, list[Cell]], seeds: Sequence[int]) -> 
     text = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *lines]]
     note = f"Accuracy on the test set, mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
     short = "† ended before the base run's virtual time: its last evaluation stands in."
+    refused = [f"Refused: {name}: {error}" for name, error in failed.items()]
     path = folder / "table.md"
-    replace_text(path, "\n".join([note, "", *text, "", short, ""]))
+    replace_text(path, "\n".join([note, "", *text, "", short, "", *_untrained(found), *refused]))
     return path
+
+
+def _untrained(found: Mapping[str, Sequence[Cell]]) -> Iterator[str]:
+    """Yield a line for each variant of which some run trained no update of a block."""
+    for variant, cells in found.items():
+        blocks = sorted({block for cell in cells for block in cell.untrained})
+        runs = sum(bool(cell.untrained) for cell in cells)
+        if blocks:
+            yield (
+                f"Trained by nobody: block {', '.join(map(str, blocks))} of {variant}, with {runs} of {len(cells)} "
+                f"seeds; the accuracy of an exit behind says nothing of the method.\n"
+            )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

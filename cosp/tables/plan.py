@@ -162,7 +162,8 @@ def plan_table(
     ``table.KEY=VALUE``.
     """
     of_table = [text for text in overrides if text.startswith(f"{SECTION}.")]
-    value = {SECTION: load_yaml(path).get(SECTION) or {}}
+    found = load_yaml(path)
+    value = {SECTION: (found.get(SECTION) if isinstance(found, dict) else None) or {}}
     for key, new in map(pair_of, of_table):
         set_key(value, key, new, where="--set")
     settings = parse(value[SECTION], TableSettings, where=f"{path}: {SECTION}")
@@ -172,6 +173,8 @@ def plan_table(
             raise ConfigError(f"{path}: {unknown('variant', name, known)}")
     levels = {level.name: level for level in _levels(settings, f"{path}: {SECTION}.grid")}
     for name in at or ():
+        if not settings.grid:
+            raise ConfigError(f"--at {name}: {path} has no grid; leave --at out")
         if name not in levels:
             raise ConfigError(f"{path}: {unknown('level of the grid', name, tuple(levels))}")
     plan = TablePlan(

@@ -23,9 +23,11 @@ from cosp.tables.spread import Spread
 
 OVER = "‡"
 NOT_APART = "≈"
+UNTRAINED = "†"
 BESIDE = "beside"
-BUDGETS = {"memory_share": "memory_used", "rate": "capacity_used"}
-"""Assignment rule -> what is measured of the budget that it gives."""
+BUDGETS = {("memory_share", "parameters"): "memory_used", ("memory_share", "flops"): "memory_used",
+           ("rate", "parameters"): "capacity_used"}  # fmt: skip
+"""Assignment rule and what a keep ratio counts -> what is measured of the budget that the two give."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Context:
-    """What every column knows: the variant to compare with, the accuracy to reach, and the base's assignment rule,
-    which names the budget.
+    """What every column knows: the variant to compare with, the accuracy to reach, and what is measured of the budget
+    that the base's assignment rule gives, None where nothing is.
     """
 
     reference: str
     target: float | None
-    rule: str
+    budget: str | None
 
 
 Column = Callable[[Line, Context], str]
@@ -51,8 +53,8 @@ Column = Callable[[Line, Context], str]
 
 def level_sheets(lines: Sequence[Line], context: Context, title: str) -> list[Sheet]:
     """Return accuracy, accuracy of every exit, and cost, one line a variant."""
-    target, exits = context.target, max(len(line.first.exits) for line in lines)
-    each = {f"exit {number + 1}": _three(exit_accuracy(number)) for number in range(exits)}
+    target, exits = context.target, sorted({block for line in lines for block in line.exits})
+    each = {f"after block {block}": _marked(_three(exit_accuracy(block)), _place_of(block)) for block in exits}
     costs = (
         COSTS if target is None else {f"time to {target:.0%}": _time_to, f"versions to {target:.0%}": _count_to} | COSTS
     )
@@ -118,11 +120,46 @@ def _three(measure: Measure) -> Column:
     return lambda line, context: _mean_sd(line.spread(measure, context.target), "{:.3f}")
 
 
+def _place_of(block: int) -> Callable[[Outcome], int | None]:
+    """Return what tells the place of the exit after ``block``, None where there is none."""
+    return lambda outcome: outcome.exits.index(block) if block in outcome.exits else None
+
+
+def _marked(column: Column, place: Callable[[Outcome], int | None]) -> Column:
+    """Return ``column`` with a sign where the exit at ``place`` stands, with any seed, behind an untrained block."""
+
+    def marked(line: Line, context: Context) -> str:
+        places = ((outcome, place(outcome)) for outcome in line.outcomes.values())
+        behind = any(number is not None and outcome.behind_untrained(number) for outcome, number in places)
+        return column(line, context) + (f" {UNTRAINED}" if behind else "")
+
+    return marked
+
+
+def untrained_notes(levels: Mapping[str, Sequence[Line]]) -> list[str]:
+    """Return for each line that has blocks which nobody trained: which, and with which of its seeds."""
+    found = []
+    for name, lines in levels.items():
+        for line in lines:
+            seeds = {seed: outcome.untrained for seed, outcome in line.outcomes.items() if outcome.untrained}
+            if seeds:
+                blocks = "; ".join(
+                    f"block {', '.join(map(str, which))} with seed "
+                    f"{', '.join(str(seed) for seed, one in seeds.items() if one == which)}"
+                    for which in dict.fromkeys(seeds.values())
+                )
+                of = "all seeds" if len(seeds) == len(line.outcomes) else f"{len(seeds)} of {len(line.outcomes)} seeds"
+                found.append(f"{' '.join(filter(None, (name, line.variant)))}: {blocks} ({of})")
+    return found
+
+
 def _interval(line: Line, context: Context) -> str:
+    """Return the interval as far as an accuracy can lie: what is cut off holds none, so it covers as often."""
     found = line.spread(CHOSEN, None)
     if found is None or found.half is None:
         return MISSING
-    return f"{found.mean - found.half:.3f} to {found.mean + found.half:.3f}"
+    low, high = found.range(0.0, 1.0)
+    return f"{low:.3f} to {high:.3f}"
 
 
 def _beside(reference: Line | None) -> Column:
@@ -168,7 +205,7 @@ def _share_of_budget(name: str) -> Column:
 
     def column(line: Line, context: Context) -> str:
         most = max(getattr(outcome, name) for outcome in line.outcomes.values())
-        return f"{most:.2f}" + (OVER if name == BUDGETS.get(context.rule) and most > 1 + 1e-9 else "")
+        return f"{most:.2f}" + (OVER if name == context.budget and most > 1 + 1e-9 else "")
 
     return column
 
@@ -176,11 +213,11 @@ def _share_of_budget(name: str) -> Column:
 def _accuracy(name: str, reference: Line | None) -> Mapping[str, Column]:
     """Return the columns of accuracy; ``name`` is the variant that others are compared with, ``reference`` its line."""
     return {
-        "chosen exit": _three(CHOSEN),
+        "chosen exit": _marked(_three(CHOSEN), lambda outcome: outcome.chosen_exit),
         "95 % interval": _interval,
         f"{BESIDE} {name}": _beside(reference),
         "best version": _three(FIELDS["best"]),
-        "deepest exit": _three(DEEPEST),
+        "deepest exit": _marked(_three(DEEPEST), lambda outcome: len(outcome.exits) - 1),
         "mean of exits": _three(FIELDS["mean_of_exits"]),
         "macro F1": _three(FIELDS["macro_f1"]),
         "loss": _three(FIELDS["loss"]),
@@ -208,7 +245,7 @@ COSTS: dict[str, Column] = {
 }
 NOTES = {
     "chosen exit": "the exit with the best validation accuracy; test accuracy, mean ± standard deviation over seeds",
-    "95 % interval": "of the mean of the chosen exit, by Student's t over seeds",
+    "95 % interval": "of the mean of the chosen exit, by Student's t over seeds, as far as it lies from 0 to 1",
     BESIDE: "the chosen exit less that variant's at the same seed: mean ± half of its 95 % interval; "
     f"{NOT_APART}: zero lies within it, the two are not apart",
     "best version": "the chosen exit at the version with the best validation accuracy",

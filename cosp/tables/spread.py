@@ -21,6 +21,17 @@ class Spread:
     half: float | None
     count: int
 
+    def range(self, least: float, most: float) -> tuple[float, float]:
+        """Return the ends of the interval, as far as values can lie; a value alone is both."""
+        half = self.half or 0.0
+        return max(least, self.mean - half), min(most, self.mean + half)
+
+    def bars(self, least: float, most: float) -> tuple[list[float], list[float]] | None:
+        """Return how far one deviation goes below and above the mean, as far as values can lie; None without one."""
+        if self.sd is None:
+            return None
+        return [min(self.sd, max(0.0, self.mean - least))], [min(self.sd, max(0.0, most - self.mean))]
+
 
 def spread(values: Sequence[float | None]) -> Spread | None:
     """Return the spread of the values that are known; None if none is."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,16 +41,20 @@ def csv_text(lines: Iterable[Sequence[object]]) -> str:
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """Return what ``write_rows`` wrote, nothing if the file is not there; UserError if it is no such file."""
+    """Return what ``write_rows`` wrote, nothing if the file is not there; UserError if it is no such file.
+
+    Columns with a default may be missing: an older cosp did not write them.
+    """
     if not path.exists():
         return []
     parsers = {field.name: PARSERS[str(field.type)] for field in fields(kind)}  # type: ignore[arg-type]
+    needed = {field.name for field in fields(kind) if field.default is MISSING}  # type: ignore[arg-type]
     number = 1
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file, strict=True))
         names = rows[0] if rows else []
-        if set(names) != set(parsers):
+        if not needed <= set(names) <= set(parsers):
             raise ValueError("does not have the columns of this cosp")
         found = []
         for row in rows[1:]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cosp.files import replace_text
 from cosp.tables.lines import Line, line_of, measures
 from cosp.tables.plan import Level
-from cosp.tables.sheets import NOT_APART, OVER, Sheet
+from cosp.tables.sheets import NOT_APART, OVER, UNTRAINED, Sheet
 from cosp.tables.spread import Spread
 from cosp.tables.store import csv_text
 
@@ -16,6 +16,7 @@ LATEX = {
     "\\": r"\textbackslash{}",
     "±": r"$\pm$",
     OVER: r"$^\ddagger$",
+    UNTRAINED: r"$^\dagger$",
     NOT_APART: r"$\approx$",
     "–": "--",
     **{c: "\\" + c for c in "&%$#_{}"},
@@ -54,7 +55,7 @@ def write_measures(path: Path, levels: Sequence[tuple[Level, Sequence[Line]]], r
     for level, lines in levels:
         first = line_of(lines, reference)
         for line in lines:
-            for measure in measures(len(line.first.exits)):
+            for measure in measures(line.exits):
                 own = line.spread(measure, level.target_accuracy)
                 beside = line.beside(first, measure, level.target_accuracy) if first else None
                 rows.append([level.name, line.variant, measure.name, *_figures(own), *_figures(beside)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Optional
 
+from cosp.amounts import amount
 from cosp.errors import ConfigError
 from cosp.submodel.footprint import Footprint, Step
 from cosp.submodel.passes import FLOAT_BYTES
@@ -70,8 +71,9 @@ class ScoreSettings:
         fitting = (limit_bytes - least) // (self.peak_bytes(size, 1) - least)
         if held == 0 or fitting < 1:
             raise ConfigError(
-                f"scoring {size.depth} blocks at full width takes {self.peak_bytes(size, min(held, 1))} bytes even one "
-                f"sample at a time, there are {limit_bytes}: take a smaller model, fewer blocks (a higher depth_share) "
-                "or units that need no scores"
+                f"scoring {size.depth} blocks at full width takes "
+                f"{amount(self.peak_bytes(size, min(held, 1)), 'bytes')} even one sample at a time, there are "
+                f"{amount(limit_bytes, 'bytes')}: take a smaller model, fewer blocks (a higher depth_share) or units "
+                "that need no scores"
             )
         return replace(self, micro_batch=int(fitting))

@@ -55,7 +55,7 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["run", QUICKSTART, "--set", "fleet=paper17"], "unknown fleet 'paper17'"),
         (["run", QUICKSTART, "--set", "data.name=fashion_mnist"], "--data-dir"),
         (["table", QUICKSTART, "--at", "weak"], "quickstart.yaml has no grid; leave --at out"),
-        (["table", QUICKSTART, "--at", "weak", "--dry"], "--at weak: --dry has no grid; leave --at out"),
+        (["table", QUICKSTART, "--at", "weak", "--dry"], "quickstart.yaml has no grid; leave --at out"),
         (["table", QUICKSTART, "--no-run"], "quickstart.yaml keeps no results that a table could be made of"),
         (["table", DIGITS, "--no-run", "--out", "/nowhere"], "/nowhere: holds no results of"),
         (["devices", "probe", "--root", "/nowhere"], "--root /nowhere: is not a folder"),

@@ -112,7 +112,7 @@ def test_a_lower_keep_ratio_is_followed(dry: Callable[..., Any]):
 def test_who_can_hold_nothing_sits_out_by_name_and_comes_back_when_it_can(dry: Callable[..., Any]):
     rows, _ = dry()
     out, back = of(rows, "budget", 2)
-    assert out["sits_out"].startswith("client 2 (jetson-orin-nano-8, wifi): memory_bytes: 10485 holds no submodel")
+    assert out["sits_out"].startswith("client 2 (jetson-orin-nano-8, wifi): memory_bytes: 10.5 kB hold no submodel")
     assert back["sits_out"] is None
     assert back["virtual_s"] >= 0.06
     sent_s = [row["sent_s"] for row in of(rows, "arrival", 2)]

@@ -11,16 +11,19 @@ from small_settings import MODEL, plan_of, record, setting
 
 from cosp.errors import ConfigError
 from cosp.methods import DepthFL, FederatedDropout, FedRolex, FjORD, HeteroFL, RAFed, ScaleFL
+from cosp.models import TextShape, TransformerShape
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import GROUPS, SubmodelPlan
 
 KEEPS = (0.25, 0.5, 0.75, 1.0)
 WIDTH_ONLY = (HeteroFL, FjORD, FedRolex, FederatedDropout, RAFed)
-WHOLE = footprint(MODEL, MODEL.full_plan().counts).parameters
+WORDS = TextShape(vocabulary=4000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
+"""A model of which a table of words is more than half."""
 
 
-def share(plan: SubmodelPlan) -> float:
-    return footprint(MODEL, plan.counts).parameters / WHOLE
+def share(plan: SubmodelPlan, model: TransformerShape = MODEL, measure: str = "parameters") -> float:
+    part, whole = footprint(model, plan.counts), footprint(model, model.full_plan().counts)
+    return float(getattr(part, measure) / getattr(whole, measure))
 
 
 def hidden(plan: SubmodelPlan) -> list[int]:
@@ -46,6 +49,16 @@ def test_width_methods_keep_every_block_and_fill_the_budget(method):
         plan = plan_of(built, client)
         assert plan.depth == MODEL.blocks
         assert share(plan) > 0.9 * client.keep
+
+
+@pytest.mark.parametrize("method", [*WIDTH_ONLY, DepthFL, ScaleFL])
+def test_a_budget_of_flops_is_kept_where_a_table_of_words_eats_one_of_parameters(method):
+    run = setting(0.4, 1.0, model=WORDS)
+    client = run.clients[0]
+    with pytest.raises(ConfigError, match=r"^client 0 \(nano, wifi\): keep: no submodel fits 186 k parameters: "):
+        method().build(run)
+    plan = plan_of(method(budget="flops").build(run), client)
+    assert share(plan, WORDS, "forward_flops") <= client.keep < share(plan, WORDS)  # the table is whole
 
 
 @pytest.mark.parametrize("method", [HeteroFL, FjORD, DepthFL, ScaleFL])

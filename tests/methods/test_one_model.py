@@ -12,7 +12,9 @@ from small_settings import MODEL, introduction, plan_of, setting
 from cosp.errors import ConfigError
 from cosp.merge.staleness import Arrival
 from cosp.methods import FedAsync, FedAvg, FedBuff, FedProx, Method
+from cosp.models import TextShape
 from cosp.server.coordinator import Coordinator
+from cosp.submodel.footprint import footprint
 from cosp.task.training import TrainSettings
 
 KEEPS = (0.25, 0.5, 1.0)
@@ -107,3 +109,12 @@ def test_asynchronous_weights_know_age_and_no_samples():
     for method in (FedAsync().build(setting(1.0)), FedBuff().build(setting(1.0))):
         assert method.merging.weigh(arrival(3, samples=10)) == method.merging.weigh(arrival(3, samples=99)) == 0.5
         assert method.merging.mass(arrival(3)) == 1.0
+
+
+def test_the_smallest_submodel_may_be_a_share_of_flops():
+    words = TextShape(vocabulary=4000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
+    run = setting(0.4, 1.0, model=words)
+    held = footprint(words, FedAvg(submodel="smallest", budget="flops").build(run).model.evaluated.counts)
+    assert held.forward_flops <= 0.4 * footprint(words, words.full_plan().counts).forward_flops
+    with pytest.raises(ConfigError, match="no submodel fits"):  # the table of words alone is more
+        FedAvg(submodel="smallest").build(run)

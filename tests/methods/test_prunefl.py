@@ -18,11 +18,11 @@ from cosp.task.training import TrainSettings
 WHOLE = footprint(SMALL, SMALL.full_plan().counts).parameters
 
 
-def server(*keeps: float) -> Coordinator:
+def server(*keeps: float, budget: str = "parameters") -> Coordinator:
     run = setting(*keeps, model=SMALL)
     return Coordinator(
         shape=SMALL,
-        method=PruneFL(reconfigure=2).build(run),
+        method=PruneFL(reconfigure=2, budget=budget).build(run),
         training=TrainSettings(),
         model=random_state(SMALL),
         clients=run.clients,
@@ -74,3 +74,12 @@ def test_measuring_holds_the_gradient_of_the_whole_model():
     taylor = replace(task, scoring=replace(task.scoring, how="taylor"))
     assert task.plan == SMALL.full_plan()
     assert peak_memory_bytes(task) >= peak_memory_bytes(taylor) + 4 * task.parameters
+
+
+def test_a_budget_of_flops_counts_flops():
+    whole = footprint(SMALL, SMALL.full_plan().counts).forward_flops
+    coordinator = server(0.5, 0.8, budget="flops")
+    for client in range(2):
+        coordinator.take_scores(coordinator.next_task(client), squares(client))
+    for client, keep in enumerate((0.5, 0.8)):
+        assert footprint(SMALL, coordinator.next_task(client).plan.counts).forward_flops <= keep * whole

@@ -86,8 +86,14 @@ def test_a_rate_outside_0_to_1_is_refused(rate):
 
 
 def test_a_rate_below_the_smallest_submodel_is_refused():
-    with pytest.raises(ConfigError, match="^keep: no submodel fits"):
+    with pytest.raises(
+        ConfigError, match=r"^keep: no submodel fits [\d.]+ parameters: .* take [\d.]+( k)? parameters;"
+    ):
         budget.shape_for_rate(SMALL, 0.01)
+    with pytest.raises(ConfigError, match=r"^keep: no submodel fits [\d.]+ (FLOPs|kFLOP): .* take [\d.]+ kFLOP; raise"):
+        budget.shape_for_rate(SMALL, 0.01, measure=budget.flops)
+    with pytest.raises(ConfigError, match=r"^keep: no submodel fits 100 bytes: .* take [\d.]+ [kM]B; raise"):
+        budget.shape_within(SMALL, 0.5, 100, budget._measured_by(SMALL, MEASURES["memory"], "float32"), depth_share=0.5)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
@@ -104,5 +110,5 @@ def test_memory_for_everything_keeps_everything():
 
 
 def test_memory_for_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"^memory_bytes: 1000 holds no submodel .* smaller batch"):
+    with pytest.raises(ConfigError, match=r"^memory_bytes: 1 kB hold no submodel .* trains in [\d.]+ MB\): .*batch"):
         budget.shape_for_memory(FASHION, 1000, batch=32, optimizer="adamw")

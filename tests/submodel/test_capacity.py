@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import VIT_B, shapes
 
+from cosp.amounts import amount
 from cosp.errors import ConfigError
 from cosp.models.vit import ViTShape
 from cosp.submodel.budget import WIDTH_STEPS, SubmodelShape
@@ -118,7 +119,7 @@ def test_the_deeper_of_two_that_are_equal_in_all_is_taken():
 
 def test_a_board_without_memory_for_anything_is_told_the_least():
     demand = on_board(FASHION)
-    least = demand(SubmodelShape(1, FASHION.sizes.scaled(0.0))).memory_bytes
+    least = amount(demand(SubmodelShape(1, FASHION.sizes.scaled(0.0))).memory_bytes, "bytes")
     with pytest.raises(ConfigError, match=rf"^memory: 100 bytes hold no submodel .*the smallest trains in {least}\)"):
         best(FASHION, demand, Limits(memory_bytes=100, round_s=1e-9))
 

@@ -55,7 +55,11 @@ def outcome():
     """Return a function that makes an outcome; what is not given is filled in."""
 
     def make(**given: Any) -> Outcome:
-        return Outcome(**{field.name: BLANK[str(field.type)] for field in fields(Outcome)} | {"chosen_exit": 1} | given)
+        return Outcome(
+            **{field.name: BLANK[str(field.type)] for field in fields(Outcome)}
+            | {"chosen_exit": 1, "untrained": ()}
+            | given
+        )
 
     return make
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from cosp.tables.lines import CHOSEN, TO_TARGET_S, Line
-from cosp.tables.sheets import Context, Sheet, beside_sheet, level_sheets, overview_sheet
+from cosp.tables.sheets import (
+    BUDGETS,
+    Context,
+    Sheet,
+    beside_sheet,
+    level_sheets,
+    overview_sheet,
+    untrained_notes,
+)
 from cosp.tables.writing import latex, markdown
 
 
@@ -25,7 +33,7 @@ def cells(sheet: Sheet, variant: str) -> dict[str, str]:
 
 
 def sheets(*lines: Line, target: float | None = None, rule: str = "memory_share") -> tuple[Sheet, ...]:
-    return tuple(level_sheets(lines, Context(lines[0].variant, target, rule), ""))
+    return tuple(level_sheets(lines, Context(lines[0].variant, target, BUDGETS.get((rule, "parameters"))), ""))
 
 
 def test_accuracy_is_told_with_deviation_interval_and_paired_difference(line):
@@ -72,7 +80,7 @@ def test_differences_at_all_levels_say_who_is_not_apart(line):
 
 def test_a_base_without_results_leaves_the_others_to_be_told(line):
     other = line("other", 0.7)
-    accuracy, _, _ = level_sheets([other], Context("base", None, "rate"), "")
+    accuracy, _, _ = level_sheets([other], Context("base", None, None), "")
     assert cells(accuracy, "other")["beside base"] == "–"
     assert other.spread(CHOSEN, None).mean == 0.7
 
@@ -81,3 +89,34 @@ def test_the_same_cells_in_markdown_and_latex():
     sheet = Sheet("t", ["variant", "accuracy"], [["a_b", "0.5 ± 0.1‡"]])
     assert markdown(sheet).splitlines() == ["| variant | accuracy |", "| --- | --- |", "| a_b | 0.5 ± 0.1‡ |"]
     assert r"a\_b & 0.5 $\pm$ 0.1$^\ddagger$ \\" in latex(sheet).splitlines()
+
+
+def test_an_interval_ends_at_one(line):
+    accuracy, _, _ = sheets(line("base", 0.99, 1.0, 0.93))
+    low, high = cells(accuracy, "base")["95 % interval"].split(" to ")
+    assert (low, high) == ("0.879", "1.000")
+    assert cells(accuracy, "base")["chosen exit"] == "0.973 ± 0.038"  # what was measured stays
+
+
+def test_exits_are_named_by_their_blocks_of_whichever_model(line):
+    deep = line("deep", 0.8, exits=(3, 6), accuracy=(0.4, 0.5))
+    flat = line("flat", 0.7, exits=(3,), accuracy=(0.3,), chosen_exit=0)
+    _, exits, _ = sheets(deep, flat)
+    assert cells(exits, "deep") == {"variant": "deep", "after block 3": "0.400", "after block 6": "0.500"}
+    assert cells(exits, "flat")["after block 6"] == "–"
+
+
+def test_an_exit_behind_a_block_that_nobody_trained_with_one_seed_is_marked_and_noted(line, outcome, curve):
+    all_trained, one_not = outcome(), outcome(untrained=(2,))
+    base = line("base", 0.8, 0.9, 0.7)
+    late = Line(
+        variant="late",
+        outcomes={3: all_trained, 4: one_not, 5: all_trained},
+        points=dict.fromkeys((3, 4, 5), curve(0.5)),
+    )
+    accuracy, exits, _ = sheets(base, late)
+    told = cells(exits, "late")
+    assert (told["after block 1"], told["after block 2"]) == ("0.400 ± 0.000", "0.500 ± 0.000 †")
+    assert cells(accuracy, "late")["deepest exit"].endswith(" †")
+    assert not any("†" in text for text in (*cells(exits, "base").values(), *cells(accuracy, "base").values()))
+    assert untrained_notes({"easy": [base, late]}) == ["easy late: block 2 with seed 4 (1 of 3 seeds)"]

@@ -25,6 +25,12 @@ variants:
 
 
 def fill(tmp_path: Path, only: list[str] | None = None, *overrides: str, text: str = CONFIG) -> Path:
+    return fill_all(tmp_path, only, *overrides, text=text)[0]
+
+
+def fill_all(
+    tmp_path: Path, only: list[str] | None = None, *overrides: str, text: str = CONFIG
+) -> tuple[Path, dict[str, str]]:
     (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
     return fill_table(
         tmp_path / "tiny.yaml",
@@ -67,3 +73,13 @@ def test_a_wrong_variant_is_told_by_its_name_before_anything_runs(tmp_path: Path
     with pytest.raises(ConfigError, match=r"tiny.yaml: longer: server.versions: must be greater than or equal to 1"):
         fill(tmp_path, text=CONFIG.replace("versions: 3", "versions: 0"))
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.integration
+def test_a_variant_that_is_refused_is_named_and_the_others_go_on(tmp_path: Path):
+    text = CONFIG + "  mask: {method: {name: fiarse}, assignment: {rule: memory_share}}\n"
+    path, failed = fill_all(tmp_path, ["mask", "longer"], text=text)
+    assert list(failed) == ["mask/seed0"]
+    table = path.read_text(encoding="utf-8")
+    assert "Refused: mask/seed0: variant mask: assignment.rule: the method holds the whole model" in table
+    assert [row.split(" | ")[0] for row in table.splitlines() if row.startswith("| ")][2:] == ["| base", "| longer"]

@@ -28,8 +28,8 @@ def test_no_file_holds_no_rows(tmp_path: Path):
         ),
         (lambda text: text.replace(",0.5,", ",half,"), r"cells.csv:2: could not convert string to float: 'half'"),
         (lambda text: text[: len(text) // 2], r"cells.csv:1: "),
-        (lambda text: text[:-20], r"cells.csv:2: must have 41 values, got "),
-        (lambda text: text[:-1] + ",more\n", r"cells.csv:2: must have 41 values, got 42"),
+        (lambda text: text[:-20], r"cells.csv:2: must have 42 values, got "),
+        (lambda text: text[:-1] + ",more\n", r"cells.csv:2: must have 42 values, got 43"),
         (lambda text: "", r"cells.csv:1: "),
         (lambda text: text.replace("x,", '"x,', 1), r"cells.csv:1: "),
         (lambda text: "\0", r"cells.csv:1: "),
@@ -50,3 +50,12 @@ def test_what_is_no_text_is_named(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="Is a directory"):
         read_rows(tmp_path / "folder", Outcome)
+
+
+def test_a_column_that_an_older_cosp_did_not_write_is_as_its_default_says(tmp_path: Path, outcome):
+    path = tmp_path / "cells.csv"
+    write_rows(path, [outcome()], Outcome)
+    old = [line.rpartition(",")[0] for line in path.read_text(encoding="utf-8").splitlines()]
+    assert "untrained" not in old[0]
+    path.write_text("\n".join(old) + "\n", encoding="utf-8")
+    assert read_rows(path, Outcome) == [outcome()]
