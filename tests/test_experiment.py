@@ -101,3 +101,22 @@ def test_what_is_declared_is_of_the_kind_that_is_asked_for(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"kind is series, but declared.shape \[3, 8, 8\] is that of images"):
         load_config(path)
     assert load_experiment(load_config(path, ["data.declared.shape=[8, 3]"])).dataset.kind == "series"
+
+
+def test_an_error_of_a_variant_names_it(tmp_path: Path):
+    (tmp_path / "tiny.yaml").write_text("""
+name: tiny
+data: {name: mine, declared: {shape: [3, 8, 8], classes: 5, samples_per_client: 10}}
+fleet: {boards: [{count: 2, device: jetson-nano, link: wifi, keep: 0.5}]}
+model: {patch: 4, dim: 8, blocks: 2, heads: 2, hidden: 16}
+method: {name: co-s2p}
+variants:
+  weak: {"fleet": {boards: [{count: 2, device: jetson-nano, link: wifi, keep: 0.01}]}}
+  uncut: {model.patch: null}
+""", encoding="utf-8")  # fmt: skip
+    weak = load_experiment(load_config(tmp_path / "tiny.yaml", ["variant=weak"]))
+    told = r"^variant weak: client 0 \(jetson-nano, wifi\): keep: no submodel fits \d+ parameters: .* raise the ratio$"
+    with pytest.raises(ConfigError, match=told):
+        weak.method(weak.introductions)
+    with pytest.raises(ConfigError, match=r"^variant uncut: model.patch: is missing"):
+        load_experiment(load_config(tmp_path / "tiny.yaml", ["variant=uncut"]))

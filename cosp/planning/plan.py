@@ -16,6 +16,7 @@ from cosp.methods import Method
 from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.pricing import work_of
 from cosp.submodel import capacity
+from cosp.submodel.budget import MEASURES
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import random_scores
@@ -52,11 +53,13 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
     size = footprint(shape, plan.counts)
     work = work_of(task, samples=client.samples, test_samples=client.test_samples)
     typical, (fast, slow) = cost(board, work), cost_range(board, work)
-    counts = plan.counts[0]
+    counts, rated = plan.counts[0], experiment.assignment.by_rate(client)
     blocks = footprint(shape, (shape.sizes,) * size.depth)
     limit_bytes = experiment.limit_bytes(client)
     scoring = scoring_within_memory(client, method.submodels.scoring_of(client), blocks, limit_bytes)
-    share = size.parameters / footprint(shape, (shape.sizes,) * shape.blocks).parameters
+    whole = footprint(shape, (shape.sizes,) * shape.blocks)
+    share = size.parameters / whole.parameters
+    budget = MEASURES[getattr(config.method, "budget", "parameters")]
     target_s = config.assignment.target_round_s
     return {
         "client": client.client,
@@ -75,7 +78,7 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
         "share": share,
         "binding": _binding(experiment, method, unhurried, client, plan),
         "used": {  # of each limit
-            "keep": share / client.keep if client.keep and experiment.assignment.by_rate(client) else None,
+            "keep": budget(size) / budget(whole) / client.keep if client.keep and rated else None,
             "memory": peak_memory_bytes(task) / limit_bytes,
             "time": typical.total_s / target_s if target_s else None,
         },

@@ -107,3 +107,9 @@ def test_figures_are_short():
     assert (percent(0.0009), percent(0.87), percent(1.31)) == ("0.1 %", "87 %", "131 % !")
     assert (span_text(0.0412, 0.117), span_text(55.0, 80.0)) == ("41.2 - 117 ms", "55 - 80 s")
     assert (span_text(4000, 9000), span_text(0.5, 1.13)) == ("1.11 - 2.5 h", "500 - 1130 ms")
+
+
+def test_a_share_of_keep_is_of_what_the_budget_counts():
+    rows = planned("method={name: heterofl, budget: flops}")
+    assert all(0.7 < row["used"]["keep"] <= 1 for row in rows if row["binding"] == ["keep"])
+    assert any(row["share"] > row["keep"] for row in rows)  # of the parameters it is more

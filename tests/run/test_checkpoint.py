@@ -41,3 +41,12 @@ def test_a_checkpoint_without_settings_is_of_an_older_cosp() -> None:
     old = Checkpoint(Path("run/checkpoint/state-000002.json"), {}, {})
     with pytest.raises(UserError, match="of an older cosp, without 'config'; start the run anew"):
         old.check_config(CONFIG)
+
+
+def test_a_key_that_an_older_cosp_did_not_have_is_as_its_default_says() -> None:
+    begun = begun_with(CONFIG)
+    del begun.facts["config"]["method"]["budget"]
+    begun.check_config(CONFIG)
+    other = CONFIG.model_copy(update={"method": CONFIG.method.model_copy(update={"budget": "flops"})})
+    with pytest.raises(UserError, match=r"method.budget was 'parameters' when the run began and is 'flops' now"):
+        begun.check_config(other)
