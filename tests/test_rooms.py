@@ -12,7 +12,7 @@ COSP = Path(__file__).resolve().parents[1] / "cosp"
 
 ORDER = (
     ("amounts", "errors"),
-    ("seeds", "files", "forms", "console"),
+    ("seeds", "files", "forms", "console", "held", "processor"),
     ("submodel", "transfer"),
     ("models",),
     ("data", "fleet"),

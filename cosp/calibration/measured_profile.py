@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
 import platform
 import statistics
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import yaml
 
 import cosp
 from cosp.calibration.calibrate import Calibration
-from cosp.errors import UserError
 from cosp.fleet.profiles import load_profile
+from cosp.processor import processor_name
 
 MODE = "measured"
 
@@ -97,7 +96,7 @@ def profile_yaml(calibration: Calibration, *, threads: int, like: str | None, to
         "modes": {
             MODE: {
                 "peak_gflops": _measured(peak_gflops),
-                "cpu_cores": _measured(os.cpu_count() or 1),
+                "cpu_cores": _measured(psutil.cpu_count() or 1),
                 "dram_gb_s": _measured(dram_gb_s),
                 **{key: fact for key, fact in watts.items() if key != "idle_w"},
             }
@@ -138,22 +137,11 @@ def _watts(like: str | None) -> dict[str, Any]:
 
 
 def _memory_mib() -> tuple[float, float]:
-    """Return the memory of the machine and how much of it is in use, by /proc/meminfo."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)}
-        return found["MemTotal"] / 1024, (found["MemTotal"] - found["MemAvailable"]) / 1024
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"/proc/meminfo: cannot be read ({error}); cosp calibrate needs Linux") from None
+    """Return the memory of the machine and how much of it is in use."""
+    found = psutil.virtual_memory()
+    return found.total / 2**20, (found.total - found.available) / 2**20
 
 
 def _processor() -> str:
     """Return what computes: the GPU's name, else the CPU's."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine() or "CPU")
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name()

@@ -67,7 +67,7 @@ def client(
     }
     config = {name: value for name, value in node.items() if value is not None}
     service = client_service(address, authority=ca, key=key, port=port, config=config)
-    supervise([service], flower_environment(home))
+    supervise([service], flower_environment(home, match[1].strip("[]")))
 
 
 @app.command(epilog="Example: `cosp trainer --data store --socket /run/cosp/trainer.sock`")

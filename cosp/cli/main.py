@@ -1,6 +1,7 @@
 """The command line. Progress goes to stderr, tables, JSON and paths to stdout.
 
-Exit codes: 0 success; 2 the user gave something unusable (one line says what); 1 anything else.
+Exit codes: 0 success; 2 the user gave something unusable (one line says what); 1 anything else; after a signal 130
+(Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import click
 import typer
 from click.exceptions import NoArgsIsHelpError
 
-from cosp.cli import boards, devices, keys, runs, server, tables, watch
-from cosp.cli.screen import err
+from cosp.cli import boards, devices, keys, runs, server, signals, tables, watch
+from cosp.cli.screen import err, show_any_text
 from cosp.errors import CospError, UserError
 
 app = typer.Typer(
@@ -28,6 +29,8 @@ for commands in (runs, watch, tables, devices, keys, server, boards):
 
 def main() -> None:
     """Run the command line; errors that a person can mend are one line and exit code 2."""
+    signals.heed()
+    show_any_text()
     try:
         sys.exit(app(prog_name="cosp", standalone_mode=False))
     except NoArgsIsHelpError as error:

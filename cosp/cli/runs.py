@@ -68,7 +68,7 @@ def run(
         if overrides or out_dir or dry:
             raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
         chosen = load_config(config_of(resume))
-        directory = RunDirectory(resume)
+        directory = RunDirectory.reopen(resume)
         dry = directory.is_dry()
     else:
         assert config is not None
@@ -93,7 +93,7 @@ def run(
                 tracks.on_row(row)
 
             metrics = simulate(experiment, directory, workers=count, on_row=on_row, resume=resume is not None, dry=dry)
-    except KeyboardInterrupt:  # typer ends the process, without a word
+    except (KeyboardInterrupt, SystemExit):  # a signal; typer ends the process, without a word
         if directory is not None:
             err.print(f"cosp: interrupted; go on with: cosp run --resume {directory.folder}", soft_wrap=True)
         raise

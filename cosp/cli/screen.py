@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +28,23 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key; may be given often")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout")]
+
+
+IN_ASCII = {"·": "-", "–": "-", "±": "+-", "≈": "~", "†": "*", "‡": "**"}
+
+
+def show_any_text() -> None:
+    """Have a terminal or a file that takes ASCII alone get something like every character, not an error."""
+    codecs.register_error("cosp", _something_like)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="cosp")
+
+
+def _something_like(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)  # the streams are written to
+    text = error.object[error.start : error.end]
+    return "".join(IN_ASCII.get(character, "?") for character in text), error.end
 
 
 def free_folder(parent: Path, name: str) -> Path:

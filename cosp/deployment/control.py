@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cosp.deployment.superlink import CONNECTION, binary, flower_environment, home_of
 from cosp.errors import CospError, UserError
+from cosp.held import scratch_folder
 
 ALREADY_IN = "Public key already in use"
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -44,10 +44,8 @@ class Control:
     def start(self, run_config: Mapping[str, str | bool | int]) -> str:
         """Start a run of cosp's app and return its number."""
         words = [f"{key}={json.dumps(value)}" for key, value in run_config.items() if value != ""]
-        with tempfile.TemporaryDirectory(
-            prefix="cosp-app-"
-        ) as folder:  # flwr writes beside the app, which may be shared
-            app = shutil.copytree(app_folder(), Path(folder) / "app")
+        with scratch_folder("app") as folder:  # flwr writes beside the app, which may be shared
+            app = shutil.copytree(app_folder(), folder / "app")
             return str(self._said("run", str(app), CONNECTION, "--run-config", " ".join(words))["run-id"])
 
     def status(self, run: str) -> tuple[str, str]:

@@ -17,14 +17,19 @@ from cosp.errors import UserError
 
 CONNECTION = "cosp"
 """The name of our SuperLink in Flower's own configuration."""
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 POLL_S = "0.1"
 """How often SuperExec looks for work; Flower's default of a second would be added to every task."""
 
 
-def flower_environment(home: Path) -> dict[str, str]:
-    """Return the environment for Flower's processes: their files under ``home``, no telemetry, our binaries."""
+def flower_environment(home: Path, *hosts: str) -> dict[str, str]:
+    """Return the environment for Flower's processes: their files under ``home``, no telemetry, our binaries.
+
+    This machine and ``hosts`` are asked without the proxies that the environment may name.
+    """
     return {
         **os.environ,
+        **dict.fromkeys(("no_proxy", "NO_PROXY"), _without_proxy(*THIS_MACHINE, *hosts)),
         "FLWR_HOME": str(home.absolute()),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -32,6 +37,12 @@ def flower_environment(home: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _without_proxy(*hosts: str) -> str:
+    """Return ``hosts`` behind those that the environment has asked without a proxy already."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return ",".join(dict.fromkeys(filter(None, (*map(str.strip, known.split(",")), *hosts))))
 
 
 def home_of(state: Path) -> Path:

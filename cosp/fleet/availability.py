@@ -17,6 +17,8 @@ from cosp.seeds import numpy_stream
 
 Window = tuple[float, float]
 
+COLUMNS = ["client", "start_s", "end_s"]
+
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
 
@@ -104,26 +106,43 @@ Availability = Trace | Diurnal
 
 
 def read_trace(path: Path) -> dict[int, tuple[Window, ...]]:
-    """Return each client's windows from a CSV file ``client,start_s,end_s``; ConfigError names file, line and rule."""
+    """Return each client's windows from a CSV file ``client,start_s,end_s``; ConfigError names file, line and rule.
+
+    Semicolons and tabs part cells as well as commas do; beside semicolons numbers may have decimal commas.
+    """
     found: dict[int, list[Window]] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            if rows.fieldnames != ["client", "start_s", "end_s"]:
-                raise ConfigError(f"{path}:1: the columns must be client,start_s,end_s, got {rows.fieldnames}")
-            for row in rows:
-                client, window = _interval(row, where=f"{path}:{rows.line_num}")
-                found.setdefault(client, []).append(window)
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets mark what they write
+            head = file.readline()
+            separator = next((mark for mark in ";\t" if mark in head), ",")
+            names = _cells(next(csv.reader([head], delimiter=separator), []))
+            if names != COLUMNS:
+                raise ConfigError(f"{path}:1: the columns must be client,start_s,end_s, got {names}")
+            rows = csv.reader(file, delimiter=separator)
+            for cells in map(_cells, rows):
+                if cells:
+                    client, window = _interval(cells, separator, where=f"{path}:{1 + rows.line_num}")
+                    found.setdefault(client, []).append(window)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); check the path") from None
     return {client: _joined(windows) for client, windows in found.items()}
 
 
-def _interval(row: dict[str, str], *, where: str) -> tuple[int, Window]:
+def _cells(row: list[str]) -> list[str]:
+    """Return a row's cells without blanks and without the empty ones at its end, which spreadsheets add."""
+    cells = [cell.strip() for cell in row]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
+
+
+def _interval(cells: list[str], separator: str, *, where: str) -> tuple[int, Window]:
+    """Return a client and when it is on; beside semicolons a comma is a decimal point."""
+    got = separator.join(cells)
     try:
-        client, start_s, end_s = int(row["client"]), float(row["start_s"]), float(row["end_s"])
-    except (TypeError, ValueError):
-        got = ",".join(map(str, row.values()))
+        client_text, start_text, end_text = [cell.replace(",", ".") for cell in cells] if separator == ";" else cells
+        client, start_s, end_s = int(client_text), float(start_text), float(end_text)
+    except ValueError:
         raise ConfigError(f"{where}: must be a whole number and two numbers, got {got}") from None
     if not (client >= 0 and 0 <= start_s < end_s < math.inf):
         raise ConfigError(f"{where}: must be client >= 0 and 0 <= start_s < end_s, got {client},{start_s:g},{end_s:g}")

@@ -24,7 +24,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = out_folder(context.run_config)
     experiment = experiment_from(source_of(context.run_config))
     resume = bool(context.run_config.get("resume")) and (folder / "config.yaml").is_file()
-    directory = RunDirectory(folder) if resume else RunDirectory.create(folder, experiment.config)
+    directory = RunDirectory.reopen(folder) if resume else RunDirectory.create(folder, experiment.config)
     saved = checkpoints.load(directory.checkpoints) if resume else None
     single_thread()
     evaluate_with = in_process(Trainer({}, experiment.splits))

@@ -20,11 +20,14 @@ import cosp
 from cosp.config import Config, dump_config
 from cosp.errors import UserError
 from cosp.files import write_whole
+from cosp.held import Hold, hold_alone, holder
 
 Row = dict[str, Any]
 
 _ROW = json.JSONEncoder(sort_keys=True)  # json.dumps would make one a row
 
+CONFIG = "config.yaml"
+"""Also the file that a run's process holds."""
 ENDS = {"versions", "until_s"}
 """What may change in a run that goes on."""
 LIBRARIES = ("torch", "flwr", "numpy")
@@ -39,23 +42,55 @@ class RunDirectory:
         self.folder = folder
         self.checkpoints = folder / "checkpoint"
         self._rows_path = folder / "rows.jsonl"
+        self._hold: Hold | None = None
 
     @staticmethod
     def create(folder: Path, config: Config) -> RunDirectory:
-        """Make a new run directory; UserError if it cannot be written or already holds a run."""
+        """Make a new run directory, in use from now on; UserError if it cannot be written or already holds a run."""
+        directory = RunDirectory(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if (folder / "rows.jsonl").exists():
-                raise UserError(
-                    f"{folder}: holds a run already; give another --out, or --resume {folder} to go on with it"
-                )
-            path = folder / "config.yaml"
-            if path.exists() and b"\nversions:" not in path.read_bytes():  # which a run writes
+            directory._check_empty()
+            directory.hold()
+            directory._check_empty()  # another run may have begun in between
+            path = folder / CONFIG
+            if (known := path.read_bytes()) and b"\nversions:" not in known:  # which a run writes
                 raise UserError(f"{path}: is there already, and is no run's; give another --out")
             path.write_text(dump_config(config, versions()), encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
-        return RunDirectory(folder)
+        return directory
+
+    def _check_empty(self) -> None:
+        if self._rows_path.exists():
+            raise UserError(
+                f"{self.folder}: holds a run already; give another --out, or --resume {self.folder} to go on with it"
+            )
+
+    @staticmethod
+    def reopen(folder: Path) -> RunDirectory:
+        """Return the directory of a run that is to go on, in use from now on; UserError if another process uses it."""
+        directory = RunDirectory(folder)
+        with directory.writing():
+            directory.hold()
+        return directory
+
+    def hold(self) -> None:
+        """Keep other processes from running here until ``release``, or until this one ends; UserError if one does."""
+        if self._hold is not None:
+            return
+        path = self.folder / CONFIG
+        try:
+            self._hold = hold_alone(path)
+        except BlockingIOError:
+            raise UserError(
+                f"{self.folder}: is in use by {holder(path)}; wait for that, end it, or give another --out"
+            ) from None
+
+    def release(self) -> None:
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
     def is_dry(self) -> bool:
         """Return whether the run that was begun here is a dry one; UserError if its rows are lost or unreadable."""
@@ -147,7 +182,7 @@ def _first_change(line: bytes, row: Row) -> tuple[str, Any, Any]:
 
 def config_of(folder: Path) -> Path:
     """Return the configuration of the run in ``folder``; UserError if there is none."""
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder}: holds no run to go on with (no config.yaml); give the directory of a run")
     return path

@@ -50,13 +50,17 @@ def serve(
     from, on a grid in virtual time. Wall time counts from ``wall_started``, a ``time.monotonic()``, or from now.
     """
     started = time.monotonic() if wall_started is None else wall_started
-    with Now(directory.folder) as now:
-        loop = _loop(
-            grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, now=now, saved=saved, dry=dry
-        )
-        loop.run()
-        result = metrics(loop, wall_time_s=time.monotonic() - started)
-        directory.write_metrics(result)
+    directory.hold()
+    try:
+        with Now(directory.folder) as now:
+            loop = _loop(
+                grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, now=now, saved=saved, dry=dry
+            )
+            loop.run()
+            result = metrics(loop, wall_time_s=time.monotonic() - started)
+            directory.write_metrics(result)
+    finally:
+        directory.release()
     return result
 
 

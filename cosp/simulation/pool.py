@@ -9,10 +9,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from torch import Tensor
 from cosp.errors import CospError
 from cosp.run.pool import TaskFailed
 from cosp.simulation import forks
-from cosp.simulation.worker import slot_of, work
+from cosp.simulation.memory import SharedFloats
+from cosp.simulation.worker import work
 from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 
@@ -51,13 +53,14 @@ class _Worker:
 
     def __init__(self, slot_floats: int, store: Path) -> None:
         context = forks.context()
-        self.memory = SharedMemory(create=True, size=4 * SLOTS * slot_floats)
-        self.slots = [slot_of(self.memory, slot, slot_floats) for slot in range(SLOTS)]
+        memory = SharedFloats(SLOTS * slot_floats)
+        self.slots = memory.vector.view(SLOTS, slot_floats)
         self.pipe, theirs = context.Pipe()
         self.jobs: dict[int, Job] = {}
-        arguments = (theirs, self.memory.name, slot_floats, str(store))
+        arguments = (theirs, memory, slot_floats, str(store))
         self.process = context.Process(target=work, args=arguments, daemon=True)
         self.process.start()
+        memory.sent()
         theirs.close()
 
     def free_slot(self) -> int | None:
@@ -75,6 +78,8 @@ class _Worker:
         except (EOFError, ConnectionResetError) as error:
             self.process.join(5)
             code = self.process.exitcode
+            if code == -signal.SIGTERM:
+                time.sleep(1)  # whoever ends all processes of a run one by one ends this one now
             raise CospError(
                 f"a worker process died (exit code {code}); if it was killed for memory, use fewer --workers; "
                 "--resume goes on from the last checkpoint"
@@ -89,9 +94,6 @@ class _Worker:
         self.pipe.close()
         self.process.terminate()
         self.process.join()
-        self.slots.clear()
-        self.memory.close()
-        self.memory.unlink()
 
 
 class WorkerPool:
@@ -100,7 +102,16 @@ class WorkerPool:
     def __init__(self, workers: int, *, slot_floats: int, store: Path) -> None:
         if workers < 1:
             raise ValueError(f"workers must be >= 1, got {workers}")
-        self._workers = [_Worker(slot_floats, store) for _ in range(workers)]
+        self._workers: list[_Worker] = []
+        forks.start()
+        forks.check_files(workers, "--workers")
+        try:
+            with forks.undisturbed():
+                for _ in range(workers):
+                    self._workers.append(_Worker(slot_floats, store))
+        except BaseException:
+            self._end()
+            raise
         self._waiting: list[tuple[float, int, Job]] = []
         self._tickets = itertools.count()
 
@@ -148,5 +159,8 @@ class WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         for worker in self._workers:
             worker.close()

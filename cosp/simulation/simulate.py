@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from cosp.experiment import Experiment, single_thread
+from cosp.held import scratch_folder
+from cosp.processor import usable_cores
 from cosp.run import checkpoint as checkpoints
 from cosp.run.directory import RunDirectory
 from cosp.run.evaluation import on_pool
@@ -30,7 +29,7 @@ Row = dict[str, Any]
 
 def default_workers() -> int:
     """Return one worker a core."""
-    return max(1, len(os.sched_getaffinity(0)))
+    return usable_cores()
 
 
 @contextmanager
@@ -90,12 +89,12 @@ def _pool(experiment: Experiment, workers: int, *, dry: bool) -> Iterator[Pool]:
     if dry:
         yield DryPool(experiment.introductions)
         return
-    with tempfile.TemporaryDirectory(prefix="cosp-") as store:
-        write_store(Path(store), experiment.splits, experiment.rows)
+    with scratch_folder("data") as store:
+        write_store(store, experiment.splits, experiment.rows)
         if not workers:
-            yield InlinePool(store=Path(store))
+            yield InlinePool(store=store)
             return
-        with WorkerPool(workers, slot_floats=_slot_floats(experiment), store=Path(store)) as pool:
+        with WorkerPool(workers, slot_floats=_slot_floats(experiment), store=store) as pool:
             yield pool
 
 

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import ctypes
 import json
-import signal
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import torch
 
+from cosp.simulation.forks import end_with_parent, leave_signals_to_parent
+from cosp.simulation.memory import SharedFloats
 from cosp.task.serial import task_from_json
 from cosp.trainer.store import open_store
 from cosp.trainer.trainer import Trainer
 
 
-def work(pipe: Connection, memory_name: str, slot_floats: int, store: str) -> None:
+def work(pipe: Connection, memory: SharedFloats, slot_floats: int, store: str) -> None:
     """Serve tasks until the pipe closes.
 
     A request is (slot, floats, task as JSON); the slot holds the weights. The answer is (slot, floats, facts as JSON),
     the slot then holding the result vector, or (slot, -1, traceback) if the task raised.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    leave_signals_to_parent()
+    end_with_parent()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     keep_freed_memory()
     trainer = Trainer(*open_store(Path(store)))
-    memory = SharedMemory(name=memory_name)
-    try:
+    slots = memory.vector.view(-1, slot_floats)
+    with suppress(EOFError, ConnectionError):
         while True:
             slot, floats, text = pipe.recv()
-            vector = slot_of(memory, slot, slot_floats)
+            vector = slots[slot]
             try:
                 facts, found = trainer.run(task_from_json(text), vector[:floats])
                 vector[: found.numel()] = found
@@ -40,11 +42,6 @@ def work(pipe: Connection, memory_name: str, slot_floats: int, store: str) -> No
             except Exception:  # whatever a task raises is that task's result; the worker lives on
                 answer = (slot, -1, traceback.format_exc())
             pipe.send(answer)
-            del vector
-    except (EOFError, BrokenPipeError):
-        pass
-    finally:
-        memory.close()
 
 
 def keep_freed_memory() -> None:
@@ -54,8 +51,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(mmap_threshold, largest_bytes)
         mallopt(trim_threshold, 8 * largest_bytes)
-
-
-def slot_of(memory: SharedMemory, slot: int, slot_floats: int) -> torch.Tensor:
-    """Return slot number ``slot`` of a worker's shared memory as a float32 vector."""
-    return torch.frombuffer(memory.buf, dtype=torch.float32, count=slot_floats, offset=4 * slot * slot_floats)

@@ -6,7 +6,6 @@ kept but the tables and figures.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +16,7 @@ from cosp.config import BASE, Config, checked, raw_config
 from cosp.errors import CospError, UserError
 from cosp.experiment import load_experiment
 from cosp.files import make_folder, replace_text
+from cosp.held import scratch_folder
 from cosp.report import Run, read_run
 from cosp.report.costs import BoardCost, VariantCost, variant_cost
 from cosp.report.figure_costs import draw_memory, draw_times
@@ -119,8 +119,8 @@ def _cost(plan: TablePlan, level: Level, variant: str, data_dir: Path | None) ->
 
 def _dry_run(config: Config, data_dir: Path | None) -> Run:
     experiment = load_experiment(config, data_dir=data_dir)
-    with tempfile.TemporaryDirectory(prefix="cosp-") as folder:
-        directory = RunDirectory.create(Path(folder) / "run", config)
+    with scratch_folder("dry") as folder:
+        directory = RunDirectory.create(folder / "run", config)
         simulate(experiment, directory, workers=1, dry=True)
         return read_run(directory.folder)
 

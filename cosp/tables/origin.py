@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from pathlib import Path
 
 import cosp
+from cosp.processor import processor_name, usable_cores
 from cosp.run.directory import versions
 
 UNKNOWN = "unknown"
@@ -16,19 +16,12 @@ UNKNOWN = "unknown"
 def origin() -> dict[str, str]:
     """Return processor, cores, operating system, versions and commit, each in words."""
     return {
-        "cpu": _cpu(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cpu": processor_name(),
+        "cores": str(usable_cores()),
         "system": f"{platform.system()} {platform.release()}",
         "versions": " ".join(f"{name}={value}" for name, value in versions().items()),
         "commit": _commit(),
     }
-
-
-def _cpu() -> str:
-    """Return the processor's name, which x86 kernels tell and ARM ones do not."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _commit() -> str:

@@ -114,7 +114,7 @@ def chosen_variants(path: Path, only: Sequence[str] | None) -> tuple[str, ...]:
 def _run(config: Config, where: Path, *, workers: int, data_dir: Path | None, console: Console) -> None:
     """Run one cell, or go on with it if it was interrupted."""
     begun = (where / "rows.jsonl").exists()
-    directory = RunDirectory(where) if begun else RunDirectory.create(where, config)
+    directory = RunDirectory.reopen(where) if begun else RunDirectory.create(where, config)
     experiment = load_experiment(config, data_dir=data_dir)
     with RunProgress(console, config.server.versions) as progress:
         simulate(experiment, directory, workers=workers, on_row=progress.on_row, resume=begun)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
@@ -17,10 +16,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from cosp.config import Config, load_config
 from cosp.errors import CospError, UserError
 from cosp.experiment import load_experiment
 from cosp.files import replace_text
+from cosp.processor import usable_cores
 from cosp.run.directory import RunDirectory
 from cosp.simulation import forks
 from cosp.simulation.simulate import simulate
@@ -45,11 +47,7 @@ class News:
 
 def default_jobs() -> int:
     """Return one job a core, as far as free memory allows."""
-    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("MemAvailable:"):  # counts what caches would give back, too
-            free_bytes = 1024 * int(line.split()[1])
-    return max(1, min(len(os.sched_getaffinity(0)), free_bytes // CELL_BYTES))
+    return max(1, min(usable_cores(), psutil.virtual_memory().available // CELL_BYTES))
 
 
 def finished(folder: Path) -> bool:
@@ -120,7 +118,8 @@ class _Job:
         context = forks.context()
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, folder, workers, data_dir))
-        process.start()
+        with forks.undisturbed():
+            process.start()
         theirs.close()
         job = _Job(process, ours, cell)
         job.give(cell)
@@ -150,12 +149,18 @@ def _work(pipe: Connection, folder: Path, workers: int, data_dir: Path | None) -
 
     If the table's own process is gone, telling fails and so the run ends; it goes on with the next table.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and so ends workers and temporary files, too
+    signal.signal(signal.SIGTERM, _end)
+    forks.leave_signals_to_parent()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             cell: Cell = pipe.recv()
             pipe.send((1.0, _error_of(cell, folder / cell.name, workers, data_dir, pipe)))
+
+
+def _end(number: int, frame: object) -> None:
+    """End this process so that its workers and temporary files go, too; once is enough for that."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def _error_of(cell: Cell, folder: Path, workers: int, data_dir: Path | None, pipe: Connection) -> str:
@@ -175,7 +180,7 @@ def run_cell(
     """Run one cell, or go on with it if it was interrupted; where it ran is written last."""
     begun = (folder / "rows.jsonl").exists()
     here = origin()  # now: the source may be another when the run ends
-    directory = RunDirectory(folder) if begun else RunDirectory.create(folder, cell.config)
+    directory = RunDirectory.reopen(folder) if begun else RunDirectory.create(folder, cell.config)
     if workers:
         forks.start()
     experiment = load_experiment(cell.config, data_dir=data_dir)

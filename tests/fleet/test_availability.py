@@ -90,13 +90,32 @@ def test_a_trace_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffclient,start_s,end_s\r\n0,0,5.5\r\n",
+        "client;start_s;end_s\n0;0;5,5\n",
+        "\ufeffclient;start_s;end_s;;\r\n0;0,0;5,5;;\r\n;;;;\r\n\r\n",
+        "client\tstart_s\tend_s\n0\t0\t5.5\n",
+        "client, start_s, end_s\n 0, 0, 5.5\n",
+        '"client","start_s","end_s"\n"0","0","5.5"\n',
+    ],
+)
+def test_a_trace_as_spreadsheets_write_it(tmp_path, text):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(text.encode())
+    assert read_trace(path) == {0: ((0.0, 5.5),)}
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('client,start_s,end_s\n0,0,"1,000"\n', r":2: must be a whole number and two numbers, got 0,0,1,000$"),
+        ("client;start_s;end_s\n\n0;0;1.000,5\n", r":3: must be a whole number and two numbers, got 0;0;1.000,5$"),
         ("client,start,end\n", r":1: the columns must be client,start_s,end_s, got \['client', 'start', 'end'\]$"),
         ("client,start_s,end_s\n0,1,2\n0,5,x\n", r":3: must be a whole number and two numbers, got 0,5,x$"),
         ("client,start_s,end_s\n0,5,5\n", r":2: must be client >= 0 and 0 <= start_s < end_s, got 0,5,5$"),
         ("client,start_s,end_s\n0,5,nan\n", r":2: must be client >= 0 and 0 <= start_s < end_s, got 0,5,nan$"),
-        ("client,start_s,end_s\n0,5\n", r":2: must be a whole number and two numbers, got 0,5,None$"),
+        ("client,start_s,end_s\n0,5\n", r":2: must be a whole number and two numbers, got 0,5$"),
     ],
 )
 def test_a_wrong_trace_is_one_line_that_names_it(tmp_path, text, message):
