@@ -22,19 +22,20 @@ import psutil
 PREFIX = "cosp-"
 HELD = "held"
 """The file in a temporary folder that its process holds."""
-NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
-"""What a file system without locks answers."""
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF}
+"""What a file system without locks answers, or, the last, a network's that has none for folders."""
 
 
 class Hold:
-    """Holds the file ``path``, which is made if it is not there, until ``release``, or until this process ends.
+    """Holds ``path``, a folder or a file that is made if it is not there, until ``release`` or this process ends.
 
     BlockingIOError if another process holds it; any other OSError if it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
+        self._descriptor = -1
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
         except PermissionError:
             self._descriptor = os.open(path, os.O_RDONLY)  # a network's file system alone must be able to write it
         self.certain = True
@@ -42,7 +43,7 @@ class Hold:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                os.close(self._descriptor)
+                self.release()
                 raise
             self.certain = False
 
@@ -53,8 +54,7 @@ class Hold:
             self._descriptor = -1
 
     def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            self.release()
+        self.release()
 
 
 def hold_alone(path: Path) -> Hold:

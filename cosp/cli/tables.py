@@ -70,14 +70,20 @@ def table(
     levels = at.split(",") if at else None
     if dry and no_run:
         raise UserError("--no-run: --dry keeps no results that a table could be made of; leave one of them out")
-    if dry:
-        written, failed = fill_cost_table(config, seeds=numbers, at=levels, **asked)
-    elif has_table(config):
-        at_once = 0 if no_run else jobs or default_jobs()
-        written, failed = fill_tables(config, seeds=numbers, at=levels, jobs=at_once, workers=workers or 0, **asked)
-    else:
+    if not dry and not has_table(config):
         _refuse_options_of_a_section(config, at, no_run)
-        written, failed = fill_table(config, seeds=numbers or [0, 1, 2], workers=workers or default_workers(), **asked)
+    try:
+        if dry:
+            written, failed = fill_cost_table(config, seeds=numbers, at=levels, **asked)
+        elif has_table(config):
+            at_once = 0 if no_run else jobs or default_jobs()
+            written, failed = fill_tables(config, seeds=numbers, at=levels, jobs=at_once, workers=workers or 0, **asked)
+        else:
+            count = workers or default_workers()
+            written, failed = fill_table(config, seeds=numbers or [0, 1, 2], workers=count, **asked)
+    except (KeyboardInterrupt, SystemExit):  # a signal; typer ends the process, without a word
+        err.print("cosp: interrupted; runs that have ended are kept; go on with: the same command", soft_wrap=True)
+        raise
     print(written.read_text(encoding="utf-8"))
     print(f"table: {written}")
     if failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from cosp.tables.page import page
 from cosp.tables.plan import Cell, Level, TablePlan, plan_table
 from cosp.tables.progress import CellsProgress
 from cosp.tables.results import Results
-from cosp.tables.running import run_cells
+from cosp.tables.running import in_use, run_cells
 from cosp.tables.sheets import (
     BUDGETS,
     NOTES,
@@ -126,7 +127,8 @@ def fill_tables(
     filling = Filling(
         plan, folder or Path("results") / base.name, jobs=jobs, workers=workers, data_dir=data_dir, console=console
     )
-    cells = filling.cells()
+    with in_use(filling.folder) if jobs else nullcontext():
+        cells = filling.cells()
     levels = [(level, _lines(filling.results, cells, level)) for level in plan.levels]
     levels = [(level, lines) for level, lines in levels if lines]
     if not levels and filling.failed:  # tables that are there already stay

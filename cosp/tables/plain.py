@@ -20,7 +20,7 @@ from cosp.report.rows import Round, Scores
 from cosp.report.tallies import untrained_blocks
 from cosp.run.directory import RunDirectory
 from cosp.simulation.simulate import simulate
-from cosp.tables.running import REMEDY, check_folder
+from cosp.tables.running import REMEDY, check_folder, in_use
 from cosp.tables.store import csv_text
 
 LOCAL_VERSIONS = 10
@@ -74,6 +74,19 @@ def fill_table(
     folder = folder or Path("results") / load_config(path, overrides).name
     lines = tuple(dict.fromkeys((BASE, *chosen)))
     cells = {(variant, seed): variant_config(path, variant, seed, overrides) for seed in seeds for variant in lines}
+    with in_use(folder):
+        failed = _run_missing(cells, folder, workers=workers, data_dir=data_dir, console=console)
+    found = {
+        variant: [_cell(folder, variant, seed) for seed in seeds if f"{variant}/seed{seed}" not in failed]
+        for variant in lines
+    }
+    return _write(folder, {variant: those for variant, those in found.items() if those}, seeds, failed), failed
+
+
+def _run_missing(
+    cells: Mapping[tuple[str, int], Config], folder: Path, *, workers: int, data_dir: Path | None, console: Console
+) -> dict[str, str]:
+    """Run the cells that have no result; return the refused ones, each with why. ConfigError if the base is refused."""
     failed: dict[str, str] = {}
     for i, ((variant, seed), config) in enumerate(cells.items()):
         where = folder / variant / f"seed{seed}"
@@ -88,11 +101,7 @@ def fill_table(
                 raise
             failed[f"{variant}/seed{seed}"] = str(error)
             console.print(f"{variant}, seed {seed} refused: {error}", markup=False, style="red", soft_wrap=True)
-    found = {
-        variant: [_cell(folder, variant, seed) for seed in seeds if f"{variant}/seed{seed}" not in failed]
-        for variant in lines
-    }
-    return _write(folder, {variant: those for variant, those in found.items() if those}, seeds, failed), failed
+    return failed
 
 
 def variant_config(path: Path, variant: str, seed: int, overrides: Sequence[str]) -> Config:

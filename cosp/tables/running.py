@@ -8,8 +8,8 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,7 +21,8 @@ import psutil
 from cosp.config import Config, load_config
 from cosp.errors import CospError, UserError
 from cosp.experiment import load_experiment
-from cosp.files import replace_text
+from cosp.files import make_folder, replace_text
+from cosp.held import hold_alone
 from cosp.processor import usable_cores
 from cosp.run.directory import RunDirectory
 from cosp.simulation import forks
@@ -48,6 +49,22 @@ class News:
 def default_jobs() -> int:
     """Return one job a core, as far as free memory allows."""
     return max(1, min(usable_cores(), psutil.virtual_memory().available // CELL_BYTES))
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep other tables from running cells in ``folder``, which is made if need be; UserError if one does."""
+    make_folder(folder)
+    try:
+        held = hold_alone(folder)
+    except BlockingIOError:
+        raise UserError(
+            f"{folder}: is in use by another cosp table; wait for that, end it, or give another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def finished(folder: Path) -> bool:

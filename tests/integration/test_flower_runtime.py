@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -36,21 +37,58 @@ CONFIG = {
 }
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What ``flwr run`` left: the run directory of one that went well, and Flower's word on three, newest last."""
+
+    folder: Path
+    said: list[str]
+    statuses: list[tuple[str, str]]
+
+
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory that ``flwr run`` left."""
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """Three runs: one that goes well, one whose configuration is wrong, one whose clients cannot take part."""
     folder = tmp_path_factory.mktemp("flwr")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
-    binaries = Path(sys.executable).parent
-    command = [
-        str(binaries / "flwr"), "run", str(ROOT / "flower"), "--stream",
-        "--run-config", f'config="{folder / "tiny.yaml"}" out="{folder / "run"}" set="seed=1 server.versions=2"',
+    with superlink_stopped(folder / "home"):
+        said = [
+            flwr_run(folder, "run", "seed=1 server.versions=2"),
+            flwr_run(folder, "wrong", "model.dim=7"),
+            flwr_run(folder, "more", "fleet=uniform16"),
+        ]
+        assert (folder / "run" / "metrics.json").exists(), said[0]
+        runs = json.loads(flwr(folder, "list", "--format", "json").stdout)["runs"]
+    runs.sort(key=lambda run: str(run["pending-at"]))
+    return Ended(folder / "run", said, [(run["status"], run.get("status-details", "")) for run in runs])
+
+
+@pytest.fixture(scope="module")
+def run_folder(ended: Ended) -> Path:
+    """The run directory that ``flwr run`` left."""
+    return ended.folder
+
+
+def flwr_run(folder: Path, out: str, sets: str) -> str:
+    """Run the app on ``folder/tiny.yaml`` and return what was said."""
+    done = flwr(
+        folder, "run", str(ROOT / "flower"), "--stream",
+        "--run-config", f'config="{folder / "tiny.yaml"}" out="{folder / out}" set="{sets}"',
         "--federation-config", "num-supernodes=4 client-resources-num-cpus=1 init-args-num-cpus=2",
-    ]  # fmt: skip
-    superlink_port, control_port = free_ports(2)
+    )  # fmt: skip
+    return f"{done.stdout}\n{done.stderr}"
+
+
+PORTS: dict[Path, list[str]] = {}
+
+
+def flwr(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Flower's command with its home and its SuperLink in ``folder``."""
+    binaries = Path(sys.executable).parent
+    superlink_port, control_port = PORTS.setdefault(folder, free_ports(2))
     environment = os.environ | {
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "FLWR_HOME": str(folder / "home"),
         "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": superlink_port,
         "FLWR_LOCAL_CONTROL_API_PORT": control_port,
@@ -59,10 +97,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "RAY_USAGE_STATS_ENABLED": "0",
         "UV_OFFLINE": "1",
     }
-    with superlink_stopped(folder / "home"):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    assert (folder / "run" / "metrics.json").exists(), f"{done.stdout}\n{done.stderr}"
-    return folder / "run"
+    command = [str(binaries / "flwr"), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
 @contextmanager
@@ -137,3 +173,11 @@ def test_metrics_and_config_are_there(run_folder):
 def test_the_superlink_is_gone(run_folder):
     home = str(run_folder.parent / "home")
     assert not [p for p in psutil.process_iter(["cmdline"]) if any(home in word for word in p.info["cmdline"] or ())]
+
+
+def test_a_run_that_cannot_go_on_is_marked_failed_and_says_why(ended: Ended):
+    assert [status for status, _ in ended.statuses] == ["finished:completed", "finished:failed", "finished:failed"]
+    assert "model.dim" in ended.said[1]
+    assert "num-supernodes=16" in ended.said[2]
+    assert not (ended.folder.parent / "wrong" / "metrics.json").exists()
+    assert not (ended.folder.parent / "more" / "metrics.json").exists()
