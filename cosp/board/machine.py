@@ -108,9 +108,9 @@ def _power(root: Path) -> tuple[str, float | None]:
 
 
 def _count(ranges: str) -> int:
-    """Count the numbers of a kernel list such as ``0-3,6``."""
-    ends = [part.split("-") for part in ranges.split(",") if part]
-    return sum(int(end[-1]) - int(end[0]) + 1 for end in ends)
+    """Count the numbers of a kernel list such as ``0-3,6``; 0 for what is none."""
+    ends = re.findall(r"(\d+)(?:-(\d+))?", ranges)
+    return sum(int(last or first) - int(first) + 1 for first, last in ends)
 
 
 def _found(pattern: str, text: str) -> str:

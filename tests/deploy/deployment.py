@@ -49,7 +49,8 @@ class Deployment:
         self.config = folder / "experiment.yaml"
         self.config.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # another Flower's, say
+        self._environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def cosp(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command of cosp to its end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 import tomllib
+import urllib.request
 
 import pytest
 
@@ -84,3 +85,14 @@ def test_from_elsewhere_only_boards_requests_are_heard(path, caller, status):
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "client": (caller, 5000)}
     asyncio.run(LocalUnlessForBoards(app)(scope, None, send))
     assert sent[0]["status"] == status
+
+
+def test_this_machine_and_the_server_are_asked_without_a_proxy(tmp_path, monkeypatch):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "internal.lan, localhost")
+    environment = flower_environment(tmp_path, "server.lan")
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "internal.lan,localhost,127.0.0.1,::1,server.lan"
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", environment["no_proxy"])
+    assert all(urllib.request.proxy_bypass(host) for host in ("127.0.0.1", "localhost", "server.lan"))
+    assert not urllib.request.proxy_bypass("elsewhere.lan")
