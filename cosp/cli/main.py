@@ -29,10 +29,10 @@ for commands in (runs, watch, tables, devices, keys, server, boards):
 
 def main() -> None:
     """Run the command line; errors that a person can mend are one line and exit code 2."""
-    signals.heed()
     show_any_text()
     try:
-        sys.exit(app(prog_name="cosp", standalone_mode=False))
+        with signals.heeded():
+            sys.exit(app(prog_name="cosp", standalone_mode=False))
     except NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)

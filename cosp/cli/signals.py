@@ -10,16 +10,30 @@ import os
 import signal
 import stat
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def heed() -> None:
-    """Have these signals end this process from now on, but for those that whoever started it has it ignore (nohup)."""
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+@contextmanager
+def heeded() -> Iterator[None]:
+    """Have these signals end what is done meanwhile, but for those that whoever started this process has it ignore
+    (nohup). After one of them all are ignored, to the end of the process.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: handler for number in ENDING if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is _end:
+                signal.signal(number, handler)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -54,7 +54,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     with superlink_stopped(folder / "home"):
         said = [
             flwr_run(folder, "run", "seed=1 server.versions=2"),
-            flwr_run(folder, "wrong", "model.dim=7"),
+            flwr_run(folder, "wrong", "model.dims=7"),
             flwr_run(folder, "more", "fleet=uniform16"),
         ]
         assert (folder / "run" / "metrics.json").exists(), said[0]
@@ -177,7 +177,7 @@ def test_the_superlink_is_gone(run_folder):
 
 def test_a_run_that_cannot_go_on_is_marked_failed_and_says_why(ended: Ended):
     assert [status for status, _ in ended.statuses] == ["finished:completed", "finished:failed", "finished:failed"]
-    assert "model.dim" in ended.said[1]
-    assert "num-supernodes=16" in ended.said[2]
+    assert "model.dims" in ended.statuses[1][1]
+    assert "num-supernodes=16" in ended.statuses[2][1]
     assert not (ended.folder.parent / "wrong" / "metrics.json").exists()
     assert not (ended.folder.parent / "more" / "metrics.json").exists()
