@@ -177,9 +177,10 @@ def test_too_few_open_files_for_many_workers_are_one_line(config: Path, tmp_path
 
 def test_a_terminal_that_knows_ascii_alone_gets_ascii(config: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "TERM": "dumb"}
-    named = ["--set", "title=Größe ± 3 – 5", "--set", "name=größe"]
-    out = ["--out", str(tmp_path / "größe")]
-    for words in (["plan", str(config), *named], ["run", str(config), "--dry", *named, *out], ["devices"]):
+    named = {**TINY, "name": "größe", "title": "Größe ± 3 – 5"}
+    config.write_text(yaml.safe_dump(named, allow_unicode=True), encoding="utf-8")
+    out = ["--out", str(tmp_path / "run")]
+    for words in (["plan", str(config)], ["run", str(config), "--dry", *out], ["devices"]):
         done = subprocess.run([*COSP, *words], env=environment, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode(errors="replace")
         assert (done.stdout + done.stderr).isascii()
