@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, model_validator
 
+from cosp.data.columns import Strip
 from cosp.data.kinds import SampleKind, kind_of
 from cosp.data.partition import Kind
 from cosp.errors import ConfigError
@@ -85,6 +86,16 @@ class DataConfig(Settings):
     image_size: int | None = Field(None, ge=1)
     stream: bool = False
     """Leave a folder's images in their files and decode them batch by batch."""
+    text: str | None = Field(None, min_length=1)
+    text_pair: str | None = Field(None, min_length=1)
+    columns: tuple[str, ...] | None = None
+    """Of texts in a .csv or .tsv without a header line: what its columns are called."""
+    strip: Strip | None = None
+    tokenizer: str | None = None
+    """A tokenizer.json, or a folder with one. None takes the pretrained model's own, else one is trained here."""
+    vocabulary: int | None = Field(None, ge=1)
+    tokens: int | None = Field(None, ge=1)
+    """How many words of a text are read. Shorter texts are filled up."""
     partition: PartitionConfig = PartitionConfig()
     local_test: float = Field(0.2, gt=0, lt=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cosp.config import Config, PartitionConfig
+from cosp.config import Config, DataConfig, PartitionConfig
 from cosp.data import (
     Dataset,
     PartitionScheme,
@@ -26,6 +26,7 @@ from cosp.data import (
 )
 from cosp.data.columns import CLIENT, Columns
 from cosp.data.natural import Holding, holdings
+from cosp.data.wording import Wording, words_of_checkpoint
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Board, Fleet, load_fleet
 from cosp.fleet.introduction import Introduction
@@ -219,8 +220,26 @@ def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:
         sizes=sizes,
         image_size=data.image_size,
         stream=data.stream,
-        columns=Columns(image=data.image, label=data.label, client=_client_column(data.partition)),
+        columns=replace(columns_of(data), client=_client_column(data.partition)),
         kind=data.kind,
+        wording=Wording(
+            tokenizer=None if data.tokenizer is None else Path(data.tokenizer),
+            vocabulary=data.vocabulary,
+            tokens=data.tokens,
+            checkpoint=words_of_checkpoint(getattr(config.model, "pretrained", None)),
+        ),
+    )
+
+
+def columns_of(data: DataConfig) -> Columns:
+    """Return which columns hold what, in anybody's data."""
+    return Columns(
+        image=data.image,
+        label=data.label,
+        text=data.text,
+        text_pair=data.text_pair,
+        names=data.columns,
+        strip=data.strip,
     )
 
 

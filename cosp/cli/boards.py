@@ -92,7 +92,7 @@ def store(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The experiment that the boards will take part in")],
     out: Annotated[Path, typer.Option(help="Folder to write: a store, or with shares one a client, named 0, 1, ...")],
     own: Annotated[
-        str | None, typer.Option(help="A board's own samples: a folder, an .npz, any data set's name")
+        str | None, typer.Option(help="A board's own samples: a folder, an .npz, a .csv of texts, any data set's name")
     ] = None,
     sets: Sets = None,
     data_dir: DataDir = None,

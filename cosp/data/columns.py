@@ -1,10 +1,10 @@
-"""Which columns of a table hold what: as the user says, else found by their types."""
+"""Which columns of a table hold what: as the user says, else images found by their types, texts by their names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from cosp.errors import DataError
 
@@ -12,20 +12,41 @@ CLIENT = "client"
 """The column or array that says whose a sample is, unless another is named."""
 
 
+Strip = Literal["headers", "nothing"]
+OF_IMAGES = ("image", "label", "client")
+OF_TEXTS = ("label", "client", "text", "text_pair", "names", "strip")
+KEYS = {"client": "partition.column", "names": "columns"}
+"""The key in ``data`` that names a column, where it is not called as the field is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of columns; None: found by type. ``client`` is None unless the data are to be shared out by it."""
+    """Names of columns; None: found. ``client`` is None unless the data are to be shared out by it.
+
+    ``text`` and ``text_pair`` become one sample; None takes the data set's own, else ``text``, and no second one.
+    ``names`` are those of all columns of a file without a header line. ``strip`` "headers" leaves of mails and news
+    posts the subject and the body.
+    """
 
     image: str | None = None
     label: str | None = None
     client: str | None = None
+    text: str | None = None
+    text_pair: str | None = None
+    names: tuple[str, ...] | None = None
+    strip: Strip | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return what is said, by field."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     def refuse_unread(self, read: Collection[str], name: str) -> None:
         """DataError if a column is named, but the reader of ``name`` chooses only those of ``read``."""
-        for field in fields(self):
-            chosen = getattr(self, field.name)
-            if chosen is not None and field.name not in read:
-                key = "data.partition.kind column" if field.name == "client" else f"data.{field.name} = {chosen}"
+        for field, chosen in self.given().items():
+            if field not in read:
+                named = chosen if isinstance(chosen, str) else list(chosen)
+                key = "data.partition.kind column" if field == "client" else f"data.{KEYS.get(field, field)} = {named}"
                 raise DataError(f"{key} does not go with {name}, which has no such columns; leave it out")
 
 

@@ -14,10 +14,14 @@ from cosp.data.image_files import ImageFiles
 from cosp.data.images import Labelled, Source
 from cosp.data.kinds import SampleKind, kind_of, shown
 from cosp.data.pixels import channels_first, normalise
+from cosp.data.raw_texts import RawTexts
 from cosp.data.splits import Sizes, check_cut, other_rows, rows_to_test, train_validation_rows
+from cosp.data.tokenizers import Tokenizer
+from cosp.data.wording import Wording
 from cosp.errors import DataError
 
 CHUNK = 1024  # images whose deviations are held in float64 at a time
+BY_DEFAULT = Wording()
 STREAMED = 2048  # training images whose mean and deviation stand for all, where they stay in their files
 
 
@@ -44,7 +48,8 @@ class Dataset:
 
     Every channel of images and series was shifted and scaled by the mean and standard deviation of those that train,
     kept in ``mean`` and ``std`` (C values each, in the source's units) for use on new ones. Texts are
-    made of words 0 .. ``vocabulary`` - 1 instead. ``declared`` data are not there: their ``x`` is zeros.
+    made of words 0 .. ``vocabulary`` - 1 instead; where a ``tokenizer`` made them, the word ``padding`` fills up the
+    shorter ones and says nothing. ``declared`` data are not there: their ``x`` is zeros.
     ``resizable`` and ``notes`` are the source's.
     """
 
@@ -56,6 +61,8 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     vocabulary: int | None = None
+    padding: int | None = None
+    tokenizer: Tokenizer | None = None
     declared: bool = False
     resizable: bool = False
     notes: tuple[str, ...] = ()
@@ -72,6 +79,10 @@ class Dataset:
 
     def normalised(self, samples: Labelled) -> Split:
         """Return other samples as this data set's would be; DataError if they have another shape or other words."""
+        if isinstance(samples.x, RawTexts):
+            if self.tokenizer is None:
+                raise DataError(f"{samples.origin}: has texts, {self.name} has none that a tokenizer cut into words")
+            return Split(x=self.tokenizer.encode(samples.x), y=samples.y)
         words, shape = self.vocabulary, self.sample_shape
         own = (*shape[1:], shape[0]) if self.kind == "images" else shape
         if samples.x.shape[1:] != own:
@@ -90,10 +101,10 @@ class Dataset:
         return Split(x=x, y=samples.y)
 
 
-def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
+def prepare(source: Source, *, sizes: Sizes, seed: int, wording: Wording = BY_DEFAULT) -> Dataset:
     """Split, cut to size and normalise what a reader found; DataError if it cannot be trained and tested on.
 
-    A source's validation split tests where it has no test split.
+    A source's validation split tests where it has no test split. ``wording``: how texts are cut into words.
     """
     train, test, validation, notes = source.train, source.test, source.validation, source.notes
     if test is None and validation is not None:
@@ -115,9 +126,30 @@ def prepare(source: Source, *, sizes: Sizes, seed: int) -> Dataset:
             f"{train.origin}: training takes at least 2 classes, its {len(train)} training images are all "
             f"'{source.classes[train.y[0]]}'; add classes, or shuffle the images if they are sorted by class"
         )
-    prepared = {"texts": _texts, "series": _series, "images": _images}
-    dataset = prepared[kind_of(train.x.shape[1:])](source, parts)
+    if isinstance(train.x, RawTexts):
+        dataset = _raw_texts(source, parts, wording.tokenizer_for(train.x))
+    else:
+        prepared = {"texts": _texts, "series": _series, "images": _images}
+        dataset = prepared[kind_of(train.x.shape[1:])](source, parts)
     return replace(dataset, resizable=source.resizable, notes=notes)
+
+
+def _raw_texts(source: Source, parts: Mapping[str, Labelled], tokenizer: Tokenizer) -> Dataset:
+    splits: dict[str, Any] = {
+        name: Split(x=tokenizer.encode(part.x), y=part.y, clients=part.clients)
+        for name, part in parts.items()
+        if isinstance(part.x, RawTexts)
+    }
+    return Dataset(
+        name=source.name,
+        classes=source.classes,
+        **splits,
+        mean=(),
+        std=(),
+        vocabulary=tokenizer.words,
+        padding=tokenizer.padding,
+        tokenizer=tokenizer,
+    )
 
 
 def _cut(
@@ -151,7 +183,9 @@ def _first(samples: Labelled, count: int | None, what: str) -> Labelled:
 def _texts(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
     """The vocabulary is what the source says, else that of the whole source, whatever the sizes."""
     known = [samples for samples in (source.train, source.test, source.validation) if samples is not None]
-    splits: dict[str, Any] = {name: Split(x=part.x, y=part.y, clients=part.clients) for name, part in parts.items()}
+    splits: dict[str, Any] = {
+        name: Split(x=np.asarray(part.x), y=part.y, clients=part.clients) for name, part in parts.items()
+    }
     return Dataset(
         name=source.name,
         classes=source.classes,
@@ -175,7 +209,10 @@ def _series(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
 
 
 def _images(source: Source, parts: Mapping[str, Labelled]) -> Dataset:
-    x = {name: part.x if isinstance(part.x, ImageFiles) else channels_first(part.x) for name, part in parts.items()}
+    x = {
+        name: part.x if isinstance(part.x, ImageFiles) else channels_first(np.asarray(part.x))
+        for name, part in parts.items()
+    }
     train = x["train"]
     mean, std = _mean_and_std(channels_first(np.asarray(train[:STREAMED])) if isinstance(train, ImageFiles) else train)
     splits: dict[str, Any] = {

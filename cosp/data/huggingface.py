@@ -1,4 +1,4 @@
-"""Hugging Face data sets, saved on disk or by name; which columns are read ``columns`` says."""
+"""Hugging Face data sets, saved on disk or by name: their images here, their texts in ``hub_texts``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from cosp.data.class_names import named_labels, numbered_labels
-from cosp.data.columns import ChosenColumns, Columns, chosen_columns
+from cosp.data.columns import OF_IMAGES, ChosenColumns, Columns, chosen_columns
 from cosp.data.decoder import GREY, Encoded, Shape, common_shape, decoded
 from cosp.data.faults import first_line
+from cosp.data.hub_texts import has_texts, hub_texts
 from cosp.data.images import Labelled, Source, checked_images
 from cosp.data.labels import check_labels
 from cosp.data.split_names import by_role
@@ -64,6 +65,8 @@ def _source(found: Any, *, name: str, origin: str, image_size: int | None, colum
     if "train" not in roles:
         raise DataError(f"{origin}: a split named 'train' is needed, found {sorted(splits)}")
     features = splits[roles["train"]].features
+    if has_texts(features, columns):
+        return hub_texts(splits, roles, name=name, origin=origin, columns=columns)
     chosen = chosen_columns(features, columns, origin=origin)
     parts = {role: (splits[split], f"{origin} ({split})") for role, split in roles.items()}
     for part, where in parts.values():
@@ -84,7 +87,7 @@ def _source(found: Any, *, name: str, origin: str, image_size: int | None, colum
         source = named_labels(name, classes, read["train"], *others)
     unused = sorted(set(splits) - set(roles.values()))
     notes = tuple(f"{origin}: split '{split}' is not used" for split in unused)
-    return replace(source, resizable=True, columns=("image", "label", "client"), notes=notes)
+    return replace(source, resizable=True, columns=OF_IMAGES, notes=notes)
 
 
 def _refuse_names(samples: Labelled, column: str) -> None:

@@ -13,6 +13,7 @@ from cosp.errors import DataError
 
 if TYPE_CHECKING:
     from cosp.data.image_files import ImageFiles
+    from cosp.data.raw_texts import RawTexts
 
 MOST_CHANNELS_FIRST = 4  # up to this many channels, (N, C, H, W) can be told from (N, H, W, C)
 LARGEST_PIXEL = 1e30  # in float32, to be shifted and scaled without overflow
@@ -20,12 +21,12 @@ LARGEST_PIXEL = 1e30  # in float32, to be shifted and scaled without overflow
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """``x`` images (N, H, W, C) of any real dtype, in memory or in their files, texts (N, T) of word numbers, or series
-    (N, T, C) of any real dtype; ``y`` (N,) labels as the source has them, integers or texts; ``clients`` (N,) whose
-    each is, if the source says so, integers or texts too; ``origin`` for messages.
+    """``x`` images (N, H, W, C) of any real dtype, in memory or in their files, texts, (N, T) of word numbers or (N,) of
+    letters, or series (N, T, C) of any real dtype; ``y`` (N,) labels as the source has them, integers or texts;
+    ``clients`` (N,) whose each is, if the source says so, integers or texts too; ``origin`` for messages.
     """
 
-    x: NDArray[Any] | ImageFiles
+    x: NDArray[Any] | ImageFiles | RawTexts
     y: NDArray[Any]
     origin: str
     clients: NDArray[Any] | None = None

@@ -7,8 +7,8 @@ from typing import Literal
 from cosp.errors import DataError
 
 SampleKind = Literal["images", "texts", "series"]
-KINDS: dict[int, SampleKind] = {3: "images", 2: "series", 1: "texts"}
-"""By how many dimensions a sample has, as readers give it and as a model reads it."""
+KINDS: dict[int, SampleKind] = {3: "images", 2: "series", 1: "texts", 0: "texts"}
+"""By how many dimensions a sample has, as readers give it and as a model reads it; texts of letters have none."""
 
 
 def kind_of(shape: tuple[int, ...]) -> SampleKind:

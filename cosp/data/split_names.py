@@ -8,7 +8,7 @@ from cosp.errors import DataError
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
-    "validation": ("validation", "valid", "val"),
+    "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
 

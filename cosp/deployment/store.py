@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from cosp.data import Dataset, Split, hold_back
-from cosp.data.columns import Columns
 from cosp.data.images import Labelled, Source
 from cosp.data.sources import read_source
+from cosp.data.tokenizers import FILE
 from cosp.errors import DataError
-from cosp.experiment import Experiment
+from cosp.experiment import Experiment, columns_of
 from cosp.seeds import stream_seed
 from cosp.trainer.samples import ClientSamples, Samples
 from cosp.trainer.store import BoardStore, Rows, write_board_store
@@ -22,14 +22,14 @@ def write_shares(experiment: Experiment, folder: Path) -> list[Path]:
     found = []
     for client, rows in enumerate(experiment.rows):
         found.append(folder / str(client))
-        write_board_store(found[-1], _store(experiment.dataset.train, rows, experiment.dataset))
+        _write(found[-1], experiment.dataset.train, rows, experiment.dataset)
     return found
 
 
 def own_source(experiment: Experiment, name: str, data_dir: Path | None) -> Source:
     """Read a board's own data, a path or any data set's name, as the experiment reads its own."""
     data = experiment.config.data
-    columns = Columns(image=data.image, label=data.label)
+    columns = columns_of(data)
     return read_source(name, data_dir=data_dir, image_size=data.image_size, columns=columns, kind=data.kind)
 
 
@@ -42,13 +42,16 @@ def write_own(experiment: Experiment, source: Source, folder: Path) -> Path:
     split = experiment.dataset.normalised(_with_labels_of(experiment.dataset, source))
     seed = stream_seed(config.seed, "local test", source.name)
     rows = hold_back(np.arange(len(split)), split.y, config.data.local_test, seed, owner=source.train.origin)
-    write_board_store(folder, _store(split, rows, experiment.dataset))
+    _write(folder, split, rows, experiment.dataset)
     return folder
 
 
-def _store(split: Split, rows: Rows, dataset: Dataset) -> BoardStore:
+def _write(folder: Path, split: Split, rows: Rows, dataset: Dataset) -> None:
+    """Write a store; with it the tokenizer that cut its texts into words, for texts that the board has later."""
     train, test = (Samples(split.x[part], split.y[part]) for part in rows)
-    return BoardStore(ClientSamples(train, test), dataset.classes)
+    write_board_store(folder, BoardStore(ClientSamples(train, test), dataset.classes))
+    if dataset.tokenizer is not None:
+        (folder / FILE).write_text(dataset.tokenizer.text, encoding="utf-8")
 
 
 def _with_labels_of(dataset: Dataset, source: Source) -> Labelled:

@@ -153,6 +153,18 @@ class RunDirectory:
             folder.mkdir(exist_ok=True)
             write_whole(folder / f"client-{client}.yaml", text)
 
+    def keep_tokenizer(self, text: str) -> None:
+        """Write the tokenizer that cuts this run's texts into words; UserError if the run began with another."""
+        path = self.folder / "tokenizer.json"
+        with self.writing():
+            if not path.exists():
+                write_whole(path, text)
+            elif path.read_text(encoding="utf-8") != text:
+                raise UserError(
+                    f"{path}: is another tokenizer than the one the data and data.tokenizer give now, with which the "
+                    "run cannot go on; put them back, or begin anew with another --out"
+                )
+
     def write_metrics(self, metrics: Row) -> None:
         text = json.dumps(metrics, indent=2, sort_keys=True)
         with self.writing():

@@ -52,6 +52,8 @@ def serve(
     started = time.monotonic() if wall_started is None else wall_started
     directory.hold()
     try:
+        if experiment.dataset.tokenizer is not None:
+            directory.keep_tokenizer(experiment.dataset.tokenizer.text)
         with Now(directory.folder) as now:
             loop = _loop(
                 grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, now=now, saved=saved, dry=dry

@@ -110,9 +110,9 @@ def test_unknown_name_and_missing_folder(tmp_path: Path):
 
 
 def test_other_files_are_refused(tmp_path: Path):
-    (tmp_path / "x.csv").write_text("1,2")
-    with pytest.raises(DataError, match=r"x.csv: a data file must end in \.npz"):
-        load_dataset("x.csv", data_dir=tmp_path)
+    (tmp_path / "x.txt").write_text("1,2")
+    with pytest.raises(DataError, match=r"x.txt: a data file must end in \.npz"):
+        load_dataset("x.txt", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize(
