@@ -52,7 +52,7 @@ def exit_lines(run: Run, x: Callable[[Round], float]) -> list[Line]:
     accuracies = (
         zip(*(scores.accuracy for _, scores in rounds), strict=True) if rounds else ((),) * len(run.header.exits)
     )
-    exits = [Line(f"exit {block}", at, y) for block, y in zip(run.header.exits, accuracies, strict=True)]
+    exits = [Line(f"after block {block}", at, y) for block, y in zip(run.header.exits, accuracies, strict=True)]
     return [*exits, line("mean of exits", lambda s: s.mean_accuracy), line("chosen exit", lambda s: s.chosen_accuracy)]
 
 

@@ -155,7 +155,7 @@ def test_exit_lines_hold_evaluated_rounds_only() -> None:
         closed(2, 9.0, scores=scores(0.4, 0.5, mean=0.6, chosen=1)),
     )
     lines = exit_lines(run_of(rounds=rounds), lambda row: row.virtual_s)
-    assert [line.name for line in lines] == ["exit 1", "exit 2", "mean of exits", "chosen exit"]
+    assert [line.name for line in lines] == ["after block 1", "after block 2", "mean of exits", "chosen exit"]
     assert all(line.x == (0.0, 9.0) for line in lines)
     assert [line.y for line in lines] == [(0.1, 0.4), (0.2, 0.5), (0.3, 0.6), (0.1, 0.5)]
 
