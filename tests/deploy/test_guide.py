@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 from deployment import CONFIG, ROOT, Deployment, answers, until
 from PIL import Image
@@ -24,7 +25,7 @@ from cosp.trainer.hand_over import describe
 pytestmark = pytest.mark.deploy
 BOARDS = 3
 RUN_S = 1800.0
-GUIDE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+GUIDE = pages.read("docs/deployment.md")
 FOLLOWED = GUIDE[GUIDE.index("## 1. ") : GUIDE.index("## 6. ")]
 INLINE = ("cosp devices probe", "cosp run my.yaml --dry")
 """Commands that the guide names in a sentence and means to be given as they stand."""
@@ -32,8 +33,7 @@ INLINE = ("cosp devices probe", "cosp run my.yaml --dry")
 
 def commands() -> list[str]:
     """Return the guide's commands of cosp in order; a line of a block may hold several, and a comment."""
-    found = re.findall(r"^    (.*)$|`([^`]+)`", FOLLOWED, flags=re.MULTILINE)
-    lines = [block.split(" #")[0].strip() or (inline if inline in INLINE else "") for block, inline in found]
+    lines = [line for given, line in pages.in_order(FOLLOWED) if given or line in INLINE]
     ours = re.compile(r"cosp (?!&&)|python3 -m cosp|PYTHONPATH=\. ")
     return [line for line in lines if ours.match(line)]
 
@@ -94,8 +94,7 @@ class Reader(Deployment):
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     folder = tmp_path_factory.mktemp("guide")
-    block = GUIDE[GUIDE.index("    # my.yaml\n") :].split("\n\n")[0]
-    text = "\n".join(line[4:] for line in block.splitlines())
+    text = pages.titled("docs/deployment.md", "my.yaml")
     (folder / "my.yaml").write_text(text.replace("versions: 40", "versions: 3"), encoding="utf-8")
     for number, (image, label) in enumerate(zip(*load_digits(return_X_y=True), strict=True)):
         if number < 200:

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import click
+import pages
 import pytest
 import typer
 
@@ -15,13 +16,12 @@ from cosp.config import load_config
 from cosp.fleet import load_fleet
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
-LINES = [line.strip() for line in GUIDE.splitlines() if line.startswith("    ")]
+GUIDE = pages.read("docs/deployment.md")
 
 
 def commands() -> list[list[str]]:
     """Return every ``cosp ...`` of the guide's blocks and sentences, as words, without comments."""
-    texts = [text for line in LINES for text in line.split("#")[0].split(" && ")] + re.findall(r"`([^`]+)`", GUIDE)
+    texts = [text for _, line in pages.in_order(GUIDE) for text in line.split(" && ")]
     found = [re.search(r"(?:^|-m )cosp(?:\.cli|\.trainer)? (.*)", text.strip()) for text in texts]
     words = [shlex.split(match.group(1)) for match in found if match]
     return [list(one) for one in dict.fromkeys(map(tuple, words))]
@@ -57,8 +57,7 @@ def test_files_that_the_guide_names_are_there() -> None:
 
 
 def test_the_guide_s_experiment_can_be_read(tmp_path: Path) -> None:
-    block = GUIDE[GUIDE.index("    # my.yaml\n") :].split("\n\n")[0]
-    (tmp_path / "my.yaml").write_text("\n".join(line[4:] for line in block.splitlines()), encoding="utf-8")
+    (tmp_path / "my.yaml").write_text(pages.titled("docs/deployment.md", "my.yaml"), encoding="utf-8")
     config = load_config(tmp_path / "my.yaml")
     assert config.server.task_timeout_s == 1800
     assert [board.profile.name for board in load_fleet(config.fleet).boards] == [
