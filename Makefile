@@ -12,7 +12,7 @@ READY := .venv/ready
 
 TABLE = $(BIN)/cosp table $(ARGS) experiments/tables
 
-.PHONY: setup run test check bench tables tables-more deploy-test py38-test
+.PHONY: setup run test check docs bench tables tables-more deploy-test py38-test
 
 setup: $(READY)
 
@@ -35,6 +35,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The documentation as a site that opens from disk: site/index.html. A dead link, or a page in no menu, is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 bench: $(READY)
 	@for benchmark in benchmarks/*.py; do echo "== $$benchmark" >&2; $(BIN)/python $$benchmark $(ARGS) || exit 1; done
@@ -62,5 +66,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "cosp needs Python >= 3.11 and found none: install it, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Making .venv with $$($(PYTHON) --version) and the pinned packages; takes minutes, once" >&2
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
