@@ -15,8 +15,14 @@ PAGES = sorted(page for page in pages.PAGES if page.startswith("docs/add_a_"))
 
 
 def changed(text: str, diff: str) -> str:
-    """Apply a diff without line numbers: each line that is kept or removed is the next of its kind in ``text``."""
+    """Apply a diff without line numbers: each line that is kept or removed is the next of its kind in ``text``.
+
+    A line is added after the one above it in the diff; at the diff's top, before the one below it.
+    """
     lines, place = text.splitlines(keepends=True), 0
+    first = next(line[1:] + "\n" for line in diff.splitlines() if line[0] != "+")
+    if diff.startswith("+"):
+        place = lines.index(first)
     for mark, line in ((one[0], one[1:] + "\n") for one in diff.splitlines()):
         if mark == "+":
             lines.insert(place, line)
@@ -33,6 +39,7 @@ def changed(text: str, diff: str) -> str:
 
 def test_a_change_is_put_where_its_neighbours_are() -> None:
     assert changed("a\nb\na\nb\nc\n", " a\n a\n+new\n-c\n+d\n") == "a\nb\na\nnew\nb\nd\n"
+    assert changed("a\nb\n", "+new\n b\n") == "a\nnew\nb\n"
 
 
 @pytest.fixture
