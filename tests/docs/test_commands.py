@@ -37,7 +37,7 @@ PROGRAMS = {
 }
 """What a command may begin with, and how it is known to work."""
 
-FOLLOWED = ("README.md", "docs/simulate.md", "docs/compare.md")
+FOLLOWED = ("README.md", "docs/simulate.md", "docs/compare.md", "docs/data.md")
 """Pages whose commands of cosp are given as they stand, in order, in an empty folder with ``experiments/``."""
 
 NOT_RUN = {

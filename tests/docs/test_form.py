@@ -9,7 +9,7 @@ import pytest
 
 LINE = 120
 PARAGRAPH = 640
-LINK = re.compile(r"\]\([^)]+\)|https?://\S+")
+LINK = re.compile(r"\]\([^)]+\)|https?://\S+|(?:href|src|alt)=\"[^\"]*\"")
 
 
 def paragraphs(text: str) -> list[str]:

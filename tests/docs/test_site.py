@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pages
 import pytest
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.integration
 pytest.importorskip("material", reason="needs the extra 'docs'")
 
 LOADED = re.compile(r'<(?:script|img|iframe)[^>]* src="([^"]+)"|<link[^>]* rel="(?:stylesheet|icon)" href="([^"]+)"')
+LINKED = re.compile(r'<a[^>]* href="([^"]+)"')
 
 
 def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
@@ -38,12 +40,14 @@ def test_every_page_and_every_table_is_there(site: Path) -> None:
     assert [page for page in expected if not (site / page).is_file()] == []
 
 
-def test_what_a_page_loads_lies_beside_it(site: Path) -> None:
+def test_what_a_page_loads_and_links_lies_beside_it(site: Path) -> None:
     for page in sorted(site.rglob("*.html")):
         if page.name == "404.html":  # its links begin at the server's root
             continue
         loaded = [one.split("?")[0] for pair in LOADED.findall(page.read_text(encoding="utf-8")) for one in pair if one]
-        assert [one for one in loaded if not (page.parent / one).is_file()] == [], page
+        linked = [one.split("#")[0] for one in LINKED.findall(page.read_text(encoding="utf-8"))]
+        ours = [unquote(one) for one in (*loaded, *linked) if one and not re.match(r"https?:|mailto:", one)]
+        assert [one for one in ours if not (page.parent / one).is_file()] == [], page
 
 
 def test_the_api_page_has_signatures_and_words(site: Path) -> None:
