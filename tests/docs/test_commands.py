@@ -43,6 +43,7 @@ FOLLOWED = ("README.md", "docs/simulate.md", "docs/compare.md", "docs/data.md")
 """Pages whose commands of cosp are given as they stand, in order, in an empty folder with ``experiments/``."""
 
 NOT_RUN = {
+    "cosp watch": "serves a page until Ctrl-C; tests/watch opens it",
     "cosp calibrate": "takes 100 s; tests/calibration has it with a small budget",
     "cosp run experiments/dry_10k.yaml --dry": "takes minutes; tests/simulation runs a fleet of its kind",
     "cosp table experiments/fashion_mnist_weak.yaml": "needs Fashion-MNIST, and hours",
