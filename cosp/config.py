@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from cosp.data.columns import Strip
 from cosp.data.kinds import SampleKind, kind_of
@@ -123,6 +123,28 @@ class ModelConfig(Settings):
     pooling: Literal["mean", "class"] = "mean"
 
 
+class PretrainedConfig(Settings):
+    """A global transformer that begins as a trained one: a folder, a file or a name on the Hugging Face hub.
+
+    Its sizes are the checkpoint's own; exits are as in :class:`ModelConfig`. ``pooling`` None reads what the checkpoint
+    was made to be read by.
+    """
+
+    pretrained: str = Field(min_length=1)
+    exits: tuple[int, ...] | None = None
+    pooling: Literal["mean", "class"] | None = None
+
+
+def _which_model(data: Any) -> str:
+    given = "pretrained" in data if isinstance(data, Mapping) else isinstance(data, PretrainedConfig)
+    return "pretrained" if given else "fresh"
+
+
+AnyModel = Annotated[
+    Annotated[ModelConfig, Tag("fresh")] | Annotated[PretrainedConfig, Tag("pretrained")], Discriminator(_which_model)
+]
+
+
 class AssignmentConfig(Settings):
     """How big each board's submodel is; see ``cosp.methods.Assignment``. Rule "time" needs ``target_round_s``."""
 
@@ -176,7 +198,7 @@ class Config(Settings):
     data: DataConfig = DataConfig()
     fleet: str | dict[str, Any] = "paper16"
     jitter: float = Field(0.05, ge=0, le=3)
-    model: ModelConfig
+    model: AnyModel
     method: MethodSettings
     assignment: AssignmentConfig = AssignmentConfig()
     training: TrainSettings = TrainSettings()

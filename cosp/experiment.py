@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cosp.config import Config, DataConfig, PartitionConfig
+from cosp.checkpoints import Checkpoint, Imported, import_state, open_checkpoint
+from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig
 from cosp.data import (
     Dataset,
     PartitionScheme,
@@ -45,13 +46,17 @@ from cosp.trainer.store import Rows
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """All that a run needs and that never changes while it runs. ``rows[n]``: client n's rows of the train split."""
+    """All that a run needs and that never changes while it runs. ``rows[n]``: client n's rows of the train split.
+
+    ``imported`` says what a pretrained model gives to this one, which begins as it.
+    """
 
     config: Config
     dataset: Dataset
     fleet: Fleet
     rows: tuple[Rows, ...]
     shape: TransformerShape
+    imported: Imported | None = None
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -139,7 +144,8 @@ class Experiment:
     def initial_model(self) -> State:
         model = Transformer(self.shape)
         initialise(model, torch_stream(self.config.seed, "initial model"))
-        return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        fresh = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        return fresh if self.imported is None else self.imported.state(fresh)
 
     @property
     def rules(self) -> LoopRules:
@@ -180,13 +186,17 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
         raise ConfigError(f"fleet: {error}") from error
     if config.training.precision == "mixed":
         check_half_rates(fleet.boards)
+    model = config.model
+    checkpoint = open_checkpoint(model.pretrained) if isinstance(model, PretrainedConfig) else None
     dataset = _dataset(config, data_dir, clients=len(fleet.boards))
+    shape = model_shape(config, dataset, checkpoint)
     return Experiment(
         config=config,
         dataset=dataset,
         fleet=fleet,
         rows=share_out(config, dataset, fleet.boards),
-        shape=model_shape(config, dataset),
+        shape=shape,
+        imported=None if checkpoint is None else import_state(checkpoint, shape, dataset.classes),
     )
 
 
@@ -277,9 +287,33 @@ def _weights(config: Config, boards: tuple[Board, ...]) -> list[int]:
     return [board.shares if config.data.partition.pseudo_clients else 1 for board in boards]
 
 
-def model_shape(config: Config, dataset: Dataset) -> TransformerShape:
+def model_shape(config: Config, dataset: Dataset, checkpoint: Checkpoint | None = None) -> TransformerShape:
     """Return the model's integers for the samples of ``dataset``; ConfigError if they do not go together."""
-    model = config.model
+    try:
+        if isinstance(config.model, ModelConfig):
+            return _fresh_shape(config.model, config.method.model_variant, dataset)
+        assert checkpoint is not None
+        return _pretrained_shape(config.model, config.method.model_variant, dataset, checkpoint)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def _pretrained_shape(
+    model: PretrainedConfig, variant: str, dataset: Dataset, checkpoint: Checkpoint
+) -> TransformerShape:
+    architecture = checkpoint.architecture
+    return architecture.shape(
+        classes=len(dataset.classes),
+        exits=model.exits or quarter_exits(architecture.blocks),
+        pooling=model.pooling,
+        variant=variant,
+        sample_shape=dataset.sample_shape,
+        vocabulary=dataset.vocabulary,
+        padding=dataset.padding,
+    )
+
+
+def _fresh_shape(model: ModelConfig, variant: str, dataset: Dataset) -> TransformerShape:
     encoder: dict[str, Any] = {
         "classes": len(dataset.classes),
         "dim": model.dim,
@@ -288,16 +322,13 @@ def model_shape(config: Config, dataset: Dataset) -> TransformerShape:
         "hidden": model.hidden,
         "exits": model.exits or quarter_exits(model.blocks),
         "pooling": model.pooling,
-        "variant": config.method.model_variant,
+        "variant": variant,
     }
-    try:
-        if dataset.kind == "images":
-            return ViTShape(**_image_input(model.patch, dataset), **encoder)
-        if dataset.kind == "series":
-            return SeriesShape(**_series_input(model.patch, dataset), **encoder)
-        return TextShape(**_text_input(model.patch, dataset), **encoder)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
+    if dataset.kind == "images":
+        return ViTShape(**_image_input(model.patch, dataset), **encoder)
+    if dataset.kind == "series":
+        return SeriesShape(**_series_input(model.patch, dataset), **encoder)
+    return TextShape(**_text_input(model.patch, dataset), **encoder)
 
 
 def _image_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
@@ -327,7 +358,7 @@ def _text_input(patch: int | None, dataset: Dataset) -> dict[str, Any]:
     if patch is not None:
         raise ConfigError(f"model.patch: {dataset.name} has texts, which have no patches: remove the key")
     assert dataset.vocabulary is not None
-    return {"vocabulary": dataset.vocabulary, "length": dataset.sample_shape[0]}
+    return {"vocabulary": dataset.vocabulary, "length": dataset.sample_shape[0], "padding": dataset.padding}
 
 
 def single_thread() -> None:

@@ -75,7 +75,7 @@ def parse(data: object, form: type[AnyForm], *, where: str) -> AnyForm:
         return form.model_validate(data)
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
-        key = ".".join(_keys(first["loc"], data))
+        key = ".".join(_keys(first["loc"], data, misses=first["type"] == "missing"))
         rest = f" (and {len(others)} more)" if others else ""
         raise ConfigError(": ".join(filter(None, (where, key, _rule(first) + rest)))) from None
 
@@ -93,15 +93,18 @@ def broken(rule: str) -> PydanticCustomError:
     return PydanticCustomError("cosp", "{rule}", {"rule": rule})
 
 
-def _keys(location: Iterable[str | int], data: object) -> Iterator[str]:
-    """Yield the keys on the way to an error, without the names of union members that pydantic puts between them."""
-    for key in location:
+def _keys(location: Sequence[str | int], data: object, *, misses: bool) -> Iterator[str]:
+    """Yield the keys on the way to an error, without the names of union members that pydantic puts between them.
+
+    ``misses``: the last key is one that is missing.
+    """
+    for i, key in enumerate(location, start=1):
         inside = isinstance(data, Sequence) and isinstance(key, int) and key < len(data)
         if inside or (isinstance(data, Mapping) and key in data):
             yield str(key)
             data = data[key]  # type: ignore[index]
-        elif isinstance(data, Mapping) and key not in data.values():  # a union member is named by its discriminator
-            yield str(key)  # a missing key
+        elif misses and i == len(location):
+            yield str(key)
 
 
 def _rule(error: Any) -> str:

@@ -15,6 +15,7 @@ ORDER = (
     ("seeds", "files", "forms", "console", "held", "processor"),
     ("submodel", "transfer"),
     ("models",),
+    ("checkpoints",),
     ("data", "fleet"),
     ("task",),
     ("merge", "trainer"),

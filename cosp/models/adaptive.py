@@ -7,6 +7,7 @@ drawn with Gumbel noise, straight through; otherwise they are made where their l
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Optional, Sequence
 
 import torch
@@ -60,22 +61,31 @@ class Policy(nn.Module):
 class AdaptiveBlock(Block):
     """A whole block that masks what its policy decides against.
 
-    A patch that is not used passes by on the residual stream: nobody attends to it, and nothing is added to it.
+    A patch that is not used passes by on the residual stream: nobody attends to it, and nothing is added to it. Padding
+    is decided on like any other token, whatever is decided.
     """
 
     def __init__(self, shape: TransformerShape, plan: BlockPlan) -> None:
         super().__init__(shape, plan)
         self.policy = Policy(shape.dim, shape.heads)
 
-    def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
+    def forward(self, x: Tensor, gates: Optional[BlockGates] = None, attended: Optional[Tensor] = None) -> Tensor:
         use = self.policy(x)
-        q, k, v = self.attention.project(self.norm1(x))
-        attended = use.tokens.detach().bool()[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attended) * use.heads[:, :, None, None]
+        used = use.tokens.detach().bool()[:, None, None, :]
+        mask = used if attended is None else attended.masked_fill(~used, -math.inf)
         kept = use.tokens[:, :, None]
-        x = x + self.attention.write(mixed) * kept * use.branches[:, :1, None]
-        written: Tensor = self.ffn(self.norm2(x)) * kept * use.branches[:, 1:, None]
-        return x + written
+
+        def mix(y: Tensor) -> Tensor:
+            q, k, v = self.attention.project(y)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask) * use.heads[:, :, None, None]
+            written: Tensor = self.attention.write(mixed) * kept * use.branches[:, :1, None]
+            return written
+
+        def feed(y: Tensor) -> Tensor:
+            written: Tensor = self.ffn(y) * kept * use.branches[:, 1:, None]
+            return written
+
+        return self.add(self.add(x, mix, self.norm1, None), feed, self.norm2, None)
 
 
 def usage_penalty(policies: Sequence[Policy], target: float) -> Tensor:

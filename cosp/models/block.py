@@ -1,8 +1,8 @@
-"""One pre-norm block of attention and feed-forward (Vaswani et al. 2017, arXiv:1706.03762), whole or narrow."""
+"""One block of attention and feed-forward (Vaswani et al. 2017, arXiv:1706.03762), whole or narrow."""
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -12,28 +12,43 @@ from torch import Tensor, nn
 from cosp.submodel.plan import BlockPlan
 from cosp.submodel.shape import TransformerShape
 
+Branch = Callable[[Tensor], Tensor]
+"""(batch, tokens, dim) -> (batch, tokens, rows)."""
+
 BlockGates = Dict[str, Tensor]
 """Group name -> a factor for each unit of that group in one full-width block; 0 removes the unit."""
 
 
 class Block(nn.Module):
-    """One pre-norm block: x + attention(norm(x)), then x + ffn(norm(x)), each added where its rows are kept."""
+    """Two branches, attention and feed-forward, each added to the stream where its rows are kept.
+
+    Pre-norm x + branch(norm(x)), post-norm norm(x + branch(x)). ``attended``, (batch, 1, 1, tokens), is added to what
+    every query makes of each token: zero, or minus infinity where there is none.
+    """
 
     attention_rows: Optional[Tensor]
     ffn_rows: Optional[Tensor]
 
     def __init__(self, shape: TransformerShape, plan: BlockPlan) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(shape.dim)
+        self.post_norm = shape.trunk.norm == "post"
+        self.norm1 = nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon)
         self.attention = Attention(shape, heads=len(plan.heads), rows=len(plan.attention_rows))
-        self.norm2 = nn.LayerNorm(shape.dim)
+        self.norm2 = nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon)
         self.ffn = FeedForward(shape, units=len(plan.hidden), rows=len(plan.ffn_rows))
         self.register_buffer("attention_rows", _rows(plan.attention_rows, shape.dim), persistent=False)
         self.register_buffer("ffn_rows", _rows(plan.ffn_rows, shape.dim), persistent=False)
 
-    def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
-        x = add_rows(x, self.attention(self.norm1(x), gates), self.attention_rows)
-        return add_rows(x, self.ffn(self.norm2(x), gates), self.ffn_rows)
+    def forward(self, x: Tensor, gates: Optional[BlockGates] = None, attended: Optional[Tensor] = None) -> Tensor:
+        x = self.add(x, lambda y: self.attention(y, gates, attended), self.norm1, self.attention_rows)
+        return self.add(x, lambda y: self.ffn(y, gates), self.norm2, self.ffn_rows)
+
+    def add(self, x: Tensor, branch: Branch, norm: nn.Module, rows: Optional[Tensor]) -> Tensor:
+        """Return the stream ``x`` with ``branch`` added at ``rows``, normalised before or after."""
+        if self.post_norm:
+            normed: Tensor = norm(add_rows(x, branch(x), rows))
+            return normed
+        return add_rows(x, branch(norm(x)), rows)
 
 
 class Attention(nn.Module):
@@ -47,9 +62,9 @@ class Attention(nn.Module):
         self.qkv_bias = nn.Parameter(torch.empty(3, inner))
         self.out = nn.Linear(inner, rows)
 
-    def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
+    def forward(self, x: Tensor, gates: Optional[BlockGates] = None, attended: Optional[Tensor] = None) -> Tensor:
         q, k, v = self.project(x)
-        mixed = F.scaled_dot_product_attention(q, k, v)  # scale head_dim ** -0.5
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attended)  # scale head_dim ** -0.5
         if gates is None:
             return self.write(mixed)
         return self.write(mixed * gates["heads"].view(-1, 1, 1)) * gates["attention_rows"]
@@ -78,9 +93,10 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = nn.Linear(shape.dim, units)
         self.down = nn.Linear(units, rows)
+        self.approximate = "tanh" if shape.trunk.gelu == "tanh" else "none"
 
     def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
-        hidden = F.gelu(self.up(x))
+        hidden = F.gelu(self.up(x), approximate=self.approximate)
         written: Tensor = self.down(hidden if gates is None else hidden * gates["hidden"])
         return written if gates is None else written * gates["ffn_rows"]
 

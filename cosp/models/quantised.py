@@ -63,14 +63,20 @@ class QuantisedBlock(Block):
         super().__init__(shape, plan)
         self.quantisers = Quantisers()
 
-    def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
+    def forward(self, x: Tensor, gates: Optional[BlockGates] = None, attended: Optional[Tensor] = None) -> Tensor:
         attention, ffn, product = self.attention, self.ffn, self.quantisers.product
-        weight, bias = attention.qkv_weight.flatten(0, 1), attention.qkv_bias.flatten()
-        q, k, v = attention.split(product(0, self.norm1(x), weight, bias))
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x + product(1, mixed, attention.out.weight, attention.out.bias)
-        hidden = F.gelu(product(2, self.norm2(x), ffn.up.weight, ffn.up.bias))
-        return x + product(3, hidden, ffn.down.weight, ffn.down.bias)
+
+        def mix(y: Tensor) -> Tensor:
+            weight, bias = attention.qkv_weight.flatten(0, 1), attention.qkv_bias.flatten()
+            q, k, v = attention.split(product(0, y, weight, bias))
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attended).transpose(1, 2).flatten(2)
+            return product(1, mixed, attention.out.weight, attention.out.bias)
+
+        def feed(y: Tensor) -> Tensor:
+            hidden = F.gelu(product(2, y, ffn.up.weight, ffn.up.bias), approximate=ffn.approximate)
+            return product(3, hidden, ffn.down.weight, ffn.down.bias)
+
+        return self.add(self.add(x, mix, self.norm1, None), feed, self.norm2, None)
 
 
 def bits_penalty(all_quantisers: Sequence[Quantisers], weights: Sequence[int], target: float) -> Tensor:

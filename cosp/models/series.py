@@ -12,7 +12,7 @@ from typing import ClassVar, Tuple
 from torch import Tensor, nn
 
 from cosp.submodel.layout import Layout, whole
-from cosp.submodel.shape import TransformerShape
+from cosp.submodel.shape import FRESH, TransformerShape, Trunk
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class SeriesShape(TransformerShape):
     exits: Tuple[int, ...]
     pooling: str = "mean"
     variant: str = "plain"
+    trunk: Trunk = FRESH
 
     position_deviation: ClassVar[float] = 0.5
     """As an image's: when something happens is told from the first step on."""

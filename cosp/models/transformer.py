@@ -4,7 +4,7 @@ At full width and depth this is a textbook pre-norm encoder (Vaswani et al. 2017
 2021, arXiv:2010.11929): input tokens, class token, learned positions, blocks of attention and GELU feed-forward,
 LayerNorm and a linear head on the class token, or on the mean of all tokens. It differs in two ways: a head may stand
 after any block (an *exit*), and a block may hold only some of its units, in which case a branch with fewer rows is
-added to the residual stream at its kept coordinates.
+added to the residual stream at its kept coordinates. ``shape.trunk`` says what pretrained families do otherwise.
 
 What makes tokens of a sample stands in ``vit.py`` (patches of an image), ``text.py`` (words) and ``series.py`` (patches
 along time).
@@ -12,9 +12,11 @@ along time).
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence, Type
+import math
+from typing import Callable, Dict, List, Optional, Sequence, Type
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cosp.models.adaptive import AdaptiveBlock
@@ -29,6 +31,8 @@ BLOCKS: Dict[str, Type[Block]] = {"plain": Block, "adaptive": AdaptiveBlock, "qu
 class Transformer(nn.Module):
     """The submodel of ``shape`` that ``plan`` names; without a plan the whole model."""
 
+    class_token: Optional[nn.Parameter]
+
     def __init__(self, shape: TransformerShape, plan: Optional[SubmodelPlan] = None) -> None:
         super().__init__()
         plan = plan or shape.full_plan()
@@ -36,9 +40,11 @@ class Transformer(nn.Module):
         self.exit_positions = shape.exits_within(plan.depth)
         if not self.exit_positions:
             raise ValueError(f"a submodel needs an exit: depth {plan.depth} is before the first exit {shape.exits[0]}")
-        self.class_token = nn.Parameter(torch.empty(1, 1, shape.dim))
+        own = shape.trunk.own_tokens
+        self.register_parameter("class_token", nn.Parameter(torch.empty(1, own, shape.dim)) if own else None)
         self.positions = nn.Parameter(torch.empty(1, shape.tokens, shape.dim))
         self.inputs = shape.inputs()
+        self.embedding_norm = _norm(shape, shape.trunk.embedding_norm)
         self.blocks = nn.ModuleList(BLOCKS[shape.variant](shape, block) for block in plan.blocks)
         self.exits = nn.ModuleList(Exit(shape) for _ in self.exit_positions)
 
@@ -49,30 +55,78 @@ class Transformer(nn.Module):
         0/1 gates computes what the extracted submodel computes.
         """
         x = self.embed(samples)
+        there = self.there(samples)
+        attended = None if there is None else _additive(there, x.dtype)
+        read = self._reading(there, x.dtype)
         logits: List[Tensor] = []
         for i, block in enumerate(self.blocks):
-            x = block(x, None if gates is None else gates[i])
+            x = block(x, None if gates is None else gates[i], attended)
             if i + 1 in self.exit_positions:
-                logits.append(self.exits[len(logits)](x.mean(1) if self.shape.pooling == "mean" else x[:, 0]))
+                logits.append(self.exits[len(logits)](read(x)))
         return logits
 
     def embed(self, samples: Tensor) -> Tensor:
         """Return the first residual stream (batch, tokens, dim): class token, then the input's tokens in order."""
         tokens = self.inputs(samples)
-        return torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.positions
+        if self.class_token is not None:
+            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        embedded: Tensor = self.embedding_norm(tokens + self.positions)
+        return embedded
+
+    def there(self, samples: Tensor) -> Optional[Tensor]:
+        """Return which tokens are no padding, a boolean (batch, tokens); None where the shape knows no padding.
+
+        The first token always is: a text of padding alone would have nothing to attend to.
+        """
+        if self.shape.padding is None:
+            return None
+        words, own = samples != self.shape.padding, self.shape.trunk.own_tokens
+        if own:
+            return F.pad(words, (own, 0), value=True)
+        words[:, 0] = True
+        return words
+
+    def _reading(self, there: Optional[Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """Return what exits read of the stream: the first token, or the mean of those that are ``there``."""
+        if self.shape.pooling == "class":
+            return lambda x: x[:, 0]
+        if there is None:
+            return lambda x: x.mean(1)
+        counted = there.to(dtype)[:, :, None]
+        share = counted / counted.sum(1, keepdim=True)
+        return lambda x: (x * share).sum(1)
 
 
 class Exit(nn.Module):
-    """LayerNorm and a linear classifier on what is read of the tokens: (batch, dim) to (batch, classes)."""
+    """LayerNorm and a linear classifier on what is read of the tokens: (batch, dim) to (batch, classes).
+
+    No LayerNorm behind post-norm blocks; between the two the family's pooler, if it has one.
+    """
 
     def __init__(self, shape: TransformerShape) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(shape.dim)
+        self.norm = _norm(shape, shape.trunk.norm == "pre")
+        self.squash = {"none": None, "tanh": torch.tanh, "relu": F.relu}[shape.trunk.pooler]
+        self.pooler = nn.Linear(shape.dim, shape.dim) if self.squash else None
         self.head = nn.Linear(shape.dim, shape.classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(features))
+        logits: Tensor = self.head(self.features(features))
         return logits
+
+    def features(self, features: Tensor) -> Tensor:
+        """Return what the head reads."""
+        normed: Tensor = self.norm(features)
+        return normed if self.pooler is None or self.squash is None else self.squash(self.pooler(normed))
+
+
+def _norm(shape: TransformerShape, there: bool) -> nn.Module:
+    return nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon) if there else nn.Identity()
+
+
+def _additive(there: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return zero where a token is there and minus infinity where not, (batch, 1, 1, tokens)."""
+    return torch.zeros(there.shape, dtype=dtype, device=there.device).masked_fill_(~there, -math.inf)[:, None, None, :]
 
 
 def initialise(model: Transformer, generator: torch.Generator) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar, Tuple
 from torch import Tensor, nn
 
 from cosp.submodel.layout import Layout, whole
-from cosp.submodel.shape import TransformerShape
+from cosp.submodel.shape import FRESH, TransformerShape, Trunk
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class ViTShape(TransformerShape):
     exits: Tuple[int, ...]
     pooling: str = "mean"
     variant: str = "plain"
+    trunk: Trunk = FRESH
 
     position_deviation: ClassVar[float] = 0.5
     """As strong as the embedded patches of normalised images. At the usual 0.02 a model this small needs about half as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import ClassVar, Dict, Optional, Tuple
 
@@ -11,8 +12,40 @@ from cosp.submodel.layout import Axis, Layout, ParameterLayout, whole
 from cosp.submodel.plan import GroupSizes, SubmodelPlan, full_plan
 
 POOLINGS = ("mean", "class")
+NORMS = ("pre", "post")
+GELUS = ("exact", "tanh")
+POOLERS = ("none", "tanh", "relu")
 VARIANTS = ("plain", "adaptive", "quantised")
 PRODUCTS = 4  # queries, keys and values; attention's output; up; down
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """How a pretrained family's blocks compute; the default is how fresh ones do.
+
+    ``norm``: "pre" normalises what enters a branch and what an exit reads, "post" each sum of stream and branch.
+    ``own_tokens`` stand before the input's: the class token, and DeiT's that distils; BERT's is its first word.
+    ``pooler`` is what a dense layer between exit and head ends with, "none" where the family has no such layer.
+    """
+
+    norm: str = "pre"
+    epsilon: float = 1e-5
+    gelu: str = "exact"
+    own_tokens: int = 1
+    embedding_norm: bool = False
+    pooler: str = "none"
+
+    def __post_init__(self) -> None:
+        for name, known in (("norm", NORMS), ("gelu", GELUS), ("pooler", POOLERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+        if not self.epsilon > 0:
+            raise ValueError(f"epsilon must be > 0, got {self.epsilon}")
+        if self.own_tokens < 0:
+            raise ValueError(f"own_tokens must be >= 0, got {self.own_tokens}")
+
+
+FRESH = Trunk()
 
 
 class TransformerShape:
@@ -22,8 +55,9 @@ class TransformerShape:
 
     ``exits`` are block counts after which an exit head stands, ascending. ``pooling`` is what an exit reads: the
     "mean" of all tokens, which learns faster from little data (Beyer et al. 2022, arXiv:2205.01580), or the "class"
-    token alone. ``variant`` is what a method needs the blocks to have beside the textbook's parts: AdaViT's policies
-    or Q-ViT's quantisers.
+    token alone, which is the first. ``variant`` is what a method needs the blocks to have beside the textbook's parts:
+    AdaViT's policies or Q-ViT's quantisers. ``padding`` is the word that fills up short texts: nobody attends to it,
+    and no mean counts it; None where every token is read.
     """
 
     classes: int
@@ -34,6 +68,8 @@ class TransformerShape:
     exits: Tuple[int, ...]
     pooling: str
     variant: str
+    padding: Optional[int] = None
+    trunk: Trunk
 
     position_deviation: ClassVar[float]
     """Of fresh positions."""
@@ -82,8 +118,8 @@ class TransformerShape:
 
     @property
     def tokens(self) -> int:
-        """Length of the sequence: the input's and the class token."""
-        return self.input_tokens + 1
+        """Length of the sequence: the input's and the model's own."""
+        return self.input_tokens + self.trunk.own_tokens
 
     @property
     def head_dim(self) -> int:
@@ -109,10 +145,12 @@ def quarter_exits(blocks: int) -> Tuple[int, ...]:
 def layout_of(shape: TransformerShape) -> Layout:
     """Return where the units lie in each parameter of ``Transformer(shape)``; shared, so not to be changed."""
     dim, hidden = shape.dim, shape.hidden
+    trunk = shape.trunk
     layout: Layout = {
-        "class_token": whole(1, 1, dim),
+        **({"class_token": whole(1, trunk.own_tokens, dim)} if trunk.own_tokens else {}),
         "positions": whole(1, shape.tokens, dim),
         **{f"inputs.{name}": entry for name, entry in shape.inputs_layout().items()},
+        **({f"embedding_norm.{name}": whole(dim) for name in ("weight", "bias")} if trunk.embedding_norm else {}),
     }
     heads = Axis("heads", shape.head_dim)
     attention_row, unit, ffn_row = Axis("attention_rows"), Axis("hidden"), Axis("ffn_rows")
@@ -139,11 +177,25 @@ def layout_of(shape: TransformerShape) -> Layout:
         if shape.variant == "quantised":
             layout[f"blocks.{b}.quantisers.offsets"] = whole(4 * PRODUCTS, block=b)
     for i, after in enumerate(shape.exits):
-        layout[f"exits.{i}.norm.weight"] = whole(dim, exit_after=after)
-        layout[f"exits.{i}.norm.bias"] = whole(dim, exit_after=after)
-        layout[f"exits.{i}.head.weight"] = whole(shape.classes, dim, exit_after=after)
-        layout[f"exits.{i}.head.bias"] = whole(shape.classes, exit_after=after)
+        held = exit_shapes(shape)
+        layout.update({f"exits.{i}.{name}": whole(*size, exit_after=after) for name, size in held.items()})
     return layout
+
+
+def exit_shapes(shape: TransformerShape) -> Dict[str, Tuple[int, ...]]:
+    """Return the shapes of an exit's parameters by name within it.
+
+    After post-norm blocks what it reads is normalised already.
+    """
+    dim, trunk = shape.dim, shape.trunk
+    norm: Dict[str, Tuple[int, ...]] = {"norm.weight": (dim,), "norm.bias": (dim,)}
+    pooler: Dict[str, Tuple[int, ...]] = {"pooler.weight": (dim, dim), "pooler.bias": (dim,)}
+    return {
+        **(norm if trunk.norm == "pre" else {}),
+        **(pooler if trunk.pooler != "none" else {}),
+        "head.weight": (shape.classes, dim),
+        "head.bias": (shape.classes,),
+    }
 
 
 def policy_shapes(dim: int, heads: int) -> Dict[str, Tuple[int, ...]]:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, replace
 from typing import Any, Dict
 
-from cosp.models import shape_from_json
+from cosp.models import shape_from_json, shape_to_json
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape
 from cosp.task.compression import CompressionSettings
@@ -22,6 +22,7 @@ def task_to_json(task: Task) -> str:
     """Return ``task`` as one JSON text; plans are bit sets in base64."""
     # asdict would copy every index of the plans
     value = asdict(replace(task, plan=None, within=()))  # type: ignore[arg-type]
+    value["shape"] = shape_to_json(task.shape)
     value["plan"] = _text_of(task.plan, task.shape)
     value["within"] = [_text_of(plan, task.shape) for plan in task.within]
     return json.dumps(value, sort_keys=True)

@@ -37,7 +37,7 @@ class GateSettings:
 def taylor_scores(model: Transformer, batches: Batches, micro_batch: Optional[int] = None) -> Scores:
     """Return |dL/dg| of every unit summed over ``batches``, with L the cross-entropy of the deepest exit."""
     freeze(model)
-    gates = open_gates(model.shape, len(model.blocks), model.class_token.device)
+    gates = open_gates(model.shape, len(model.blocks), model.positions.device)
     flat = [gate.requires_grad_() for gate in _flat(gates)]
     total = [torch.zeros_like(gate) for gate in flat]
     for x, y in batches:
@@ -59,7 +59,7 @@ def learned_scores(
     the weights it owns. Weights stay frozen.
     """
     freeze(model)
-    device = model.class_token.device
+    device = model.positions.device
     gates = open_gates(model.shape, len(model.blocks), device)
     logits = [torch.zeros_like(gate, requires_grad=True) for gate in _flat(gates)]
     costs = _unit_costs(model.shape) * len(model.blocks)
@@ -86,7 +86,7 @@ def gate_gradients(
     Reads ``micro_batch`` samples at a time (None: all at once). A mean is the weighted sum of its parts' means, so that
     changes how sums are rounded and nothing else.
     """
-    flat, device, size = _flat(gates), model.class_token.device, micro_batch or len(y)
+    flat, device, size = _flat(gates), model.positions.device, micro_batch or len(y)
     total: List[Tensor] = []
     for start in range(0, len(y), size):
         part, labels = x[start : start + size].to(device), y[start : start + size].to(device)
@@ -134,7 +134,7 @@ def weight_gradients(
     model: Transformer, x: Tensor, y: Tensor, weights: Sequence[Tensor], micro_batch: Optional[int] = None
 ) -> List[Tensor]:
     """Return dL/dw of ``weights``, reading ``micro_batch`` samples at a time; see :func:`gate_gradients`."""
-    device, size = model.class_token.device, micro_batch or len(y)
+    device, size = model.positions.device, micro_batch or len(y)
     total: List[Tensor] = []
     for start in range(0, len(y), size):
         part, labels = x[start : start + size].to(device), y[start : start + size].to(device)
