@@ -8,10 +8,10 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
+from cosp.models import SeriesShape, TextShape, TransformerShape, Trunk, ViTShape
 from cosp.models.transformer import Transformer
 from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
-from cosp.submodel.shape import POOLINGS, layout_of
+from cosp.submodel.shape import FRESH, GELUS, NORMS, POOLERS, POOLINGS, layout_of
 from cosp.submodel.slicing import State, extract
 
 SMALL = ViTShape(image=4, patch=2, channels=1, classes=3, dim=8, blocks=3, heads=2, hidden=6, exits=(1, 2, 3))
@@ -22,6 +22,22 @@ VIT_B = ViTShape(
 BERT = TextShape(
     vocabulary=30_522, length=128, classes=20, dim=768, blocks=12, heads=12, hidden=3072, exits=(3, 6, 9, 12)
 )
+BERT_TRUNK = Trunk(norm="post", epsilon=1e-12, own_tokens=0, embedding_norm=True, pooler="tanh")
+
+
+@st.composite
+def trunks(draw: st.DrawFn) -> Trunk:
+    """That of fresh models, or any other."""
+    if draw(st.booleans()):
+        return FRESH
+    return Trunk(
+        norm=draw(st.sampled_from(NORMS)),
+        epsilon=draw(st.sampled_from([1e-12, 1e-5])),
+        gelu=draw(st.sampled_from(GELUS)),
+        own_tokens=draw(st.integers(0, 2)),
+        embedding_norm=draw(st.booleans()),
+        pooler=draw(st.sampled_from(POOLERS)),
+    )
 
 
 @st.composite
@@ -36,10 +52,12 @@ def shapes(draw: st.DrawFn) -> TransformerShape:
         "hidden": draw(st.integers(1, 9)),
         "exits": tuple(sorted(exits)),
         "pooling": draw(st.sampled_from(POOLINGS)),
+        "trunk": draw(trunks()),
     }
     kind = draw(st.sampled_from([ViTShape, TextShape, SeriesShape]))
     if kind is TextShape:
-        return TextShape(vocabulary=draw(st.integers(1, 5)), length=draw(st.integers(1, 6)), **encoder)
+        padding = draw(st.sampled_from([None, 0]))
+        return TextShape(vocabulary=draw(st.integers(1, 5)), length=draw(st.integers(1, 6)), padding=padding, **encoder)
     if kind is SeriesShape:
         patch, patches = draw(st.integers(1, 3)), draw(st.integers(1, 4))
         return SeriesShape(steps=patch * patches, patch=patch, channels=draw(st.integers(1, 3)), **encoder)

@@ -3,7 +3,8 @@
 Followed kernel by kernel through ``cosp/models`` as torch runs it eagerly; ``docs/cost.md`` compares each figure with
 torch's own count. Letters: T tokens, D width of the residual stream, I the kept heads' dimensions together, H hidden
 units, R rows that a branch writes. Attention is torch's fused kernel, which never stores the (T, T) matrix; it is what
-runs on a GPU from torch 2.0 on and on a CPU from 2.1 on.
+runs on a GPU from torch 2.0 on and on a CPU from 2.1 on. What trunks of pretrained families do otherwise stands in
+``trunks.py``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import List, NamedTuple, Tuple
 
+from cosp.submodel import trunks
 from cosp.submodel.plan import GroupSizes
 from cosp.submodel.shape import TransformerShape
 
@@ -70,6 +72,7 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     mixed = precision == "mixed"
     blocks, branch = _blocks(shape, counts), _branch_bytes(precision)
     exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts)
+    freed = FLOAT_BYTES * trunks.freed_floats(shape)
     averages = _averages(shape, exits)
     widest = held
     for block in blocks:
@@ -79,12 +82,13 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
         read = branch * block.rows[1] - FLOAT_BYTES * block.narrow[1] if mixed else branch * block.narrow[1]
         in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * h + read)
         in_attention = attention + t * (FLOAT_BYTES * d + branch * (4 * i + block.narrow[0]))
-        widest = max(widest, held + in_ffn, held + in_attention)
+        widest = max(widest, held + max(in_ffn, in_attention) - freed)
         held += attention + ffn
     widest = max(widest, held + _stream_bytes(shape))
     largest = max(max(block.dim * block.hidden, 3 * block.inner * block.dim) for block in blocks)
     moved = _mixed_bytes if mixed else _float_bytes
-    outside = shape.tokens * shape.dim * (10 + 4 * (exits - 1) + 2 * averages) + _input_traffic(shape, reads=3)
+    streams = 10 + 4 * (exits - 1) + 2 * averages + trunks.streams(shape, averages, trains=True)
+    outside = shape.tokens * shape.dim * streams + _input_traffic(shape, reads=3)
     return Pass(
         flops=2 * (3 * _forward_macs(shape, counts) - shape.input_macs),  # nobody needs the images' gradient
         traffic_bytes=sum(moved(block) for block in blocks)
@@ -93,7 +97,9 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
         held_bytes=widest,
         workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * (_weights(blocks) + largest) if mixed else 0),
         weight_visits=4.5 if mixed else 3,  # a copy of half the size is made and, going backward, made whole again
-        kernels=_training_kernels(shape, blocks, exits) + (_casts(shape, blocks, exits) if mixed else 0),
+        kernels=_training_kernels(shape, blocks, exits)
+        + trunks.training_kernels(shape, exits)
+        + (_casts(shape, blocks, exits) if mixed else 0),
         table_visits=1,
     )
 
@@ -123,14 +129,15 @@ def scoring(shape: TransformerShape, counts: Counts) -> Pass:
     widest = max(widest, held + _stream_bytes(shape))
     macs += _exit_macs(shape)
     averages_back = min(averages, 1)  # the deepest exit alone
-    outside = (6 + averages + averages_back) * shape.tokens * shape.dim + _input_traffic(shape, reads=1)
+    streams = 6 + averages + averages_back + trunks.streams(shape, averages)
+    outside = streams * shape.tokens * shape.dim + _input_traffic(shape, reads=1)
     return Pass(
         flops=2 * macs,
         traffic_bytes=FLOAT_BYTES * (traffic + outside),
         held_bytes=widest,
         workspace_bytes=0,
         weight_visits=2,
-        kernels=46 * len(counts) + 2 * exits + averages + 7 - shape.cut_in_place,
+        kernels=46 * len(counts) + 2 * exits + averages + 7 - shape.cut_in_place + trunks.scoring_kernels(shape, exits),
     )
 
 
@@ -143,15 +150,20 @@ def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
     for block in blocks:
         in_attention = t * (2 * d + 4 * block.inner + block.rows[0] + block.heads)
         in_ffn = t * (3 * d + 2 * block.hidden)
-        widest = max(widest, _entries(shape) + max(in_attention, in_ffn))
-    outside = (5 + averages) * t * d + _input_traffic(shape, reads=1)
+        widest = max(widest, _entries(shape) + max(in_attention, in_ffn) - trunks.freed_floats(shape))
+    outside = (5 + averages + trunks.streams(shape, averages)) * t * d + _input_traffic(shape, reads=1)
     return Pass(
         flops=2 * _forward_macs(shape, counts),
         traffic_bytes=FLOAT_BYTES * (sum(_forward_traffic(block) for block in blocks) + outside),
         held_bytes=FLOAT_BYTES * widest,
         workspace_bytes=8 * (exits + 2) * shape.classes**2,  # confusion counts
         weight_visits=1,
-        kernels=10 * len(counts) + 14 * exits + averages + 17 - shape.cut_in_place,
+        kernels=10 * len(counts)
+        + 14 * exits
+        + averages
+        + 17
+        - shape.cut_in_place
+        + trunks.forward_kernels(shape, exits),
     )
 
 
@@ -200,7 +212,7 @@ def _block_macs(block: _Block) -> int:
 
 
 def _exit_macs(shape: TransformerShape) -> int:
-    return shape.dim * shape.classes
+    return shape.dim * shape.classes + trunks.pooler_macs(shape)
 
 
 def _entries(shape: TransformerShape) -> int:
@@ -250,7 +262,8 @@ def _outside_saved(shape: TransformerShape, counts: Counts) -> int:
     """
     exits = len(shape.exits_within(len(counts)))
     pooled = _averages(shape, exits) * shape.dim
-    floats = _held_entries(shape) + pooled + exits * (2 + shape.dim + shape.classes)
+    floats = _held_entries(shape) + pooled + exits * (trunks.exit_floats(shape) + shape.classes)
+    floats += trunks.embedding_floats(shape)
     return FLOAT_BYTES * floats
 
 
@@ -304,7 +317,8 @@ def _training_kernels(shape: TransformerShape, blocks: List[_Block], exits: int)
 
 def _casts(shape: TransformerShape, blocks: List[_Block], exits: int) -> int:
     """Casts of a mixed step: weights, biases and inputs of the products, their gradients, and logits."""
-    return 22 * len(blocks) + _narrow_branches(blocks) + 8 * exits + (0 if shape.table else 7)
+    usual = 22 * len(blocks) + _narrow_branches(blocks) + 8 * exits + (0 if shape.table else 7)
+    return usual + trunks.casts(shape, len(blocks), exits)
 
 
 def _narrow_branches(blocks: List[_Block]) -> int:

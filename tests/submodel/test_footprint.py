@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
-from small_models import SMALL, VIT_B, model_with, random_samples, random_state, shapes, shapes_and_plans
+from small_models import BERT_TRUNK, SMALL, VIT_B, model_with, random_samples, random_state, shapes, shapes_and_plans
 from tallies import Tally, peak_bytes
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,7 +20,7 @@ from cosp.models.transformer import Transformer
 from cosp.submodel.footprint import footprint
 from cosp.submodel.passes import PRECISIONS
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
-from cosp.submodel.shape import POOLINGS
+from cosp.submodel.shape import FRESH, POOLINGS
 from cosp.task.training import OPTIMIZERS, TrainSettings
 from cosp.trainer.importance import freeze, open_gates, taylor_scores
 from cosp.trainer.samples import Samples
@@ -173,6 +173,17 @@ GRID = [
     for pooling in POOLINGS
     for shape in (FASHION, LONG, MANY_CLASSES, NEWS, MOVES)
     for width, depth in ((1.0, shape.blocks), (1.0, shape.exits[0]), (0.5, shape.blocks), (0.25, shape.exits[0]))
+]
+SENTENCES = replace(NEWS, vocabulary=2000, length=32, pooling="class", padding=0, trunk=BERT_TRUNK)
+GRID += [
+    (shape, width, shape.blocks)
+    for shape in (
+        SENTENCES,
+        replace(SENTENCES, pooling="mean", trunk=replace(BERT_TRUNK, pooler="none")),
+        replace(NEWS, padding=0),
+        replace(FASHION, trunk=replace(FRESH, own_tokens=2)),
+    )
+    for width in (1.0, 0.5)
 ]
 on_the_grid = pytest.mark.parametrize(("shape", "width", "depth"), GRID)
 
