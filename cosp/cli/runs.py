@@ -19,6 +19,7 @@ from cosp.cli.screen import (
     new_typer,
     out,
     print_calibrations,
+    print_imported,
     print_notes,
     say_caution,
 )
@@ -81,6 +82,8 @@ def run(
             experiment = load_experiment(chosen, data_dir=data_dir)
             print_notes(experiment.notes)
             say_caution(experiment)
+            if experiment.imported is not None:
+                print_imported(experiment.imported)
             if directory is None:
                 directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
             if watch:

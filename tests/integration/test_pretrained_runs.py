@@ -1,0 +1,68 @@
+"""Every method goes on training each family of pretrained models, for two versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface as hf
+import numpy as np
+import pytest
+import torch
+from test_every_method import METHODS, Go, final_model, go  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of random weights of each family."""
+    return {
+        family: hf.saved(hf.classifier(family), tmp_path_factory.mktemp(family) / "model") for family in hf.FAMILIES
+    }
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Labelled texts of each family, some ending in padding."""
+    rng, found = np.random.default_rng(0), {}
+    for family, padding in hf.PADDING.items():
+        x = rng.integers(3, hf.WORDS, (200, 6))
+        x[np.arange(6) >= rng.integers(1, 7, (200, 1))] = padding
+        found[family] = tmp_path_factory.mktemp(family) / "texts.npz"
+        np.savez(found[family], x=x, y=np.arange(200) % 3)
+    return found
+
+
+def overrides(family: str, pretrained: dict[str, Path], texts: dict[str, Path]) -> list[str]:
+    model = f"model={{pretrained: {pretrained[family]}}}"
+    return [model, f"data={{name: {texts[family]}, partition: {{kind: iid}}}}"] if family in texts else [model]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("family", hf.FAMILIES)
+def test_a_method_trains_a_family(
+    go: Go,  # noqa: F811
+    pretrained: dict[str, Path],
+    texts: dict[str, Path],
+    family: str,
+    name: str,
+):
+    experiment, directory, metrics = go(f"method={{name: {name}}}", *overrides(family, pretrained, texts))
+    assert (metrics["rounds"], metrics["refused"]) == (2, {})
+    before, after = experiment.initial_model(), final_model(directory)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in after.values())
+    assert any(not torch.equal(after[tensor], before[tensor]) for tensor in before)
+
+
+def test_a_run_begins_as_the_pretrained_model(
+    start: Callable[..., Any], pretrained: dict[str, Path], texts: dict[str, Path]
+):
+    experiment, _ = start(*overrides("bert", pretrained, texts))
+    theirs, ours = hf.classifier("bert").state_dict(), experiment.initial_model()
+    assert torch.equal(ours["inputs.weight"], theirs["bert.embeddings.word_embeddings.weight"])
+    assert torch.equal(ours["exits.0.pooler.weight"], theirs["bert.pooler.dense.weight"])
+    assert torch.equal(ours["exits.1.head.weight"], theirs["classifier.weight"])
+    assert not torch.equal(ours["exits.0.head.weight"], theirs["classifier.weight"])
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in experiment.initial_model().items())
