@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from cosp.errors import ConfigError
@@ -56,7 +57,9 @@ def open_tensors(path: Path) -> Tensors:
         return _joined(path)
     try:
         return _safe(path) if path.suffix == SAFE else _pickled(path)
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # a damaged file makes its reader raise anything
         raise ConfigError(f"{path}: cannot be read ({_line(error)}); fetch the file again") from None
 
 
@@ -74,7 +77,9 @@ def _safe(path: Path) -> Tensors:
 
 def _pickled(path: Path) -> Tensors:
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it then refuses, or reads all the same
+            found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:
         raise ConfigError(
             f"{path}: holds Python code beside tensors, which is never run; take the model's .safetensors, or save its "
