@@ -135,13 +135,16 @@ class PretrainedConfig(Settings):
     pooling: Literal["mean", "class"] | None = None
 
 
+FRESH, PRETRAINED = "(fresh)", "(pretrained)"  # no keys of a file, so that errors can leave them out
+
+
 def _which_model(data: Any) -> str:
     given = "pretrained" in data if isinstance(data, Mapping) else isinstance(data, PretrainedConfig)
-    return "pretrained" if given else "fresh"
+    return PRETRAINED if given else FRESH
 
 
 AnyModel = Annotated[
-    Annotated[ModelConfig, Tag("fresh")] | Annotated[PretrainedConfig, Tag("pretrained")], Discriminator(_which_model)
+    Annotated[ModelConfig, Tag(FRESH)] | Annotated[PretrainedConfig, Tag(PRETRAINED)], Discriminator(_which_model)
 ]
 
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from cosp.experiment import Experiment
     from cosp.checkpoints import Imported
+    from cosp.experiment import Experiment
 
 out = Console(markup=False, emoji=False)  # names and titles are the user's and are shown as they are
 err = Console(markup=False, emoji=False, stderr=True)

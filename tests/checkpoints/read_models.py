@@ -14,10 +14,18 @@ from cosp.models.transformer import Transformer, initialise
 CLASSES = tuple(f"class {i}" for i in range(hf.CLASSES))
 
 
-def shape_of(checkpoint: Checkpoint, family: str, *, image: int = 8, length: int = hf.LENGTH, **changes: Any) -> Any:
+def shape_of(
+    checkpoint: Checkpoint,
+    family: str,
+    *,
+    image: int = 8,
+    length: int = hf.LENGTH,
+    vocabulary: int = hf.WORDS,
+    **changes: Any,
+) -> Any:
     given: dict[str, Any] = {"classes": hf.CLASSES, "exits": (1, 2), "pooling": None, "variant": "plain", **changes}
-    if family in hf.TEXTS:
-        return checkpoint.architecture.shape(sample_shape=(length,), vocabulary=hf.WORDS, **given)
+    if family not in hf.IMAGES:
+        return checkpoint.architecture.shape(sample_shape=(length,), vocabulary=vocabulary, **given)
     return checkpoint.architecture.shape(sample_shape=(1, image, image), **given)
 
 

@@ -52,6 +52,16 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         ),
         (["run", QUICKSTART, "--set", "server.quorum=2.5"], "server.quorum: a share must lie in (0, 1], got 2.5"),
         (["run", QUICKSTART, "--set", "training.batch_size=many"], "training.batch_size"),
+        (["run", QUICKSTART, "--set", "model.dim=many"], "model.dim: must be a valid integer"),
+        (["run", QUICKSTART, "--set", "model={pretrained: /nowhere}"], "there is no /nowhere; give a folder"),
+        (
+            ["run", QUICKSTART, "--set", "model={pretrained: /nowhere, dim: 3}"],
+            "quickstart.yaml: model: unknown key 'dim'; known: pretrained, exits, pooling",
+        ),
+        (
+            ["run", QUICKSTART, "--set", "model={pretrained: /nowhere, pooling: max}"],
+            "model.pooling: must be",
+        ),
         (["run", QUICKSTART, "--set", "fleet=paper17"], "unknown fleet 'paper17'"),
         (["run", QUICKSTART, "--set", "data.name=fashion_mnist"], "--data-dir"),
         (["table", QUICKSTART, "--at", "weak"], "quickstart.yaml has no grid; leave --at out"),

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from small_models import (
     BERT,
+    BERT_TRUNK,
     SMALL,
     VIT_B,
     model_with,
@@ -20,11 +21,11 @@ from small_models import (
 )
 from torch import Tensor, nn
 
-from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape, shape_from_json
+from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape, shape_from_json, shape_to_json
 from cosp.models.block import add_rows
 from cosp.models.transformer import Transformer, initialise
 from cosp.submodel.plan import SubmodelPlan
-from cosp.submodel.shape import POOLINGS, layout_of, quarter_exits
+from cosp.submodel.shape import POOLINGS, VARIANTS, layout_of, quarter_exits
 from cosp.submodel.slicing import extract, grid, kept_indices
 from cosp.trainer.importance import plan_gates
 
@@ -217,9 +218,47 @@ def test_words_start_as_strong_as_patches_and_positions_weak():
     assert float(model.positions.detach().std()) == pytest.approx(0.02, rel=0.3)
 
 
-@pytest.mark.parametrize("shape", [SMALL, TEXT, SERIES])
+PADDED = replace(TEXT, padding=0, trunk=BERT_TRUNK)
+
+
+@pytest.mark.parametrize("shape", [SMALL, TEXT, SERIES, PADDED])
 def test_a_shape_comes_back_from_json(shape):
     assert shape_from_json(json.loads(json.dumps(asdict(shape)))) == shape
+    assert shape_from_json(json.loads(json.dumps(shape_to_json(shape)))) == shape
+
+
+def test_the_json_of_a_fresh_shape_is_what_older_boards_know():
+    assert set(asdict(SMALL)) - set(shape_to_json(SMALL)) == {"trunk"}
+    assert set(asdict(TEXT)) - set(shape_to_json(TEXT)) == {"padding", "trunk"}
+    assert set(asdict(PADDED)) == set(shape_to_json(PADDED))
+
+
+@pytest.mark.parametrize("own_tokens", [0, 1])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_no_exit_sees_how_much_padding_follows_a_text(pooling, own_tokens):
+    trunk = replace(BERT_TRUNK, own_tokens=own_tokens)
+    short = replace(PADDED, pooling=pooling, trunk=trunk, length=3)
+    long = replace(short, length=5)
+    state = random_state(long)
+    texts = torch.tensor([[4, 2, 7], [3, 0, 0]])
+    cut = {**state, "positions": state["positions"][:, : short.tokens]}
+    padded = torch.cat([texts, torch.zeros(2, 2, dtype=texts.dtype)], dim=1)
+    for ours, longer in zip(model_with(short, cut)(texts), model_with(long, state)(padded), strict=True):
+        torch.testing.assert_close(ours, longer, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_text_of_padding_alone_is_finite(variant):
+    shape = replace(PADDED, variant=variant)
+    logits = model_with(shape, random_state(shape))(torch.zeros(2, 5, dtype=torch.int32))
+    assert all(bool(torch.isfinite(z).all()) for z in logits)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_words_of_no_text_decide_nothing_without_padding(pooling):
+    """A shape that names no padding reads every word: what fresh models have always done."""
+    shape = replace(TEXT, pooling=pooling)
+    assert Transformer(shape).there(random_samples(shape)) is None
 
 
 def test_a_shape_of_no_kind_is_refused():
@@ -251,3 +290,23 @@ def test_a_patch_that_does_not_divide_the_steps_is_refused():
 
 def test_a_series_of_patches_along_time_has_a_token_a_patch():
     assert (SERIES.input_tokens, SERIES.tokens, SERIES.sample_shape, SERIES.patch_entries) == (3, 4, (6, 3), 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm": "none"}, "norm must be one of"),
+        ({"gelu": "relu"}, "gelu must be one of"),
+        ({"pooler": "max"}, "pooler must be one of"),
+        ({"epsilon": 0.0}, "epsilon must be > 0"),
+        ({"own_tokens": -1}, "own_tokens must be >= 0"),
+    ],
+)
+def test_trunks_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(BERT_TRUNK, **changes)
+
+
+def test_padding_is_a_word_of_the_vocabulary():
+    with pytest.raises(ValueError, match=r"padding must be a word in 0\.\.8, got 9"):
+        replace(TEXT, padding=9)
