@@ -29,10 +29,10 @@ def rows(imported: Imported) -> list[Row]:
     held = imported.checkpoint.family.canonical(shapes)
     left_out = sum(math.prod(shapes[held[name]]) for name in imported.left_out)
     found = [
-        _row("loaded", imported.loaded, _count(imported, imported.loaded), _parts(imported.loaded)),
-        _row("copied", imported.copied, _count(imported, imported.copied), _parts(imported.copied)),
+        _row("loaded", imported.loaded, _count(imported, imported.loaded), _parts(imported, imported.loaded)),
+        _row("copied", imported.copied, _count(imported, imported.copied), _parts(imported, imported.copied)),
         _row("left out", imported.left_out, left_out, imported.left_out),
-        _row("drawn anew", imported.drawn, _count(imported, imported.drawn), _parts(imported.drawn)),
+        _row("drawn anew", imported.drawn, _count(imported, imported.drawn), _parts(imported, imported.drawn)),
     ]
     changed = [("changed", "", "", text) for text in imported.changed]
     return [*(row for row in found if row[1] != "0"), *changed]
@@ -48,17 +48,17 @@ def _count(imported: Imported, names: Iterable[str]) -> int:
     return sum(math.prod(layout[name].shape) for name in names)
 
 
-def _parts(names: Iterable[str]) -> list[str]:
+def _parts(imported: Imported, names: Iterable[str]) -> list[str]:
     """Return what parameters belong to, in their order: one word for all blocks, one for each part of the exits."""
     found: dict[str, None] = {}
     exits: dict[str, list[str]] = {}
     for name in names:
         part, *inner = name.split(".")
         if part == "exits":
-            numbers = exits.setdefault(inner[1], [])
-            numbers.extend([inner[0]] if inner[0] not in numbers else [])
+            after, numbers = str(imported.shape.exits[int(inner[0])]), exits.setdefault(inner[1], [])
+            numbers.extend([after] if after not in numbers else [])
         elif part == "blocks" and inner[1] in ("quantisers", "policy"):
             found[inner[1]] = None
         else:
             found[part] = None
-    return [*found, *(f"{part} of exit {', '.join(numbers)}" for part, numbers in exits.items())]
+    return [*found, *(f"{part} after block {', '.join(numbers)}" for part, numbers in exits.items())]

@@ -54,24 +54,28 @@ def free_folder(parent: Path, name: str) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
-def print_table(
-    title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, left: int, on: Console = out
-) -> None:
+def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, left: int) -> None:
     """Print a table whose first ``left`` columns are text and whose others are figures."""
     found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         found.add_column(column, justify="left" if i < left else "right", no_wrap=i != len(columns) - 1 or left != 2)
     for row in rows:
         found.add_row(*row)
-    on.print(found)
+    out.print(found)
 
 
 def print_imported(imported: Imported) -> None:
     """Say on stderr what a pretrained model gives to a run."""
     from cosp.checkpoints import table
 
-    rows = [(what, which, tensors, parameters) for what, tensors, parameters, which in table.rows(imported)]
-    print_table(table.title(imported), ("", "which", "tensors", "parameters"), rows, left=2, on=err)
+    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in ("", "tensors", "parameters"):
+        found.add_column(column, justify="right" if column else "left", no_wrap=True)
+    found.add_column("which", overflow="fold")
+    for row in table.rows(imported):
+        found.add_row(*row)
+    err.print(table.title(imported), soft_wrap=True)
+    err.print(found)
 
 
 def print_calibrations(boards: Iterable[tuple[str, str]]) -> None:

@@ -193,7 +193,7 @@ def test_texts_too_long_or_of_other_words_are_refused(bert: Path):
         checkpoint.architecture.shape(
             classes=3, exits=(2,), pooling=None, variant="plain", sample_shape=(5,), vocabulary=50
         )
-    with pytest.raises(ConfigError, match="the model reads texts, the data are images"):
+    with pytest.raises(ConfigError, match="the model reads texts, the data are none"):
         shape_of(checkpoint, "vit")
 
 
@@ -233,10 +233,10 @@ def test_a_folder_of_sentence_transformers_says_how_it_is_read(bert: Path):
 def test_the_table_accounts_for_every_tensor(bert: Path):
     found, _ = imported(bert, "bert", classes=5)
     assert rows(found) == [
-        ("loaded", "30", "4,976", "inputs, positions, embedding_norm, blocks, pooler of exit 1"),
-        ("copied", "2", "272", "pooler of exit 0"),
+        ("loaded", "30", "4,976", "inputs, positions, embedding_norm, blocks, pooler after block 2"),
+        ("copied", "2", "272", "pooler after block 1"),
         ("left out", "2", "51", "classifier.bias, classifier.weight"),
-        ("drawn anew", "4", "170", "head of exit 0, 1"),
+        ("drawn anew", "4", "170", "head after block 1, 2"),
         ("changed", "", "", "positions: the first 7 of 16"),
         ("changed", "", "", "segment 0 added to the positions"),
     ]

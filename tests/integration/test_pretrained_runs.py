@@ -12,6 +12,8 @@ import pytest
 import torch
 from test_every_method import METHODS, Go, final_model, go  # noqa: F401 - a fixture
 
+from cosp.cli import main as cli
+
 pytestmark = pytest.mark.integration
 
 
@@ -54,6 +56,27 @@ def test_a_method_trains_a_family(
     before, after = experiment.initial_model(), final_model(directory)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in after.values())
     assert any(not torch.equal(after[tensor], before[tensor]) for tensor in before)
+
+
+def test_a_run_says_what_it_begins_with(
+    start: Callable[..., Any],
+    pretrained: dict[str, Path],
+    texts: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+):
+    start(*overrides("roberta", pretrained, texts), out="made")
+    monkeypatch.setattr("sys.argv", ["cosp", "run", str(tmp_path / "made" / "config.yaml"), "--dry", "--out", "again"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr().err
+    assert not stop.value.code
+    assert "roberta, 2 blocks, width 16, 2 heads, hidden 24, read by its first token" in said
+    assert "loaded" in said
+    assert "head after block 1" in said
+    assert "positions: the first 6 of 14" in said
 
 
 def test_a_run_begins_as_the_pretrained_model(
