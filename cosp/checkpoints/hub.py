@@ -37,6 +37,9 @@ def _fetched(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[*BESIDE, *weights]))
     except Exception as error:  # whatever its client raises: no network, no such name, no right to it
         why = " ".join(str(error).split())[:160] or type(error).__name__
+    try:
+        return Path(snapshot_download(name, local_files_only=True))  # fetched earlier
+    except Exception:
         raise ConfigError(
             f"model.pretrained: {name} is no folder here, and the hub does not give it ({why}); give a folder"
         ) from None
