@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cosp.checkpoints import Checkpoint, Imported, import_state, open_checkpoint
+from cosp.checkpoints import Checkpoint, Imported, Words, import_state, open_checkpoint
 from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig
 from cosp.data import (
     Dataset,
@@ -27,7 +27,7 @@ from cosp.data import (
 )
 from cosp.data.columns import CLIENT, Columns
 from cosp.data.natural import Holding, holdings
-from cosp.data.wording import Wording, words_of_checkpoint
+from cosp.data.wording import CheckpointWords, Wording
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Board, Fleet, load_fleet
 from cosp.fleet.introduction import Introduction
@@ -188,7 +188,7 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
         check_half_rates(fleet.boards)
     model = config.model
     checkpoint = open_checkpoint(model.pretrained) if isinstance(model, PretrainedConfig) else None
-    dataset = _dataset(config, data_dir, clients=len(fleet.boards))
+    dataset = _dataset(config, data_dir, clients=len(fleet.boards), checkpoint=checkpoint)
     shape = model_shape(config, dataset, checkpoint)
     return Experiment(
         config=config,
@@ -211,7 +211,7 @@ def check_half_rates(boards: tuple[Board, ...]) -> None:
                 )
 
 
-def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:
+def _dataset(config: Config, data_dir: Path | None, *, clients: int, checkpoint: Checkpoint | None) -> Dataset:
     data = config.data
     if data.declared is not None:
         told = data.declared
@@ -236,9 +236,14 @@ def _dataset(config: Config, data_dir: Path | None, *, clients: int) -> Dataset:
             tokenizer=None if data.tokenizer is None else Path(data.tokenizer),
             vocabulary=data.vocabulary,
             tokens=data.tokens,
-            checkpoint=words_of_checkpoint(getattr(config.model, "pretrained", None)),
+            checkpoint=None if checkpoint is None else _words(checkpoint),
         ),
     )
+
+
+def _words(checkpoint: Checkpoint) -> CheckpointWords:
+    inputs = checkpoint.architecture.inputs
+    return CheckpointWords(folder=checkpoint.folder, table=inputs.vocabulary if isinstance(inputs, Words) else None)
 
 
 def columns_of(data: DataConfig) -> Columns:

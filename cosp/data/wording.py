@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,18 +20,6 @@ class CheckpointWords:
 
     folder: Path
     table: int | None = None
-
-
-def words_of_checkpoint(name: str | None) -> CheckpointWords | None:
-    """Return what the folder of a pretrained model says of words; None without one."""
-    if name is None:
-        return None
-    folder = Path(name).parent if Path(name).is_file() else Path(name)
-    try:
-        said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # who reads the model says so
-        said = {}
-    return CheckpointWords(folder=folder, table=said.get("vocab_size") if isinstance(said, dict) else None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from small_texts import reviews, write_rows
 from cosp.data import Dataset, Sizes, load_dataset
 from cosp.data.raw_texts import raw_texts
 from cosp.data.tokenizers import Tokenizer, open_tokenizer
-from cosp.data.wording import CheckpointWords, Wording, words_of_checkpoint
+from cosp.data.wording import CheckpointWords, Wording
 from cosp.data.wordpiece import train_tokenizer
 from cosp.errors import ConfigError, DataError, UserError
 
@@ -160,10 +160,9 @@ def test_a_written_tokenizer_gives_the_same_numbers_to_who_reads_it(tmp_path: Pa
     assert again.tokenizer == dataset.tokenizer
 
 
-def checkpoint(tmp_path: Path, table: int) -> CheckpointWords | None:
+def checkpoint(tmp_path: Path, table: int) -> CheckpointWords:
     given_tokenizer(tmp_path / "bert" / "tokenizer.json", "a", "good", "film")
-    (tmp_path / "bert" / "config.json").write_text(json.dumps({"vocab_size": table}))
-    return words_of_checkpoint(str(tmp_path / "bert"))
+    return CheckpointWords(folder=tmp_path / "bert", table=table)
 
 
 def test_a_checkpoint_brings_its_tokenizer(tmp_path: Path):
@@ -177,7 +176,7 @@ def test_a_tokenizer_with_more_words_than_the_checkpoint_is_refused(tmp_path: Pa
 
 def test_a_checkpoint_without_tokenizer_does_not_get_a_new_one(tmp_path: Path):
     with pytest.raises(DataError, match=r"model\.pretrained: .*tokenizer\.json: is no file; give data\.tokenizer"):
-        load(tmp_path, checkpoint=words_of_checkpoint(str(tmp_path)))
+        load(tmp_path, checkpoint=CheckpointWords(folder=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +228,7 @@ def test_minilm_brings_its_words_and_gives_the_numbers_that_transformers_gives(t
     assert MINILM is not None
     assert MINILM.origin is not None
     folder = Path(MINILM.origin).parent / "model"
-    dataset = load(tmp_path, checkpoint=words_of_checkpoint(str(folder)), tokens=9)
+    dataset = load(tmp_path, checkpoint=CheckpointWords(folder=folder, table=30_522), tokens=9)
     assert (dataset.vocabulary, dataset.padding, dataset.sample_shape) == (30_522, 0, (9,))
     assert dataset.tokenizer is not None
     theirs = transformers.AutoTokenizer.from_pretrained(folder)

@@ -58,6 +58,23 @@ def test_a_method_trains_a_family(
     assert any(not torch.equal(after[tensor], before[tensor]) for tensor in before)
 
 
+def test_texts_are_cut_by_the_pretrained_models_own_tokenizer(start: Callable[..., Any], tmp_path: Path):
+    library = pytest.importorskip("tokenizers", reason="needs the extra text")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "good", "bad", "film"]
+    folder = hf.saved(hf.classifier("bert", vocab_size=len(words)), tmp_path / "bert")
+    numbers = {word: number for number, word in enumerate(words)}
+    tokenizer = library.Tokenizer(library.models.WordLevel(numbers, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    rows = [f"a {word} film,{word}" if i % 3 else f"{word},{word}" for i in range(60) for word in ("good", "bad")]
+    (tmp_path / "films.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    data = f"data={{name: {tmp_path / 'films.csv'}, tokens: 6, partition: {{kind: iid}}}}"
+    experiment, _ = start(f"model={{pretrained: {folder}}}", data)
+    assert (experiment.dataset.padding, experiment.shape.padding, experiment.shape.length) == (0, 0, 6)
+    assert experiment.shape.vocabulary == len(words)
+    assert experiment.imported.checkpoint.architecture.family == "bert"
+
+
 def test_a_run_says_what_it_begins_with(
     start: Callable[..., Any],
     pretrained: dict[str, Path],
