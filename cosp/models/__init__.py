@@ -29,6 +29,6 @@ def shape_from_json(values: Mapping[str, Any]) -> TransformerShape:
     for kind in (ViTShape, TextShape, SeriesShape):
         known = {field.name for field in fields(kind)}
         if known.difference(LATER) <= set(values) <= known:
-            trunk = Trunk(**values.get("trunk", {}))
-            return kind(**{**values, "exits": tuple(values["exits"]), "trunk": trunk})
+            trunk = {"trunk": Trunk(**values["trunk"])} if "trunk" in values else {}
+            return kind(**{**values, "exits": tuple(values["exits"]), **trunk})
     raise ValueError(f"no kind of transformer has the fields {sorted(values)}")

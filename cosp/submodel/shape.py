@@ -69,7 +69,7 @@ class TransformerShape:
     pooling: str
     variant: str
     padding: Optional[int] = None
-    trunk: Trunk
+    trunk: Trunk = FRESH
 
     position_deviation: ClassVar[float]
     """Of fresh positions."""
