@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from cosp.errors import UserError
-from cosp.files import write_whole
+from cosp.files import shown_name, write_whole
 from cosp.report import units
 from cosp.report.about import about, untrained_text
 from cosp.report.palette import look
@@ -83,7 +83,7 @@ def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
         known = out.read_bytes()[:200] if out.is_file() else b""
         if known and b"<!doctype html" not in known.lower():
             raise UserError(f"{out}: is there already, and is no report; choose another --out")
-        write_whole(out, html)
+        write_whole(out, shown_name(html))  # a path in it may be no UTF-8
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
     return out
