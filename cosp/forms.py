@@ -58,7 +58,8 @@ def load_yaml(path: Path) -> Any:
     try:
         return yaml_value(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); check the path") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot be read ({why}); check the path") from None
     except NO_YAML as error:
         why = " ".join(str(error).replace('"<unicode string>", ', "").split())
         raise ConfigError(f"{path}: is not valid YAML: {why}") from None
@@ -116,6 +117,9 @@ def _rule(error: Any) -> str:
         return "is missing"
     if error["type"] == "union_tag_not_found":
         return f"{error['ctx']['discriminator']} is missing, which says what the others are"
+    if error["type"] == "union_tag_invalid":
+        known = (tag.strip("'") for tag in error["ctx"]["expected_tags"].split(", "))
+        return unknown(error["ctx"]["discriminator"].strip("'"), error["ctx"]["tag"], known)
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"must be a mapping of keys to values, got {reprlib.repr(error['input'])}"
     if error["type"] == "value_error":

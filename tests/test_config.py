@@ -126,7 +126,7 @@ def test_a_quorum_is_a_share_or_a_count(path):
         ("model.hidden=10000000000000", "model.hidden", "must be less than or equal to 1048576"),
         ("method={}", "method", "'name' is missing"),
         ("method=fedavg", "method", "must be a mapping of keys to values, got 'fedavg'"),
-        ("method.name=fedsgd", "method", ".*'fedsgd'"),
+        ("method.name=fedavgg", "method", "unknown name 'fedavgg'; known: co-s2p, .*did you mean 'fedavg'"),
         ("fleet=3", "fleet", "must be a valid string, got 3"),
         ("assignment.rule=luck", "assignment.rule", "must be 'rate', 'memory', 'memory_share' or 'time', got 'luck'"),
         ("assignment.rule=time", "assignment", "rule time needs target_round_s"),
@@ -255,3 +255,8 @@ def test_what_the_yaml_reader_stumbles_over_is_one_line(text: str, path: Path):
     with pytest.raises(ConfigError, match=text.partition("=")[0]) as caught:
         load_config(path, [text])
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named_once(tmp_path):
+    missing = tmp_path / "missing.yaml"
+    assert error_of(missing) == f"{missing}: cannot be read (No such file or directory); check the path"
