@@ -17,7 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 Row = dict[str, Any]
 
@@ -52,13 +52,14 @@ class RunProgress(AbstractContextManager["RunProgress"]):
     """A progress bar over model versions, or virtual seconds where they end the run, that reads the run's rows."""
 
     def __init__(self, console: Console, versions: int | None, until_s: float | None = None) -> None:
+        whole = Column(no_wrap=True)  # where the line is too long, the bar gives way
         columns = (
             SpinnerColumn(),
             BarColumn(bar_width=10),
-            MofNCompleteColumn() if until_s is None else TaskProgressColumn(),
+            MofNCompleteColumn(table_column=whole) if until_s is None else TaskProgressColumn(table_column=whole),
             TextColumn("{task.fields[status]}"),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
         )
         self._progress = Progress(*columns, console=console, refresh_per_second=4)
         self._done = "version" if until_s is None else "virtual_s"
