@@ -7,7 +7,7 @@ What begins with a dot, and what systems put beside people's files, is passed ov
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,13 @@ def split_folders(folder: Path) -> dict[str, Path]:
     if found and "train" not in found:
         raise DataError(f"{folder}: holds {', '.join(splits)}, but no train/; name the training images' folder so")
     return found or {"train": folder}
+
+
+def strangers_beside(splits: Mapping[str, Path], folder: Path) -> list[Path]:
+    """The folders in ``folder`` that are none of its ``splits``; none where it holds classes, not splits."""
+    if splits["train"] == folder:
+        return []
+    return [folder / name for name in subfolders(folder) if folder / name not in splits.values()]
 
 
 def subfolders(folder: Path) -> list[str]:

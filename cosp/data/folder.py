@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cosp.data.class_folders import Found, class_names, images_below, split_folders, subfolders
+from cosp.data.class_folders import Found, class_names, images_below, split_folders, strangers_beside, subfolders
 from cosp.data.class_names import named_labels
 from cosp.data.decoder import Shape, common_shape
 from cosp.data.image_files import ImageFiles
@@ -39,8 +39,9 @@ def read_folder(
     shape = common_shape(((str(path), path) for path in paths), image_size)
     parts = {role: _labelled(part, shape, origin=str(folders[role]), stream=stream) for role, part in files.items()}
     source = named_labels(name, classes, parts["train"], parts.get("test"), parts.get("validation"))
-    notes = tuple(f"{path}: is not used, it has no folders named after classes" for path in unlabelled)
-    return replace(source, resizable=True, columns=("client",), notes=notes)
+    notes = [f"{path}: is not used, it has no folders named after classes" for path in unlabelled]
+    notes += [f"{path}: is not used, its name is that of no split" for path in strangers_beside(folders, folder)]
+    return replace(source, resizable=True, columns=("client",), notes=tuple(notes))
 
 
 def _labelled(files: Sequence[Found], shape: Shape, *, origin: str, stream: bool) -> Labelled:

@@ -122,6 +122,12 @@ def test_a_test_folder_without_classes_is_said(tmp_path: Path):
     )
 
 
+def test_a_folder_beside_the_splits_is_not_passed_over_without_a_word(tmp_path: Path):
+    for part in ("train/cat", "train/dog", "holdout/cat", "__MACOSX/cat"):
+        write_images(tmp_path / part, 10)
+    assert load_dataset(str(tmp_path)).notes == (f"{tmp_path / 'holdout'}: is not used, its name is that of no split",)
+
+
 def test_a_class_may_be_called_train(tmp_path: Path):
     for part in ("train", "plane"):
         write_images(tmp_path / part, 10)
