@@ -27,6 +27,8 @@ for (const figure of document.querySelectorAll("figure")) {
   const box = figure.querySelector("svg").getBoundingClientRect();
   figure.dataset.size = Math.round(box.width) + "x" + Math.round(box.height);
 }
+for (const box of document.querySelectorAll("#headline .scroll"))
+  box.dataset.hidden = box.scrollWidth - box.clientWidth;
 </script></body>"""
 
 
@@ -63,6 +65,15 @@ def test_a_browser_draws_every_figure_and_finds_no_error(make_run: MakeRun, tmp_
     assert list(sizes) == [*SHARED, *OF_A_RUN]
     assert all(int(width) > 400 for width in sizes.values()), sizes
     assert all(int(height) > 100 for height in heights.values()), heights
+
+
+def test_the_longest_line_of_the_headline_needs_no_scrolling(make_run: MakeRun, tmp_path: Path) -> None:
+    page = write_report([make_run(tmp_path / "run")], tmp_path / "report.html")
+    long = re.sub("<th>chosen exit [^<]*<", "<th>chosen exit (after block 12, at the best 11)<", page.read_text())
+    page.write_text(long.replace("</body>", MEASURE))
+    document, _ = browse(page, tmp_path / "profile")
+    assert "at the best 11" in document
+    assert re.findall(r'class="card scroll" data-hidden="(\d+)"', document) == ["0", "0"]
 
 
 def test_the_browser_check_catches_a_page_that_throws(tmp_path: Path) -> None:
