@@ -64,7 +64,10 @@ def run(
     wanted = check_tracks(track or [])
     overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
     if (config is None) == (resume is None):
-        raise UserError("run: give either CONFIG or --resume DIR, e.g. cosp run experiments/quickstart.yaml")
+        got = "neither" if config is None else "both"
+        raise UserError(
+            f"run: give either CONFIG or --resume DIR, got {got}, e.g. cosp run experiments/quickstart.yaml"
+        )
     if resume is not None:
         if overrides or out_dir or dry:
             raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")

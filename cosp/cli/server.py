@@ -66,7 +66,8 @@ def server_nodes(
         print(json.dumps(nodes))
     else:
         for node in nodes:
-            print(f"{node['node-id']:>20}  {node['status']:<10}  online since {node['online-at']}")
+            seen = "was never online" if node["online-at"] == "N/A" else f"online since {node['online-at']}"
+            print(f"{node['node-id']:>20}  {node['status']:<10}  {seen}")
 
 
 @server.command("run", epilog="Examples: `cosp server run my.yaml --out runs/my` · `cosp server run --resume runs/my`")

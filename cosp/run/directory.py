@@ -83,9 +83,7 @@ class RunDirectory:
         try:
             self._hold = hold_alone(path)
         except BlockingIOError:
-            raise UserError(
-                f"{self.folder}: is in use by {holder(path)}; wait for that, end it, or give another --out"
-            ) from None
+            raise UserError(f"{self.folder}: is in use by {holder(path)}; wait for that or end it") from None
 
     def release(self) -> None:
         if self._hold is not None:
