@@ -309,7 +309,7 @@ def _pretrained_shape(
     architecture = checkpoint.architecture
     return architecture.shape(
         classes=len(dataset.classes),
-        exits=model.exits or quarter_exits(architecture.blocks),
+        exits=model.exits or architecture.exits or quarter_exits(architecture.blocks),
         pooling=model.pooling,
         variant=variant,
         sample_shape=dataset.sample_shape,

@@ -24,6 +24,7 @@ ORDER = (
     ("server", "config"),
     ("experiment",),
     ("run",),
+    ("export",),
     ("report",),
     ("watch", "track"),
     ("simulation", "deployment", "calibration", "planning", "flower"),

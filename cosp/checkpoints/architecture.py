@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cosp.errors import ConfigError
-from cosp.models import TextShape, TransformerShape, ViTShape
+from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.submodel.shape import Trunk
 
 GELU_FLAVOURS = {
@@ -29,6 +29,15 @@ class Pictures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Values:
+    """What a model of series reads: ``steps`` steps of ``channels`` values, ``patch`` steps a token."""
+
+    steps: int
+    patch: int
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Words:
     """What a text model reads: at most ``positions`` words, of which ``padding`` fills up.
 
@@ -44,7 +53,10 @@ class Words:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A pretrained model without its weights. ``pooling`` is what it was made to be read by, ``labels`` its classes."""
+    """A pretrained model without its weights. ``pooling`` is what it was made to be read by, ``labels`` its classes.
+
+    ``exits`` are those that it has, none of a family with one behind all blocks.
+    """
 
     family: str
     dim: int
@@ -52,9 +64,10 @@ class Architecture:
     heads: int
     hidden: int
     trunk: Trunk
-    inputs: Pictures | Words
+    inputs: Pictures | Words | Values
     pooling: str = "class"
     labels: tuple[str, ...] = ()
+    exits: tuple[int, ...] = ()
 
     def shape(
         self,
@@ -85,6 +98,8 @@ class Architecture:
         }
         if isinstance(self.inputs, Words):
             return TextShape(**_words(self.inputs, sample_shape, vocabulary, padding), **encoder)
+        if isinstance(self.inputs, Values):
+            return SeriesShape(**_series(self.inputs, sample_shape), **encoder)
         return ViTShape(**_pictures(self.inputs, sample_shape), **encoder)
 
 
@@ -132,3 +147,10 @@ def _pictures(inputs: Pictures, sample_shape: tuple[int, ...]) -> dict[str, Any]
     if height != width:
         raise ConfigError(f"data.name: images are {height} x {width}; they must be square (data.image_size)")
     return {"image": height, "patch": inputs.patch, "channels": channels}
+
+
+def _series(inputs: Values, sample_shape: tuple[int, ...]) -> dict[str, Any]:
+    wanted = (inputs.steps, inputs.channels)
+    if sample_shape != wanted:
+        raise ConfigError(f"model.pretrained: the model reads series of {wanted}, the data are {sample_shape}")
+    return {"steps": inputs.steps, "patch": inputs.patch, "channels": inputs.channels}

@@ -7,14 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cosp.checkpoints.architecture import Architecture
+from cosp.checkpoints.architecture import Architecture, Words
+from cosp.checkpoints.continued import open_continued
 from cosp.checkpoints.families import Config, Family
 from cosp.checkpoints.hub import local
+from cosp.checkpoints.own import Likeness, final_model, own_folder
 from cosp.checkpoints.tensors import SUFFIXES, Tensors, open_tensors, weights_in
 from cosp.checkpoints.text import BERT, DISTILBERT, ROBERTA
 from cosp.checkpoints.vision import DEIT, TIMM, VIT, timm_config
 from cosp.errors import ConfigError
 from cosp.forms import unknown
+
+RUN = "rows.jsonl"
+"""What a run's directory holds, and no other folder."""
 
 FAMILIES = {family.name: family for family in (VIT, DEIT, BERT, ROBERTA, DISTILBERT)}
 """Those that a ``config.json`` names; timm's files are known by their tensors."""
@@ -22,13 +27,17 @@ FAMILIES = {family.name: family for family in (VIT, DEIT, BERT, ROBERTA, DISTILB
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """``source`` is what the configuration named, ``path`` the file of weights."""
+    """``source`` is what the configuration named, ``path`` the file of weights.
+
+    ``likeness``: as what family it was first read, of which an export makes one again.
+    """
 
     source: str
     folder: Path
     family: Family
     architecture: Architecture
     tensors: Tensors
+    likeness: Likeness | None = None
 
     @property
     def path(self) -> Path:
@@ -38,6 +47,8 @@ class Checkpoint:
 def open_checkpoint(path_or_name: str) -> Checkpoint:
     """Return what a path or a name on the hub holds; ConfigError if that is no model of a family known here."""
     found = local(path_or_name)
+    if (own := own_folder(found)) is not None or (found / RUN).is_file():
+        return _continued(path_or_name, own or final_model(found))
     if found.is_dir():
         config, tensors = _config(found / "config.json"), open_tensors(weights_in(found))
     elif found.suffix in SUFFIXES:
@@ -46,7 +57,33 @@ def open_checkpoint(path_or_name: str) -> Checkpoint:
         raise ConfigError(f"model.pretrained: {found} is no folder, and no file of {', '.join(SUFFIXES)}")
     folder = found if found.is_dir() else found.parent
     family, architecture = _architecture(config, tensors, folder)
-    return Checkpoint(source=path_or_name, folder=folder, family=family, architecture=architecture, tensors=tensors)
+    return Checkpoint(
+        source=path_or_name,
+        folder=folder,
+        family=family,
+        architecture=architecture,
+        tensors=tensors,
+        likeness=_likeness(architecture),
+    )
+
+
+def _continued(source: str, folder: Path) -> Checkpoint:
+    facts, family, architecture, tensors = open_continued(folder)
+    return Checkpoint(
+        source=source,
+        folder=folder,
+        family=family,
+        architecture=architecture,
+        tensors=tensors,
+        likeness=facts.likeness,
+    )
+
+
+def _likeness(architecture: Architecture) -> Likeness:
+    inputs = architecture.inputs
+    if isinstance(inputs, Words):
+        return Likeness(family=architecture.family, first=inputs.first, segments=inputs.segments)
+    return Likeness(family=architecture.family)
 
 
 def _architecture(config: Config, tensors: Tensors, folder: Path) -> tuple[Family, Architecture]:

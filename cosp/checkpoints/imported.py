@@ -82,6 +82,7 @@ def import_state(checkpoint: Checkpoint, shape: TransformerShape, classes: Seque
         for name in loaded
         if name.startswith(tuple(f"{last}{part}." for part in EXIT_PARTS))
         for i in range(len(shape.exits) - 1)
+        if f"exits.{i}.{name.removeprefix(last)}" not in loaded
     }
     return Imported(
         checkpoint=checkpoint,

@@ -69,4 +69,4 @@ class Stretches(nn.Linear):
     """Embeds the patches of series (batch, T, C), which lie one after the other: (batch, patches, dim)."""
 
     def forward(self, series: Tensor) -> Tensor:
-        return super().forward(series.reshape(len(series), -1, self.in_features))
+        return super().forward(series.reshape(series.shape[0], -1, self.in_features))

@@ -69,7 +69,7 @@ class Transformer(nn.Module):
         """Return the first residual stream (batch, tokens, dim): class token, then the input's tokens in order."""
         tokens = self.inputs(samples)
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         embedded: Tensor = self.embedding_norm(tokens + self.positions)
         return embedded
 

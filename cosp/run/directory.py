@@ -1,4 +1,4 @@
-"""A run directory: the resolved config, one row a line, the metrics, the last checkpoint, the report."""
+"""A run directory: the resolved config, one row a line, the metrics, the last checkpoint, the final model, the page."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class RunDirectory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.checkpoints = folder / "checkpoint"
+        self.model = folder / "model"
         self._rows_path = folder / "rows.jsonl"
         self._hold: Hold | None = None
 

@@ -18,8 +18,9 @@ from cosp.fleet.speed import speed_of
 from cosp.methods import Method
 from cosp.run import checkpoint as checkpoints
 from cosp.run.checkpoint import Checkpoint
-from cosp.run.directory import RunDirectory
+from cosp.run.directory import RunDirectory, versions
 from cosp.run.evaluation import Start, counter
+from cosp.run.final import write_model
 from cosp.run.measured import Measured
 from cosp.run.now import Now
 from cosp.run.opening import opening_rows
@@ -61,6 +62,10 @@ def serve(
             loop.run()
             result = metrics(loop, wall_time_s=time.monotonic() - started)
             directory.write_metrics(result)
+            judged = loop.judged()
+            if judged is not None:
+                with directory.writing():
+                    write_model(directory.model, experiment, loop.coordinator, judged, versions())
     finally:
         directory.release()
     return result

@@ -17,6 +17,7 @@ from cosp.methods.method import Method
 from cosp.submodel.flat import spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
+from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import summed
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import State, extract
@@ -128,6 +129,16 @@ class Coordinator:
             record.dispatches += 1
             record.last_version = self.version
         return task
+
+    def plan_of(self, client: int) -> SubmodelPlan | None:
+        """Return what ``client`` would train next; None if it takes no part, sits out or has no scores yet."""
+        record = self.records[client]
+        if record.sits_out or not self.method.takes_part(record.introduction):
+            return None
+        if self._scoring[client] is not None and record.scores is None:
+            return None
+        record.version = self.version
+        return self.method.submodels.plan(self._informed(record))
 
     def weights(self, task: Task) -> State:
         """Return the tensors that ``task`` starts from, as the client receives them; whole ones may be the

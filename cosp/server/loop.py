@@ -340,6 +340,12 @@ class Loop:
         self.ledger.note_evaluation(self._found)
         return self._found.as_row()
 
+    def judged(self) -> Evaluation | None:
+        """Return the scores of the current version, None in a dry run; totals and rows stay as they are."""
+        if self._found is None and self._count is not None:
+            self._found = evaluate(self.coordinator.model, self._count)
+        return self._found
+
     def now_s(self) -> float:
         """Seconds on the grid's clock, or on the wall since the loop began."""
         clock = getattr(self.grid, "clock", None)

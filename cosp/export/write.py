@@ -1,0 +1,183 @@
+"""One export from end to end: choose, write, check, say so in a card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cosp.checkpoints import import_state, open_checkpoint
+from cosp.checkpoints.own import FACTS, TOKENIZER, Facts, final_model, read_boards, read_facts
+from cosp.errors import UserError
+from cosp.export import hf, onnx, program
+from cosp.export.card import card
+from cosp.export.check import Trial, checked, measured_accuracy, reference, trial_of
+from cosp.export.chosen import Chosen, choose, narrow_model
+
+Kind = Literal["hf", "onnx", "torch"]
+Arrays = list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """``files`` that an export consists of, what it reads and answers, and what was checked."""
+
+    folder: Path
+    files: tuple[str, ...]
+    signature: str
+    checks: tuple[str, ...]
+
+
+def export(
+    run: Path,
+    folder: Path,
+    *,
+    kind: Kind,
+    after: int | None = None,
+    board: int | None = None,
+    batch: int | None = None,
+    data_dir: Path | None = None,
+    command: str = "",
+) -> Written:
+    """Write a run's model as ``folder``, which must not be there or be empty; nothing is left if a check fails.
+
+    UserError if the model cannot be expressed so; ExportDiffers if what was written says something else than the run.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--out {folder}: is there already, and not empty; give another")
+    if batch is not None and kind == "hf":
+        raise UserError("--batch: is for onnx and torch; a folder for transformers has no size of batches")
+    chosen = choose(run, after=after, board=board, one_exit=kind == "hf")
+    if kind == "hf":
+        hf.family_of(chosen)  # before the data are read
+    trial = trial_of(chosen, data_dir)
+    fresh = folder.with_name(f".{folder.name}.fresh")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir(parents=True)
+        found = _write(chosen, fresh, kind=kind, batch=batch, trial=trial, command=command)
+        if folder.exists():
+            folder.rmdir()
+        fresh.rename(folder)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return replace(found, folder=folder)
+
+
+def _write(chosen: Chosen, folder: Path, *, kind: Kind, batch: int | None, trial: Trial, command: str) -> Written:
+    facts = replace(_held(chosen, kind), exported={"to": kind, "board": chosen.board, "client": chosen.client})
+    tokenizer = tokenizer_folder(chosen.run)
+    sample = torch.from_numpy(trial.x[:2])
+    sample = sample.long() if facts.reading.kind == "texts" else sample
+    if kind == "hf":
+        loads = hf.write(chosen, folder, tokenizer=tokenizer)
+        signature = f"Loads in transformers as `{loads}`"
+    elif kind == "onnx":
+        signature = onnx.write(chosen, facts, folder, batch=batch, sample=sample)
+    else:
+        signature = program.write(chosen, facts, folder, batch=batch, sample=sample)
+    if kind != "hf" and tokenizer is not None and (tokenizer / TOKENIZER).is_file():
+        shutil.copyfile(tokenizer / TOKENIZER, folder / TOKENIZER)
+    (folder / FACTS).write_text(json.dumps(facts.as_json(), indent=1) + "\n", encoding="utf-8")
+    checks = _checks(chosen, folder, kind, trial)
+    measured = None
+    if chosen.client is not None and trial.test is not None:
+        measured = measured_accuracy(chosen, trial.test)
+    text = card(
+        chosen,
+        kind=kind,
+        command=command,
+        signature=signature,
+        checks=checks,
+        measured=measured,
+        boards=boards_of(chosen.run),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    files = tuple(sorted(path.name for path in folder.iterdir()))
+    return Written(folder=folder, files=files, signature=signature, checks=tuple(checks))
+
+
+def _held(chosen: Chosen, kind: Kind) -> Facts:
+    return hf.whole(chosen).facts if kind == "hf" else chosen.facts
+
+
+def tokenizer_folder(run: Path) -> Path | None:
+    """Return the folder that holds the tokenizer of a run's texts; None if it is not known."""
+    folder = final_model(run)
+    return folder if (folder / TOKENIZER).is_file() else None
+
+
+def boards_of(run: Path) -> list[str]:
+    """Return a line for each kind of board that the run trained on."""
+    folder = final_model(run)
+    boards = read_boards(folder, read_facts(folder / FACTS).shape)
+    return [f"- {count} x {name}" for name, count in Counter(board.board for board in boards.values()).items()]
+
+
+def _checks(chosen: Chosen, folder: Path, kind: Kind, trial: Trial) -> list[str]:
+    wanted = reference(chosen, trial.x)
+    if kind == "torch":
+        found, _ = program.load(folder / program.FILE)
+        return [checked(wanted, lambda x: _asked(found, x, chosen), trial.x, who="torch", said=trial.said)]
+    if kind == "onnx":
+        if find_spec("onnxruntime") is None:
+            raise UserError(f"--to onnx: is checked in onnxruntime, which is missing: {onnx.ADVICE}")
+        running = onnx.session(folder / onnx.FILE)
+        return [checked(wanted, lambda x: onnx.run(running, x), trial.x, who="onnxruntime", said=trial.said)]
+    back = checked(wanted, lambda x: _read_back(folder, chosen, x), trial.x, who="read back by cosp", said=trial.said)
+    if find_spec("transformers") is None:
+        return [back, "not checked in transformers, which is not installed here"]
+    them = checked(wanted, lambda x: _in_transformers(folder, chosen, x), trial.x, who="transformers", said=trial.said)
+    return [back, them]
+
+
+def _asked(module: Any, x: NDArray[Any], chosen: Chosen) -> Arrays:
+    """Return what torch's own graph answers; one made for batches of one size is asked so."""
+    given = next(node for node in module.graph.nodes if node.op == "placeholder" and node.name == "samples")
+    size = given.meta["val"].shape[0]
+    size = size if isinstance(size, int) else len(x)
+    if chosen.facts.reading.kind == "texts":
+        x = x.astype(np.int64)
+    parts = []
+    for i in range(0, len(x), size):
+        part = np.resize(x[i : i + size], (size, *x.shape[1:]))
+        with torch.no_grad():
+            parts.append(module(torch.from_numpy(part)))
+    return [torch.cat(list(outputs)).numpy()[: len(x)] for outputs in zip(*parts, strict=True)]
+
+
+def _read_back(folder: Path, chosen: Chosen, x: NDArray[Any]) -> Arrays:
+    """Return what the folder's model answers when another run begins with it."""
+    facts = hf.whole(chosen).facts
+    checkpoint = open_checkpoint(str(folder))
+    state = import_state(checkpoint, facts.shape, facts.classes).state({})
+    with torch.no_grad():
+        return [z.numpy() for z in narrow_model(facts, state)(torch.from_numpy(x))]
+
+
+def _in_transformers(folder: Path, chosen: Chosen, x: NDArray[Any]) -> Arrays:
+    import transformers
+
+    found = torch.from_numpy(x)
+    if chosen.facts.reading.kind == "images":
+        model = transformers.AutoModelForImageClassification.from_pretrained(folder)
+        inputs = {"pixel_values": found}
+    else:
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+        padding = chosen.facts.shape.padding
+        there = torch.ones_like(found) if padding is None else (found != padding).long()
+        inputs = {"input_ids": found.long(), "attention_mask": there.long()}
+    with torch.no_grad():
+        return [model.eval()(**inputs).logits.numpy()]

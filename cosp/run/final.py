@@ -1,0 +1,107 @@
+"""The model that a run ends with, ``RUN/model``: the whole global model as it is served, and what using it takes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from cosp.checkpoints.own import BOARDS, FACTS, WEIGHTS, BoardPlan, ExitScores, Facts, Reading, boards_json
+from cosp.data import Dataset
+from cosp.experiment import Experiment
+from cosp.methods import Method
+from cosp.server.coordinator import Coordinator
+from cosp.server.evaluation import Evaluation
+from cosp.submodel.slicing import State
+
+LOOKED_AT = 1000
+"""So many samples tell in which units pixels are."""
+
+
+def write_model(
+    folder: Path, experiment: Experiment, coordinator: Coordinator, evaluation: Evaluation, versions: Mapping[str, str]
+) -> None:
+    """Write what ``coordinator`` holds as ``folder``, whole or not at all; another one there is replaced."""
+    method = coordinator.method
+    fresh, old = (folder.with_name(f".{folder.name}.{what}") for what in ("fresh", "old"))
+    for rest in (fresh, old):  # of a process that was killed here
+        shutil.rmtree(rest, ignore_errors=True)
+    fresh.mkdir()
+    facts = _facts(experiment, method, coordinator.version, evaluation, versions)
+    save_file(_separate(method.model.served(coordinator.model)), fresh / WEIGHTS, {"format": "pt"})
+    (fresh / BOARDS).write_text(boards_json(_boards(coordinator), facts.shape), encoding="utf-8")
+    (fresh / FACTS).write_text(json.dumps(facts.as_json(), indent=1) + "\n", encoding="utf-8")
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _facts(
+    experiment: Experiment, method: Method, version: int, evaluation: Evaluation, versions: Mapping[str, str]
+) -> Facts:
+    config, dataset, shape = experiment.config, experiment.dataset, experiment.shape
+    plan = method.model.evaluated
+    exits = shape.exits_within(plan.depth)
+    return Facts(
+        name=config.label,
+        method=method.name,
+        seed=config.seed,
+        version=version,
+        data=dataset.name,
+        samples={name: len(getattr(dataset, name)) for name in ("train", "validation", "test")},
+        shape=shape,
+        plan=plan,
+        classes=dataset.classes,
+        chosen_exit=exits[evaluation.chosen_exit],
+        scores=_scores(exits, evaluation),
+        reading=reading_of(dataset),
+        likeness=None if experiment.imported is None else experiment.imported.checkpoint.likeness,
+        versions=versions,
+    )
+
+
+def _scores(exits: Sequence[int], evaluation: Evaluation) -> tuple[ExitScores, ...]:
+    return tuple(
+        ExitScores(
+            after=after,
+            accuracy=evaluation.accuracy[i],
+            macro_f1=evaluation.macro_f1[i],
+            loss=evaluation.loss[i],
+            validation_accuracy=evaluation.validation_accuracy[i],
+        )
+        for i, after in enumerate(exits)
+    )
+
+
+def reading_of(dataset: Dataset) -> Reading:
+    """Return how raw samples become those of ``dataset``."""
+    white = _white(dataset) if dataset.kind == "images" else None
+    return Reading(kind=dataset.kind, mean=dataset.mean, std=dataset.std, white=white)
+
+
+def _white(dataset: Dataset) -> float:
+    """Return what a white pixel is in the training data: 255 as in files, else the 1 or 16 that arrays go up to."""
+    if dataset.resizable:
+        return 255.0
+    seen: Any = np.asarray(dataset.train.x[:LOOKED_AT])
+    last = (len(dataset.std), 1, 1)
+    largest = float((seen * np.reshape(dataset.std, last) + np.reshape(dataset.mean, last)).max())
+    return next((white for white in (1.0, 16.0) if largest <= white * 1.001), 255.0)
+
+
+def _boards(coordinator: Coordinator) -> list[BoardPlan]:
+    return [
+        BoardPlan(client=client, board=record.introduction.board, plan=coordinator.plan_of(client))
+        for client, record in sorted(coordinator.records.items())
+    ]
+
+
+def _separate(state: State) -> State:
+    """Return tensors that share no memory, which safetensors refuses."""
+    return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
