@@ -25,6 +25,7 @@ ORDER = (
     ("experiment",),
     ("run",),
     ("export",),
+    ("predict",),
     ("report",),
     ("watch", "track"),
     ("simulation", "deployment", "calibration", "planning", "flower"),

@@ -39,7 +39,8 @@ class Reading:
     """From raw samples to those that the model reads.
 
     Images and series are shifted by ``mean`` and divided by ``std``, a value a channel, in the units of the training
-    data, where a white pixel is ``white``. ``words`` says that a tokenizer makes texts into word numbers.
+    data, where a white pixel is ``white``. ``words`` says that a tokenizer makes texts into word numbers. ``columns``:
+    which of a table hold what, by the keys of ``data`` that say so.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Reading:
     std: tuple[float, ...] = ()
     white: float | None = None
     words: bool = False
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,14 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cosp.cli.screen import DataDir, Json, err, new_typer
+from cosp.cli.screen import DataDir, Json, err, new_typer, print_table
+
+if TYPE_CHECKING:
+    from cosp.predict.evaluation import Score
 
 app = new_typer()
 
@@ -24,6 +27,7 @@ class To(StrEnum):
     TORCH = "torch"
 
 
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run, an exported folder, a .onnx or a .pt2")]
 AtExit = Annotated[int | None, typer.Option("--exit", min=1, metavar="K", help="The exit after block K")]
 
 
@@ -67,3 +71,109 @@ def export(
         err.print(line, highlight=False, soft_wrap=True)
     for name in found.files:
         print(found.folder / name)
+
+
+@app.command(
+    epilog="Examples: `cosp predict runs/a pictures/ one.png` · `cosp predict model.onnx 'a text' texts.csv --text "
+    "body` · `cosp predict runs/a photo.jpg --confident 0.9 --json`"
+)
+def predict(
+    model: Model,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images or folders; texts, files of lines, tables, -; .csv; .npz"),
+    ],
+    after: AtExit = None,
+    confident: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave at the first exit that gives a class this probability")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="Of tables: what to classify")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which class each input is, and how probable that is."""
+    from cosp.experiment import single_thread
+    from cosp.predict.answers import answers
+    from cosp.predict.inputs import read_inputs
+    from cosp.predict.opened import open_model
+
+    single_thread()
+    opened = open_model(model)
+    opened.last_exit(after)  # a wrong one is said before anything is read
+    read = read_inputs(opened, inputs, text=text)
+    found = answers(opened, read.x, after=after, confident=confident)
+    classes = opened.facts.classes
+    rows = [
+        (name, classes[number], probability, int(exit))
+        for name, (number, probability), exit in zip(read.names, found.best(), found.exits, strict=True)
+    ]
+    if as_json:
+        every = [dict(zip(classes, map(float, row), strict=True)) for row in found.probabilities]
+        keys = ("input", "class", "probability", "exit", "probabilities")
+        print(json.dumps([dict(zip(keys, (*row, p), strict=True)) for row, p in zip(rows, every, strict=True)]))
+        return
+    widest = max(map(len, classes))
+    for name, kind, probability, exit in rows:
+        print(f"{kind:{widest}}  {probability:.4f}  exit {exit}  {' '.join(name.split())}")
+
+
+@app.command(
+    epilog="Examples: `cosp evaluate runs/a` · `cosp evaluate model/ --data pictures --out trade_off.svg` · "
+    "`cosp evaluate model.onnx --data reviews.csv --text body --label stars`"
+)
+def evaluate(
+    model: Model,
+    data: Annotated[str | None, typer.Option("--data", help="As data.name of a config; default the run's own")] = None,
+    out_file: Annotated[Path | None, typer.Option("--out", help="A figure: .svg, .png or .pdf")] = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="Which holds texts")] = None,
+    label: Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Which holds classes")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Print accuracy and macro F1 of every exit, and what leaving early costs and saves."""
+    from cosp.data.columns import Columns
+    from cosp.experiment import single_thread
+    from cosp.predict import evaluation, figure
+    from cosp.predict.labelled import labelled
+    from cosp.predict.opened import open_model
+
+    single_thread()
+    if out_file is not None:
+        figure.check_name(out_file)
+    opened = open_model(model)
+    said = opened.facts.reading.columns
+    columns = Columns(
+        image=said.get("image"),
+        label=label or said.get("label"),
+        text=text or said.get("text"),
+        text_pair=said.get("text_pair"),
+        names=tuple(said["columns"]) if "columns" in said else None,
+        strip=said.get("strip"),
+    )
+    with err.status("evaluating"):
+        x, y, what = labelled(opened, data, data_dir=data_dir, columns=columns)
+        alone, sure = evaluation.evaluate(opened, x, y)
+    if as_json:
+        keys = ("exits", "confident")
+        found = {key: [vars(score) for score in scores] for key, scores in zip(keys, (alone, sure), strict=True)}
+        print(json.dumps({"data": what, "samples": len(y), **found}))
+    else:
+        _print_scores(f"{len(y):,} samples of {what}", opened.facts.exits, alone, sure)
+    if out_file is not None:
+        figure.draw(out_file, alone, sure, f"{opened.facts.name}: {what}")
+        err.print(str(out_file), highlight=False, soft_wrap=True)
+
+
+def _print_scores(title: str, exits: tuple[int, ...], alone: list[Score], sure: list[Score]) -> None:
+    rows = (
+        (
+            score.name,
+            " ".join(f"{share:.0%}" for share in score.shares) if score in sure else "",
+            f"{score.accuracy:.4f}",
+            f"{score.macro_f1:.4f}",
+            f"{score.flops / 1e6:.3f}",
+            "-" if score.ms is None else f"{score.ms:.3f}",
+        )
+        for score in (*alone, *sure)
+    )
+    leave = "leave at " + " ".join(map(str, exits))
+    print_table(title, ("by", leave, "accuracy", "macro F1", "MFLOPs", "ms"), rows, left=2)

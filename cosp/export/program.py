@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cosp.checkpoints.own import Facts
@@ -42,3 +44,17 @@ def load(path: Path) -> tuple[Any, Facts]:
     if not extra[KEY]:
         raise UserError(f"{path}: says nothing of classes and inputs: it is no export of cosp's")
     return found, Facts.from_json(json.loads(extra[KEY]), origin=str(path))
+
+
+def run(module: Any, x: NDArray[Any], *, texts: bool) -> list[NDArray[np.float32]]:
+    """Return what torch's own graph answers; one made for batches of one size is asked so."""
+    given = next(node for node in module.graph.nodes if node.op == "placeholder" and node.name == "samples")
+    size = given.meta["val"].shape[0]
+    size = size if isinstance(size, int) else len(x)
+    x = x.astype(np.int64) if texts else x
+    parts = []
+    for i in range(0, len(x), size):
+        part = np.resize(x[i : i + size], (size, *x.shape[1:]))
+        with torch.no_grad():
+            parts.append(module(torch.from_numpy(part)))
+    return [torch.cat(list(outputs)).numpy()[: len(x)] for outputs in zip(*parts, strict=True)]

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -130,7 +131,9 @@ def _checks(chosen: Chosen, folder: Path, kind: Kind, trial: Trial) -> list[str]
     wanted = reference(chosen, trial.x)
     if kind == "torch":
         found, _ = program.load(folder / program.FILE)
-        return [checked(wanted, lambda x: _asked(found, x, chosen), trial.x, who="torch", said=trial.said)]
+        texts = chosen.facts.reading.kind == "texts"
+        ours = partial(program.run, found, texts=texts)
+        return [checked(wanted, ours, trial.x, who="torch", said=trial.said)]
     if kind == "onnx":
         if find_spec("onnxruntime") is None:
             raise UserError(f"--to onnx: is checked in onnxruntime, which is missing: {onnx.ADVICE}")
@@ -141,21 +144,6 @@ def _checks(chosen: Chosen, folder: Path, kind: Kind, trial: Trial) -> list[str]
         return [back, "not checked in transformers, which is not installed here"]
     them = checked(wanted, lambda x: _in_transformers(folder, chosen, x), trial.x, who="transformers", said=trial.said)
     return [back, them]
-
-
-def _asked(module: Any, x: NDArray[Any], chosen: Chosen) -> Arrays:
-    """Return what torch's own graph answers; one made for batches of one size is asked so."""
-    given = next(node for node in module.graph.nodes if node.op == "placeholder" and node.name == "samples")
-    size = given.meta["val"].shape[0]
-    size = size if isinstance(size, int) else len(x)
-    if chosen.facts.reading.kind == "texts":
-        x = x.astype(np.int64)
-    parts = []
-    for i in range(0, len(x), size):
-        part = np.resize(x[i : i + size], (size, *x.shape[1:]))
-        with torch.no_grad():
-            parts.append(module(torch.from_numpy(part)))
-    return [torch.cat(list(outputs)).numpy()[: len(x)] for outputs in zip(*parts, strict=True)]
 
 
 def _read_back(folder: Path, chosen: Chosen, x: NDArray[Any]) -> Arrays:

@@ -13,7 +13,7 @@ along time).
 from __future__ import annotations
 
 import math
-from typing import Callable, Dict, List, Optional, Sequence, Type
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Type
 
 import torch
 import torch.nn.functional as F
@@ -54,16 +54,20 @@ class Transformer(nn.Module):
         ``gates`` multiplies the units of each full-width block: scores are learned through it, and a model masked with
         0/1 gates computes what the extracted submodel computes.
         """
+        return list(self.in_turn(samples, gates))
+
+    def in_turn(self, samples: Tensor, gates: Optional[Sequence[BlockGates]] = None) -> Iterator[Tensor]:
+        """Yield the logits of one exit after another; nothing behind the last that is asked for is computed."""
         x = self.embed(samples)
         there = self.there(samples)
         attended = None if there is None else _additive(there, x.dtype)
         read = self._reading(there, x.dtype)
-        logits: List[Tensor] = []
+        passed = 0
         for i, block in enumerate(self.blocks):
             x = block(x, None if gates is None else gates[i], attended)
             if i + 1 in self.exit_positions:
-                logits.append(self.exits[len(logits)](read(x)))
-        return logits
+                yield self.exits[passed](read(x))
+                passed += 1
 
     def embed(self, samples: Tensor) -> Tensor:
         """Return the first residual stream (batch, tokens, dim): class token, then the input's tokens in order."""

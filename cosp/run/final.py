@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from cosp.checkpoints.own import BOARDS, FACTS, WEIGHTS, BoardPlan, ExitScores, Facts, Reading, boards_json
+from cosp.checkpoints.own import BOARDS, FACTS, TOKENIZER, WEIGHTS, BoardPlan, ExitScores, Facts, Reading, boards_json
+from cosp.config import DataConfig
 from cosp.data import Dataset
 from cosp.experiment import Experiment
 from cosp.methods import Method
@@ -19,6 +20,7 @@ from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import Evaluation
 from cosp.submodel.slicing import State
 
+COLUMNS = ("image", "label", "text", "text_pair", "columns", "strip")
 LOOKED_AT = 1000
 """So many samples tell in which units pixels are."""
 
@@ -35,6 +37,8 @@ def write_model(
     facts = _facts(experiment, method, coordinator.version, evaluation, versions)
     save_file(_separate(method.model.served(coordinator.model)), fresh / WEIGHTS, {"format": "pt"})
     (fresh / BOARDS).write_text(boards_json(_boards(coordinator), facts.shape), encoding="utf-8")
+    if experiment.dataset.tokenizer is not None:
+        (fresh / TOKENIZER).write_text(experiment.dataset.tokenizer.text, encoding="utf-8")
     (fresh / FACTS).write_text(json.dumps(facts.as_json(), indent=1) + "\n", encoding="utf-8")
     if folder.exists():
         folder.rename(old)
@@ -60,7 +64,7 @@ def _facts(
         classes=dataset.classes,
         chosen_exit=exits[evaluation.chosen_exit],
         scores=_scores(exits, evaluation),
-        reading=reading_of(dataset),
+        reading=reading_of(dataset, config.data),
         likeness=None if experiment.imported is None else experiment.imported.checkpoint.likeness,
         versions=versions,
     )
@@ -79,10 +83,17 @@ def _scores(exits: Sequence[int], evaluation: Evaluation) -> tuple[ExitScores, .
     )
 
 
-def reading_of(dataset: Dataset) -> Reading:
-    """Return how raw samples become those of ``dataset``."""
-    white = _white(dataset) if dataset.kind == "images" else None
-    return Reading(kind=dataset.kind, mean=dataset.mean, std=dataset.std, white=white)
+def reading_of(dataset: Dataset, data: DataConfig) -> Reading:
+    """Return how raw samples become those of ``dataset``, which was read as ``data`` says."""
+    said = data.model_dump(mode="json", include=set(COLUMNS), exclude_none=True)
+    return Reading(
+        kind=dataset.kind,
+        mean=dataset.mean,
+        std=dataset.std,
+        white=_white(dataset) if dataset.kind == "images" else None,
+        words=dataset.tokenizer is not None,
+        columns=said,
+    )
 
 
 def _white(dataset: Dataset) -> float:
