@@ -109,6 +109,24 @@ def test_transformers_says_what_the_model_says(tmp_path: Path, family: str, boar
     assert found.checks[1].startswith("transformers: ")
 
 
+def test_without_transformers_the_folder_is_written_and_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as where it is not installed
+    run, _ = run_of(tmp_path, *words("roberta"))
+    checks = write.export(run, tmp_path / "out", kind="hf").checks
+    assert checks[0].startswith("read back by cosp: ")
+    assert checks[1] == "not checked in transformers, which is not installed here"
+
+
+def test_without_onnx_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    run, _ = run_of(tmp_path, SMALL)
+    with pytest.raises(UserError, match=r"needs the package onnx: pip install 'cosp\[onnx\]'"):
+        write.export(run, tmp_path / "out", kind="onnx")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_hf_folder_says_which_exits_and_classes_it_has(tmp_path: Path) -> None:
     run, _ = run_of(tmp_path, CLASS)
     write.export(run, tmp_path / "out", kind="hf", after=1, command="cosp export run")

@@ -18,6 +18,8 @@ from cosp.config import checked
 from cosp.errors import UserError
 from cosp.experiment import Experiment, load_experiment
 from cosp.export.chosen import narrow_model
+from cosp.predict.inputs import read_inputs
+from cosp.predict.opened import open_model
 from cosp.run.directory import RunDirectory
 from cosp.simulation.simulate import simulate
 from cosp.submodel.plan import SubmodelPlan
@@ -153,3 +155,16 @@ def test_an_exit_s_head_is_found_by_the_block_it_stands_behind(run: tuple[Path, 
     )
     found = import_state(checkpoint, shape, experiment.dataset.classes)
     assert found.loaded["exits.0.head.weight"][1] == ("exits.1.head.weight",)
+
+
+def test_a_run_of_real_texts_keeps_its_tokenizer(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers", reason="needs the extra text")
+    lines = [f"{text},{label}" for text, label in (("good day", "happy"), ("bad night", "sad"))] * 60
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *lines]))
+    data = {"name": str(tmp_path / "reviews.csv"), "tokens": 8, "vocabulary": 60, "partition": {"kind": "iid"}}
+    experiment = ran(tmp_path / "run", data=data, model={"dim": 16, "blocks": 2, "heads": 2, "hidden": 16})
+    model = open_model(tmp_path / "run")
+    assert model.tokenizer == experiment.dataset.tokenizer
+    x = read_inputs(model, [str(tmp_path / "reviews.csv")]).x
+    known = {tuple(row) for row in np.asarray(experiment.dataset.train.x).tolist()}
+    assert {tuple(row) for row in x.tolist()} == known
