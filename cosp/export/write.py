@@ -158,7 +158,7 @@ def _read_back(folder: Path, chosen: Chosen, x: NDArray[Any]) -> Arrays:
 def _in_transformers(folder: Path, chosen: Chosen, x: NDArray[Any]) -> Arrays:
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     found = torch.from_numpy(x)
     if chosen.facts.reading.kind == "images":
         model = transformers.AutoModelForImageClassification.from_pretrained(folder)
