@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
@@ -34,6 +35,11 @@ def start() -> None:
         resource_tracker.ensure_running()  # which unblocks the other two, so not later
         with undisturbed():  # what is started now inherits it
             forkserver.ensure_running()
+    except OSError as error:  # its socket lies among the temporary files
+        raise UserError(
+            f"TMPDIR: {tempfile.gettempdir()}: worker processes cannot be started ({error}); set TMPDIR to a folder "
+            "with a shorter path that can be written"
+        ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

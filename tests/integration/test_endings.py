@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,12 +34,11 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of temporary files of what a test starts."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of temporary files of what a test starts; its path is short, as sockets want it."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 def heed_interrupts() -> None:  # a shell starts what it puts into the background without
@@ -59,7 +60,7 @@ def under_way(config: Path, out: Path, **popen: Any) -> Iterator[tuple[subproces
     with subprocess.Popen(command, text=True, **popen) as process:
         try:
             until(lambda: process.poll() is not None or list(out.glob("checkpoint/*.json")))
-            assert process.poll() is None
+            assert process.poll() is None, process.stderr and process.stderr.read()
             yield process, psutil.Process(process.pid).children(recursive=True)
         finally:
             process.kill()
@@ -184,3 +185,12 @@ def test_a_terminal_that_knows_ascii_alone_gets_ascii(config: Path, tmp_path: Pa
         done = subprocess.run([*COSP, *words], env=environment, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode(errors="replace")
         assert (done.stdout + done.stderr).isascii()
+
+
+def test_a_path_too_long_for_sockets_is_one_line(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    done = subprocess.run([*COSP, "run", str(config), "--out", str(tmp_path / "out")], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"cosp: TMPDIR: \S+: worker processes cannot be started \(.*\); set TMPDIR .*\n", done.stderr)
