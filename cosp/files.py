@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,13 @@ def replace_text(path: Path, text: str) -> None:
     """``write_whole`` what ``--out`` asks for; UserError if that fails."""
     with _told(path):
         write_whole(path, text)
+
+
+def check_writable(path: Path) -> None:
+    """UserError if ``replace_text`` would fail here: what takes minutes asks first. ``path`` stays as it is."""
+    if not path.exists() or path.is_file():  # a pipe is written to as it is
+        with _told(path), tempfile.TemporaryFile(dir=path.resolve().parent):
+            pass
 
 
 def make_folder(path: Path) -> None:

@@ -54,18 +54,19 @@ def calibrate(
     from cosp.calibration.calibrate import calibrate as measure
     from cosp.calibration.calibrate import cases
     from cosp.calibration.measured_profile import COLUMNS, TITLE, cells, profile_yaml, summary
-    from cosp.files import replace_text
+    from cosp.files import check_writable, replace_text
     from cosp.fleet import load_profile
 
     if like is not None:
         load_profile(like)  # a wrong name is said now, not in a minute
+    path = out_file or Path(f"{platform.node() or 'this-machine'}.yaml")
+    check_writable(path)  # said now, not in a minute
     grid = cases()
     with Progress(console=err) as progress:
         bar = progress.add_task("timing training steps", total=repeats * len(grid))
         found = measure(grid, repeats=repeats, threads=threads, on_run=lambda: progress.advance(bar))
     print_table(TITLE, COLUMNS, cells(found), left=2)
     print(summary(found))
-    path = out_file or Path(f"{platform.node() or 'this-machine'}.yaml")
     replace_text(path, profile_yaml(found, threads=threads, like=like, today=datetime.date.today()))
     print(f"profile: {path}")
 

@@ -89,6 +89,7 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["devices", "jetson-nanoo"], "did you mean 'jetson-nano'"),
         (["table", QUICKSTART, "--seeds", "a,b"], "must be comma-separated whole numbers"),
         (["calibrate", "--like", "jetson-nanoo"], "did you mean 'jetson-nano'"),
+        (["calibrate", "--out", "/proc/mine.yaml"], "/proc/mine.yaml: cannot be written"),
         (["report", "/nowhere"], "/nowhere"),
     ],
 )
