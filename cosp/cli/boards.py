@@ -99,10 +99,11 @@ def store(
 ) -> None:
     """Write what a trainer reads: a board's own samples, or the share that CONFIG's partition gives each board."""
     from cosp.config import load_config
-    from cosp.deployment.store import own_source, write_own, write_shares
+    from cosp.deployment.store import own_source, refuse_inside_data, write_own, write_shares
     from cosp.experiment import load_experiment
 
     experiment = load_experiment(load_config(config, sets or []), data_dir=data_dir)
+    refuse_inside_data(out, experiment.config.data.name, own)
     print_notes(experiment.notes)
     source = None if own is None else own_source(experiment, own, data_dir)
     print_notes(() if source is None else source.notes)

@@ -10,7 +10,7 @@ from cosp.data import Dataset, Split, hold_back
 from cosp.data.images import Labelled, Source
 from cosp.data.sources import read_source
 from cosp.data.tokenizers import FILE
-from cosp.errors import DataError
+from cosp.errors import DataError, UserError
 from cosp.experiment import Experiment, columns_of
 from cosp.seeds import stream_seed
 from cosp.trainer.samples import ClientSamples, Samples
@@ -62,3 +62,11 @@ def _with_labels_of(dataset: Dataset, source: Source) -> Labelled:
         raise DataError(f"{source.train.origin}: class {unknown[0]!r} is none of {dataset.name}'s: {known}")
     numbers = np.array([dataset.classes.index(name) for name in source.classes])
     return Labelled(x=source.train.x, y=numbers[source.train.y], origin=source.train.origin)
+
+
+def refuse_inside_data(out: Path, *names: str | None) -> None:
+    """UserError if ``out`` lies in a folder of data, where the next reader would take stores for classes."""
+    inside = {out.resolve(), *out.resolve().parents}
+    for name in filter(None, names):
+        if Path(name).is_dir() and Path(name).resolve() in inside:
+            raise UserError(f"{out}: lies in the data {name}, which would hold stores for classes; give another --out")

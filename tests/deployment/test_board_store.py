@@ -8,8 +8,8 @@ import yaml
 
 from cosp.config import load_config
 from cosp.data.sources import read_source
-from cosp.deployment.store import write_own, write_shares
-from cosp.errors import DataError
+from cosp.deployment.store import refuse_inside_data, write_own, write_shares
+from cosp.errors import DataError, UserError
 from cosp.experiment import Experiment, load_experiment
 from cosp.trainer.store import open_board_store
 
@@ -83,3 +83,12 @@ def test_own_series_are_normalised_as_the_server_s(tmp_path):
     images = own(tmp_path, np.ones((4, 8, 8)), np.array([0, 1, 0, 1]), ["2", "0"])
     with pytest.raises(DataError, match=r"samples are images \(8, 8, 1\), those of moves series \(8, 2\)"):
         write_own(experiment, read_source(images, data_dir=None, image_size=None), tmp_path / "store")
+
+
+def test_stores_are_not_written_into_the_data(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for out in (photos, photos / "stores"):
+        with pytest.raises(UserError, match="lies in the data .*photos, .*; give another --out"):
+            refuse_inside_data(out, "digits", None, str(photos))
+    refuse_inside_data(tmp_path / "stores", "digits", None, str(photos))
