@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import multiprocessing
 import signal
 import tempfile
@@ -36,6 +37,8 @@ def start() -> None:
         with undisturbed():  # what is started now inherits it
             forkserver.ensure_running()
     except OSError as error:  # its socket lies among the temporary files
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         raise UserError(
             f"TMPDIR: {tempfile.gettempdir()}: worker processes cannot be started ({error}); set TMPDIR to a folder "
             "with a shorter path that can be written"
