@@ -1,7 +1,7 @@
 """A pool of warm worker processes that train ahead of virtual time.
 
 Jobs run in the order of their priority (the virtual time at which their result is due), so the result that is needed
-next is usually there. Which worker runs a job never changes its result.
+next is usually there. Which worker runs a job never changes its result: so when one dies, another does its jobs again.
 """
 
 from __future__ import annotations
@@ -11,24 +11,35 @@ import itertools
 import json
 import signal
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cosp.errors import CospError
-from cosp.run.pool import TaskFailed
+from cosp.run.pool import DEATHS, TaskFailed, TaskKilled, death_of, named
 from cosp.simulation import forks
 from cosp.simulation.memory import SharedFloats
-from cosp.simulation.worker import work
+from cosp.simulation.worker import READY, work
 from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 
 SLOTS = 2
 """Jobs that lie with a worker at a time: one it works on, one it can start at once."""
+
+STARTS = 3
+"""Workers, one after another, that may die before they are ready for a job until the run gives up."""
+
+
+class _Died(Exception):
+    """A worker process is gone."""
 
 
 @dataclass(eq=False)
@@ -38,9 +49,13 @@ class Job:
     task: Task
     floats: int
     fill: Callable[[Tensor], None]
-    """Writes the task's weights into a vector of ``floats`` entries, when a worker is ready for it."""
+    """Writes the task's weights into a vector of ``floats`` entries, whenever a worker is ready for it."""
+    turn: tuple[float, int]
+    """Its priority, and its place among those of the same."""
+    deaths: int = 0
+    """Workers that died over it."""
     result: tuple[dict[str, Any], Tensor] | None = None
-    error: str | None = None
+    error: TaskFailed | None = None
     cancelled: bool = False
 
     @property
@@ -49,7 +64,7 @@ class Job:
 
 
 class _Worker:
-    """The parent's end of one worker process."""
+    """The parent's end of one worker process. Any method but ``close`` raises _Died when the process is gone."""
 
     def __init__(self, slot_floats: int, store: Path) -> None:
         context = forks.context()
@@ -57,6 +72,8 @@ class _Worker:
         self.slots = memory.vector.view(SLOTS, slot_floats)
         self.pipe, theirs = context.Pipe()
         self.jobs: dict[int, Job] = {}
+        """Those that lie with it by slot, in the order in which it does them."""
+        self.ready = False
         arguments = (theirs, memory, slot_floats, str(store))
         self.process = context.Process(target=work, args=arguments, daemon=True)
         self.process.start()
@@ -69,31 +86,35 @@ class _Worker:
     def start(self, slot: int, job: Job) -> None:
         job.fill(self.slots[slot][: job.floats])
         self.jobs[slot] = job
-        self.pipe.send((slot, job.floats, task_to_json(job.task)))
+        try:
+            self.pipe.send((slot, job.floats, task_to_json(job.task)))
+        except OSError as error:
+            raise _Died from error
 
     def collect(self) -> None:
         """Take one answer from the pipe."""
         try:
             slot, floats, text = self.pipe.recv()
-        except (EOFError, ConnectionResetError) as error:
-            self.process.join(5)
-            code = self.process.exitcode
-            if code == -signal.SIGTERM:
-                time.sleep(1)  # whoever ends all processes of a run one by one ends this one now
-            raise CospError(
-                f"a worker process died (exit code {code}); if it was killed for memory, use fewer --workers; "
-                "--resume goes on from the last checkpoint"
-            ) from error
+        except (EOFError, OSError) as error:
+            raise _Died from error
+        if slot == READY:
+            if floats < 0:
+                raise CospError(text)
+            self.ready = True
+            return
         job = self.jobs.pop(slot)
         if floats < 0:
-            job.error = text
+            job.error = TaskFailed(text)
         else:
             job.result = json.loads(text), self.slots[slot][:floats].clone()
 
-    def close(self) -> None:
+    def close(self) -> int:
+        """End the process and return its exit code; its memory is free."""
         self.pipe.close()
         self.process.terminate()
         self.process.join()
+        self.slots = torch.empty(0)
+        return self.process.exitcode or 0
 
 
 class WorkerPool:
@@ -102,32 +123,35 @@ class WorkerPool:
     def __init__(self, workers: int, *, slot_floats: int, store: Path) -> None:
         if workers < 1:
             raise ValueError(f"workers must be >= 1, got {workers}")
+        self._start: Callable[[], _Worker] = partial(_Worker, slot_floats, store)
         self._workers: list[_Worker] = []
+        self._stillborn = 0
+        """Workers that died before they were ready, since the last that was."""
+        self._waiting: list[tuple[tuple[float, int], Job]] = []
+        self._tickets = itertools.count()
         forks.start()
         forks.check_files(workers, "--workers")
         try:
             with forks.undisturbed():
                 for _ in range(workers):
-                    self._workers.append(_Worker(slot_floats, store))
+                    self._workers.append(self._start())
         except BaseException:
             self._end()
             raise
-        self._waiting: list[tuple[float, int, Job]] = []
-        self._tickets = itertools.count()
 
     def submit(self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float) -> Job:
         """Queue ``task``; lower ``priority`` runs first."""
-        job = Job(task, floats, fill)
-        heapq.heappush(self._waiting, (priority, next(self._tickets), job))
+        job = Job(task, floats, fill, (priority, next(self._tickets)))
+        self._queue(job)
         self._collect(block=False)
         return job
 
     def result(self, job: Job) -> tuple[dict[str, Any], Tensor]:
-        """Wait for ``job`` and return its facts and vector; TaskFailed if it raised."""
+        """Wait for ``job`` and return its facts and vector; TaskFailed (TaskKilled: workers died) if it has none."""
         while not job.done:
             self._collect(block=True)
         if job.error is not None:
-            raise TaskFailed(job.error)
+            raise job.error
         assert job.result is not None
         return job.result
 
@@ -135,25 +159,66 @@ class WorkerPool:
         """Do not begin ``job`` if it waits; one that has begun runs to its end for nothing."""
         job.cancelled = True
 
+    def _queue(self, job: Job) -> None:
+        heapq.heappush(self._waiting, (job.turn, job))
+
     def _collect(self, *, block: bool) -> None:
         self._feed()
         busy: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers if worker.jobs}
         ready: list[Any] = wait(list(busy), None if block else 0)
         for pipe in ready:
-            busy[pipe].collect()
+            with self._replacing(busy[pipe]):
+                busy[pipe].collect()
         self._feed()
 
     def _feed(self) -> None:
         """Hand waiting jobs to the workers with the fewest, most urgent first."""
         while self._waiting:
-            if self._waiting[0][2].cancelled:
+            if self._waiting[0][1].cancelled:
                 heapq.heappop(self._waiting)
                 continue
             worker = min(self._workers, key=lambda candidate: len(candidate.jobs))
             slot = worker.free_slot()
             if slot is None:
                 return
-            worker.start(slot, heapq.heappop(self._waiting)[2])
+            with self._replacing(worker):
+                worker.start(slot, heapq.heappop(self._waiting)[1])
+
+    @contextmanager
+    def _replacing(self, worker: _Worker) -> Iterator[None]:
+        """Put another in the place of ``worker`` if it turns out to have died, and its jobs back into the queue."""
+        try:
+            yield
+        except _Died:
+            place = self._workers.index(worker)
+            code = worker.close()
+            self._mourn(worker, code)
+            with forks.undisturbed():
+                self._workers[place] = self._start()
+        if worker.ready:
+            self._stillborn = 0
+
+    def _mourn(self, worker: _Worker, code: int) -> None:
+        """Decide what becomes of a dead worker's jobs. The first of them it was at; the others it had not begun."""
+        how = death_of(code)
+        if code == -signal.SIGTERM:
+            time.sleep(1)  # whoever ends all processes of a run one by one ends this one now
+        if not worker.ready:
+            self._stillborn += 1
+            if self._stillborn >= STARTS:
+                raise CospError(
+                    f"{STARTS} worker processes died as they started, the last {how}; if the machine has no memory "
+                    "for them, use fewer --workers; --resume goes on from the last checkpoint"
+                )
+        jobs = list(worker.jobs.values())
+        if worker.ready and jobs:
+            jobs[0].deaths += 1
+            if jobs[0].deaths >= DEATHS:
+                jobs[0].error = TaskKilled(jobs[0].task, how)
+            warnings.warn(f"a worker process died ({how}) over {named(jobs[0].task)}", stacklevel=2)
+        for job in jobs:
+            if not job.done:
+                self._queue(job)
 
     def __enter__(self) -> WorkerPool:
         return self

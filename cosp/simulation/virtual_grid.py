@@ -10,7 +10,7 @@ id, which has no public setter (Flower's own grids set it the same way).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from flwr.app import Error, Message, MessageType, RecordDict
@@ -19,13 +19,13 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from cosp.errors import FleetStalled
-from cosp.fleet.fleet import Fleet
-from cosp.fleet.introduction import Introduction
+from cosp.fleet.fleet import Board, Fleet
+from cosp.fleet.introduction import Budget, Introduction
 from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.timeline import Timeline
 from cosp.methods.clients import budget_of
 from cosp.methods.pricing import drops, price
-from cosp.run.pool import Pool, TaskFailed
+from cosp.run.pool import Pool, TaskFailed, TaskKilled
 from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 from cosp.wire import messages as wire
@@ -40,6 +40,8 @@ LOSSES = {
     "battery": "the board has used up its energy",
     "memory": "the board's memory no longer holds the task",
 }
+KILLED = "worker-died"
+"""Why a task is lost over which workers died, whose board plays no part in that."""
 CLIENT_RAISED = 2  # flwr.common.constant.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
@@ -67,6 +69,8 @@ class VirtualGrid(Grid):
         self._live = LiveFleet(fleet.boards, self._timeline, server=fleet.server, on_turn=self._turn)
         if begin:
             self._live.begin()
+        self._most: dict[int, Budget] = {}
+        """By client, what it can afford at most, learnt from a task over which workers died."""
         self._ready: list[tuple[float, int, Message]] = []
         self._awake = False
         self._nodes_on: frozenset[int] | None = None
@@ -113,11 +117,14 @@ class VirtualGrid(Grid):
 
     def state(self) -> dict[str, Any]:
         """Return where the fleet stands, as JSON values."""
-        return self._live.state()
+        most = {str(client): [budget.keep, budget.memory_bytes] for client, budget in self._most.items()}
+        return {**self._live.state(), **({"most": most} if most else {})}
 
     def restore(self, now_s: float, state: dict[str, Any]) -> None:
         """Put the fleet where it stood at ``now_s``; ``resend`` follows for each message that was under way."""
         self.jump_to(now_s)
+        for client, (keep, memory_bytes) in state.get("most", {}).items():
+            self._most[int(client)] = Budget(keep=keep, memory_bytes=memory_bytes, speed=None)
         self._live.restore(state, lambda end: self._turn(True))  # the server looks up, as at a reply it does not want
         self._nodes_on = None
 
@@ -195,8 +202,8 @@ class VirtualGrid(Grid):
         node = request.metadata.dst_node_id
         self._strangers.discard(node)
         self._nodes_on = None
-        budget = budget_of(self._boards[node].at(self.clock()))
-        self._deliver(request, records.introduction_reply(request, self._introductions[node].with_budget(budget)))
+        known = self._introductions[node].with_budget(self._affords(self._boards[node]))
+        self._deliver(request, records.introduction_reply(request, known))
 
     def _errand(self, request: Message, sent_s: float) -> tuple[Task, Errand]:
         """Return the message's task, and what it is to the fleet: the same whenever it is asked for."""
@@ -231,6 +238,9 @@ class VirtualGrid(Grid):
                 return
             try:
                 facts, vector = self._pool.result(job)
+            except TaskKilled as error:
+                self._halve(task, errand.client)
+                self._deliver(request, self._lost(request, replace(end, lost=KILLED), detail=str(error)))
             except TaskFailed as error:
                 self._deliver(request, Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request))
             else:
@@ -242,13 +252,30 @@ class VirtualGrid(Grid):
     def _budget(self, request: Message) -> dict[str, Any]:
         """Return what a reply says of the board's budget, if that ever changes."""
         board = self._boards[request.metadata.dst_node_id]
-        return {"budget": asdict(budget_of(board.at(self.clock())))} if board.changes else {}
+        if not board.changes and board.client not in self._most:
+            return {}
+        return {"budget": asdict(self._affords(board))}
 
-    def _lost(self, request: Message, end: End) -> Message:
-        """Return the reply for a task that was lost; a board that refuses it says what it can hold instead."""
+    def _affords(self, board: Board) -> Budget:
+        """Return what a board can afford now."""
+        budget, most = budget_of(board.at(self.clock())), self._most.get(board.client)
+        if most is None:
+            return budget
+        keep = budget.keep and min(budget.keep, most.keep or budget.keep)
+        return replace(budget, keep=keep, memory_bytes=min(budget.memory_bytes, most.memory_bytes))
+
+    def _halve(self, task: Task, client: int) -> None:
+        """Workers died over ``task``, most likely for memory: from now on half of it is what the client can afford."""
+        budget = self._affords(self._boards[FIRST_NODE + client])
+        keep = budget.keep and budget.keep / 2
+        memory_bytes = min(budget.memory_bytes, peak_memory_bytes(task) // 2)
+        self._most[client] = replace(budget, keep=keep, memory_bytes=memory_bytes)
+
+    def _lost(self, request: Message, end: End, *, detail: str = "") -> Message:
+        """Return the reply for a task that was lost; for want of memory, it says what can be held instead."""
         figures = {**vars(end.cost), "bytes_down": end.bytes_down, "bytes_up": end.bytes_up}
-        facts = self._budget(request) if end.lost == "memory" else {}
-        return wire.loss_reply(request, end.lost or "", LOSSES[end.lost or ""], figures, **facts)
+        facts = self._budget(request) if end.lost in ("memory", KILLED) else {}
+        return wire.loss_reply(request, end.lost or "", detail or LOSSES[end.lost or ""], figures, **facts)
 
     def _deliver(self, request: Message, reply: Message) -> None:
         number = int(request.metadata.message_id.removeprefix("message-"))
