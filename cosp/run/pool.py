@@ -26,7 +26,7 @@ class Pool(Protocol):
         """
 
     def result(self, job: Any) -> tuple[dict[str, Any], Tensor]:
-        """Wait for a queued task and return its facts and vector; TaskFailed (TaskKilled: workers died) if it has none."""
+        """Wait for a queued task and return its facts and vector; TaskFailed (TaskKilled: workers died) if none."""
 
     def cancel(self, job: Any) -> None:
         """Forget a queued task whose result nobody will ask for."""

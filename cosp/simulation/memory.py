@@ -6,8 +6,10 @@ cannot be had later ends a process with a bus error.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from multiprocessing.reduction import DupFd
@@ -15,7 +17,9 @@ from typing import Any
 
 import torch
 
+from cosp.amounts import amount
 from cosp.errors import UserError
+from cosp.simulation.room import free_memory_bytes
 
 FLOAT_BYTES = 4
 
@@ -52,24 +56,33 @@ def reserved(size_bytes: int) -> int:
     UserError if neither has room.
     """
     refused = []
-    for make in (_in_memory, _in_folder):
+    for where, make, free_bytes in (
+        ("in memory", _in_memory, free_memory_bytes),
+        ("in folder", _in_folder, _disk_free),
+    ):
         try:
             return make(size_bytes)
         except OSError as error:
-            refused.append(f"{make.__name__[1:].replace('_', ' ')}: {error.strerror}")
+            refused.append(f"{where}: {error.strerror}, {amount(free_bytes(), 'bytes')} free")
     raise UserError(
-        f"a worker needs {size_bytes / 1e6:.1f} MB to exchange weights ({', '.join(refused)}, "
+        f"a worker needs {amount(size_bytes, 'bytes')} to exchange weights ({'; '.join(refused)} at "
         f"{tempfile.gettempdir()}); use fewer --workers, or set TMPDIR to a folder with more room"
     )
 
 
 def _in_memory(size_bytes: int) -> int:
+    if size_bytes > free_memory_bytes():  # asked for it all the same, the kernel would end a process instead
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     return _filled(os.memfd_create("cosp"), size_bytes)
 
 
 def _in_folder(size_bytes: int) -> int:
     with tempfile.TemporaryFile(buffering=0) as file:
         return _filled(os.dup(file.fileno()), size_bytes)
+
+
+def _disk_free() -> int:
+    return shutil.disk_usage(tempfile.gettempdir()).free
 
 
 def _filled(descriptor: int, size_bytes: int) -> int:

@@ -147,7 +147,7 @@ class WorkerPool:
         return job
 
     def result(self, job: Job) -> tuple[dict[str, Any], Tensor]:
-        """Wait for ``job`` and return its facts and vector; TaskFailed (TaskKilled: workers died) if it has none."""
+        """Wait for ``job`` and return its facts and vector; TaskFailed (TaskKilled: workers died) if none."""
         while not job.done:
             self._collect(block=True)
         if job.error is not None:
