@@ -45,9 +45,9 @@ class RecordingPool(WorkerPool):
 
     tasks: list[Task] = []
 
-    def submit(self, task, floats, fill, *, priority):  # type: ignore[no-untyped-def]
+    def submit(self, task, floats, fill, **more):  # type: ignore[no-untyped-def]
         self.tasks.append(task)
-        return super().submit(task, floats, fill, priority=priority)
+        return super().submit(task, floats, fill, **more)
 
 
 def whole(experiment: Experiment, workers: int) -> float:

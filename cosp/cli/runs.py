@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,15 @@ from cosp.errors import UserError
 
 app = new_typer()
 
+
+class EngineName(StrEnum):
+    """What ``--engine`` may be."""
+
+    local = "local"
+    ray = "ray"
+    inline = "inline"
+
+
 RUN_EXAMPLES = (
     "Examples: `cosp run experiments/quickstart.yaml` · `cosp run experiments/fashion_mnist.yaml --data-dir DATA "
     "--set variant=synchronous --seed 1` · `cosp run --resume runs/quickstart`"
@@ -40,6 +50,12 @@ def run(
     out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/NAME")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one a core")] = None,
     seed: Annotated[int | None, typer.Option(help="Override the seed")] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="Where tasks are done: processes here, a Ray cluster, this process itself")
+    ] = EngineName.local,
+    address: Annotated[
+        str | None, typer.Option(metavar="auto|ray://HOST|HOST:PORT", help="The Ray cluster to join; else one starts")
+    ] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Run the timeline only; nothing is trained")] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Serve a page on this machine that follows it")] = False,
@@ -58,10 +74,11 @@ def run(
     from cosp.report import write_report
     from cosp.run.directory import RunDirectory, config_of
     from cosp.simulation import forks
-    from cosp.simulation.simulate import default_workers, simulate
+    from cosp.simulation.simulate import simulate
     from cosp.track import Tracks, check_tracks
 
     wanted = check_tracks(track or [])
+    _check_place(engine, address, workers)
     overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
     if (config is None) == (resume is None):
         got = "neither" if config is None else "both"
@@ -78,7 +95,7 @@ def run(
         assert config is not None
         chosen = load_config(config, overrides)
         directory = None
-    if not dry:
+    if not dry and engine is EngineName.local:
         forks.start()
     try:
         with ExitStack() as opened, RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
@@ -92,13 +109,21 @@ def run(
             if watch:
                 watch_run(directory.folder)
             tracks = opened.enter_context(Tracks(directory.folder, chosen, wanted))
-            count = workers or default_workers()
 
             def on_row(row: dict[str, Any]) -> None:
                 progress.on_row(row)
                 tracks.on_row(row)
 
-            metrics = simulate(experiment, directory, workers=count, on_row=on_row, resume=resume is not None, dry=dry)
+            metrics = simulate(
+                experiment,
+                directory,
+                workers=workers,
+                on_row=on_row,
+                resume=resume is not None,
+                dry=dry,
+                engine=engine.value,
+                address=address,
+            )
     except (KeyboardInterrupt, SystemExit):  # a signal; typer ends the process, without a word
         if directory is not None:
             err.print(f"cosp: interrupted; go on with: cosp run --resume {directory.folder}", soft_wrap=True)
@@ -111,6 +136,14 @@ def run(
     else:
         out.print(summary_table(metrics))
         print(f"report: {report_path}")
+
+
+def _check_place(engine: EngineName, address: str | None, workers: int | None) -> None:
+    """UserError where one option about who trains makes another one void."""
+    if address is not None and engine is not EngineName.ray:
+        raise UserError(f"--address {address}: is of a Ray cluster: add --engine ray, or leave it out")
+    if workers is not None and engine is EngineName.inline:
+        raise UserError(f"--workers {workers}: --engine inline has none, it trains in its own process: leave one out")
 
 
 @app.command(epilog="Example: `cosp plan experiments/fashion_mnist_weak.yaml --data-dir DATA`")

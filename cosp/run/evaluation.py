@@ -31,7 +31,7 @@ def on_pool(pool: Pool) -> Start:
         def fill(slot: Tensor) -> None:
             slot.copy_(vector)
 
-        return partial(pool.result, pool.submit(task, vector.numel(), fill, priority=FIRST))
+        return partial(pool.result, pool.submit(task, vector.numel(), fill, priority=FIRST, source=vector))
 
     return start
 

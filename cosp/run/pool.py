@@ -12,17 +12,26 @@ from torch import Tensor
 from cosp.amounts import amount
 from cosp.errors import CospError
 from cosp.submodel.plan import GROUPS
+from cosp.submodel.slicing import State
 from cosp.task.demand import peak_memory_bytes
 from cosp.task.task import Task
+
+Source = State | Tensor | None
+"""What a task's weights are cut from: its version's model, or them as they are; nobody writes to it. Tasks with the
+same source have the same object, so that it need travel but once. None: only ``fill`` knows.
+"""
 
 
 class Pool(Protocol):
     """What runs tasks: worker processes, or nothing at all in a dry run."""
 
-    def submit(self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float) -> Any:
+    def submit(
+        self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float, source: Source = None
+    ) -> Any:
         """Queue ``task`` and return a handle; lower ``priority`` runs first.
 
-        ``fill`` writes its ``floats`` weights, as often as workers are given the task.
+        ``fill`` writes its ``floats`` weights, as often as workers are given the task. ``source`` is for pools that
+        have other machines cut.
         """
 
     def result(self, job: Any) -> tuple[dict[str, Any], Tensor]:

@@ -21,6 +21,7 @@ from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import summed
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import State, extract
+from cosp.task.cut import cut
 from cosp.task.payload import scores_from_vector
 from cosp.task.scoring import ScoreSettings
 from cosp.task.task import Task
@@ -144,8 +145,7 @@ class Coordinator:
         """Return the tensors that ``task`` starts from, as the client receives them; whole ones may be the
         snapshot's own.
         """
-        weights = extract(self.snapshots[task.version], self.layout, task.plan)
-        return {name: task.compression.received(tensor) for name, tensor in weights.items()}
+        return cut(self.snapshots[task.version], self.layout, task)
 
     def take_scores(self, task: Task, scores: Tensor) -> None:
         """Keep a client's scores; RefusedUpdate if they are not what was asked for."""

@@ -143,8 +143,7 @@ class Loop:
     def resend(self, dispatches: Sequence[Dispatch], send: Callable[[float, Message], str]) -> None:
         """Put a checkpoint's tasks back in flight; ``send`` is given when they were first sent."""
         for dispatch in dispatches:
-            weights = self.coordinator.weights(dispatch.task)
-            message = wire.instruction(dispatch.task, weights, node=dispatch.node)
+            message = self._instruction(dispatch.task, dispatch.node)
             self.in_flight[send(dispatch.sent_s, message)] = dispatch
 
     def lose(self, dispatches: Sequence[Dispatch], reason: str) -> None:
@@ -197,7 +196,7 @@ class Loop:
         dispatches: list[Dispatch] = []
         for node, client in self._roster.take(self.grid.get_node_ids(), room):
             task = self.coordinator.next_task(client)
-            messages.append(wire.instruction(task, self.coordinator.weights(task), node=node))
+            messages.append(self._instruction(task, node))
             dispatches.append(Dispatch(task, node, self.now_s()))
         sent = list(self.grid.push_messages(messages)) if messages else []
         for dispatch, message_id in zip_longest(dispatches, sent):  # a grid that cannot send may return no ids at all
@@ -205,6 +204,10 @@ class Loop:
                 self.in_flight[message_id] = dispatch
             else:
                 self._fail(dispatch, "not-sent")
+
+    def _instruction(self, task: Task, node: int) -> Message:
+        weights, model = self.coordinator.weights(task), self.coordinator.snapshots[task.version]
+        return wire.instruction(task, weights, node=node, model=model)
 
     def _receive(self) -> None:
         for reply in list(self.grid.pull_messages(self.in_flight.keys())):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cosp.fleet.introduction import Introduction
+from cosp.run.pool import Source
 from cosp.seeds import numpy_stream
 from cosp.submodel.selection import random_scores
 from cosp.task.payload import scores_to_vector
@@ -25,7 +26,9 @@ class DryPool:
     def __init__(self, introductions: tuple[Introduction, ...]) -> None:
         self._samples = {introduction.client: introduction.samples for introduction in introductions}
 
-    def submit(self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float) -> Task:
+    def submit(
+        self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float, source: Source = None
+    ) -> Task:
         return task
 
     def result(self, job: Task) -> tuple[dict[str, Any], Tensor]:

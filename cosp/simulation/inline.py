@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosp.run.pool import TaskFailed
+from cosp.run.pool import Source, TaskFailed
 from cosp.simulation.worker import keep_freed_memory
 from cosp.task.task import Task
 from cosp.trainer.store import open_store
@@ -36,7 +36,9 @@ class InlinePool:
         keep_freed_memory()
         self._trainer = Trainer(*open_store(store))
 
-    def submit(self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float) -> Waiting:
+    def submit(
+        self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float, source: Source = None
+    ) -> Waiting:
         return Waiting(task, floats, fill)
 
     def result(self, job: Waiting) -> tuple[dict[str, Any], Tensor]:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from cosp.errors import CospError
-from cosp.run.pool import DEATHS, TaskFailed, TaskKilled, death_of, named
+from cosp.run.pool import DEATHS, Source, TaskFailed, TaskKilled, death_of, named
 from cosp.simulation import forks
 from cosp.simulation.memory import SharedFloats
 from cosp.simulation.worker import READY, work
@@ -139,7 +139,9 @@ class WorkerPool:
             self._end()
             raise
 
-    def submit(self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float) -> Job:
+    def submit(
+        self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float, source: Source = None
+    ) -> Job:
         """Queue ``task``; lower ``priority`` runs first."""
         job = Job(task, floats, fill, (priority, next(self._tickets)))
         self._queue(job)

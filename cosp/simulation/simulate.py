@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from cosp.experiment import Experiment, single_thread
 from cosp.held import scratch_folder
@@ -19,12 +19,16 @@ from cosp.run.serve import serve
 from cosp.simulation.dry import DryPool
 from cosp.simulation.inline import InlinePool
 from cosp.simulation.pool import WorkerPool
+from cosp.simulation.ray_cluster import ray_pool
 from cosp.simulation.virtual_grid import VirtualGrid
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.shape import layout_of
 from cosp.trainer.store import write_store
 
 Row = dict[str, Any]
+
+Engine = Literal["local", "ray", "inline"]
+"""Where tasks are done: by worker processes here, by actors of a Ray cluster, by this process itself."""
 
 
 def default_workers() -> int:
@@ -51,19 +55,22 @@ def simulate(
     experiment: Experiment,
     directory: RunDirectory,
     *,
-    workers: int,
+    workers: int | None,
     on_row: Callable[[Row], None] = lambda row: None,
     resume: bool = False,
     dry: bool = False,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> Row:
     """Run to the end and return the metrics, which are also written; rows depend on config and seed alone.
 
-    ``workers`` 0 trains in this process. ``dry`` runs the timeline only: nothing is trained or evaluated.
+    ``workers`` None is one a core, 0 trains in this process, as ``engine`` "inline" does. ``address`` is that of a Ray
+    cluster. ``dry`` runs the timeline only: nothing is trained or evaluated.
     """
     started = time.monotonic()
     single_thread()
     saved = checkpoints.load(directory.checkpoints) if resume else None
-    with _pool(experiment, workers, dry=dry) as pool:
+    with _pool(experiment, workers, engine="dry" if dry else engine, address=address) as pool:
         grid = VirtualGrid(
             experiment.fleet,
             experiment.introductions,
@@ -84,18 +91,25 @@ def simulate(
 
 
 @contextmanager
-def _pool(experiment: Experiment, workers: int, *, dry: bool) -> Iterator[Pool]:
-    """Start what trains: it maps the experiment's data, laid out in a temporary folder."""
-    if dry:
+def _pool(
+    experiment: Experiment, workers: int | None, *, engine: Engine | Literal["dry"], address: str | None
+) -> Iterator[Pool]:
+    """Start what trains. Local workers map the experiment's data, laid out in a temporary folder."""
+    if engine == "dry":
         yield DryPool(experiment.introductions)
+        return
+    if engine == "ray":
+        with ray_pool(experiment, workers=workers, address=address, own_cores=default_workers()) as pool:
+            yield pool
         return
     with scratch_folder("data") as store:
         write_store(store, experiment.splits, experiment.rows)
-        if not workers:
+        if engine == "inline" or workers == 0:
             yield InlinePool(store=store)
             return
-        with WorkerPool(workers, slot_floats=_slot_floats(experiment), store=store) as pool:
-            yield pool
+        slot_floats = _slot_floats(experiment)
+        with WorkerPool(workers or default_workers(), slot_floats=slot_floats, store=store) as local:
+            yield local
 
 
 def _slot_floats(experiment: Experiment) -> int:

@@ -228,7 +228,11 @@ class VirtualGrid(Grid):
         if errand.drops_s is not None or not errand.fits:  # nobody will ask for the result
             return lambda end: self._deliver(request, self._lost(request, end))
         job = self._pool.submit(
-            task, task.parameters, lambda vector: wire.weights_into(request, task, vector), priority=due_s
+            task,
+            task.parameters,
+            lambda vector: wire.weights_into(request, task, vector),
+            priority=due_s,
+            source=wire.model_of(request),
         )
 
         def reply(end: End) -> None:

@@ -67,8 +67,9 @@ class PackedArray(TensorArray):
 
     __qualname__ = Array.__qualname__
 
-    def __init__(self, tensors: State, dtype: str) -> None:
+    def __init__(self, tensors: State, dtype: str, model: State | None) -> None:
         self.tensors = tensors
+        self.model = model
         self.dtype = dtype
         self.shape = (sum(tensor.numel() for tensor in tensors.values()),)
         self.stype = "numpy.ndarray"
@@ -93,9 +94,10 @@ class ChangeArray(TensorArray):
         return pack(self.tensor, self.spans)
 
 
-def instruction(task: Task, weights: State, *, node: int) -> Message:
-    """Return the message that asks ``node`` to do ``task``."""
-    content = records.instruction_content(JsonRecord(task, task_to_json), PackedArray(weights, task.compression.down))
+def instruction(task: Task, weights: State, *, node: int, model: State | None = None) -> Message:
+    """Return the message that asks ``node`` to do ``task``. ``model``: what the weights were cut from; stays here."""
+    array = PackedArray(weights, task.compression.down, model)
+    content = records.instruction_content(JsonRecord(task, task_to_json), array)
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
@@ -133,6 +135,12 @@ def weights_into(request: Message, task: Task, vector: Tensor) -> None:
             view.copy_(array.tensors[name])
     else:
         vector.copy_(_tensor(array))
+
+
+def model_of(request: Message) -> State | None:
+    """Return the model that an instruction's weights were cut from, None if it has come from elsewhere."""
+    array = records.weights_of(request)
+    return array.model if isinstance(array, PackedArray) else None
 
 
 def result_reply(request: Message, facts: Mapping[str, Any], vector: Tensor) -> Message:

@@ -1,0 +1,150 @@
+"""Where a run's actors live: a Ray of its own, or a cluster that runs already. Nodes are looked over before training."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from cosp.errors import UserError
+from cosp.run.pool import DEATHS
+
+if TYPE_CHECKING:
+    from cosp.experiment import Experiment
+    from cosp.simulation.ray_pool import RayPool
+
+REACH_S = 5.0
+"""How long the machine at an address may take to answer."""
+CLIENT_PORT = 10001
+"""Of ``ray://HOST``, where Ray listens for it by default."""
+
+
+@contextmanager
+def ray_pool(experiment: Experiment, *, workers: int | None, address: str | None, own_cores: int) -> Iterator[RayPool]:
+    """Join the cluster at ``address``, or start Ray on this machine, and yield a pool of actors that hold the data.
+
+    ``workers`` None: one a core of the cluster; of a Ray of our own ``own_cores``. UserError says what is not there.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--engine ray: Ray is not installed: pip install 'cosp[ray]'") from None
+    from cosp.simulation.ray_pool import RayPool
+    from cosp.simulation.ray_worker import RunData
+
+    with _connected(address, workers or own_cores):
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        kept = ray.put(RunData(experiment.splits, experiment.rows))  # as long as this is, what died can begin again
+        actors = [_actor(node, kept) for node in _places(nodes, workers)]
+        _look_over(actors)
+        yield RayPool([actor for _, actor in actors])
+        del kept
+
+
+@contextmanager
+def _connected(address: str | None, cores: int) -> Iterator[None]:
+    import ray
+
+    if address is None:
+        how: dict[str, Any] = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+    else:
+        _reach(address)
+        how = {"address": address}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        ray.init(**how, log_to_driver=False, logging_level="ERROR", namespace="cosp")
+    except Exception as error:  # Ray has no tree of errors for this
+        raise UserError(f"--address {address}: {_reason(error)}") from error
+    finally:
+        for number, handler in zip(numbers, before, strict=True):  # the command line knows what to do at a signal
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _reason(error: Exception) -> str:
+    """Return in a line why Ray could not be joined."""
+    text = " ".join(str(error).split())
+    if "ersion mismatch" in text:
+        return f"{text}; rows are the same with the same versions alone, and Ray needs them"
+    if isinstance(error, ConnectionError):
+        return "no Ray cluster runs there; start one (ray start --head), or leave --address out and one starts here"
+    return text[:400]
+
+
+def _reach(address: str) -> None:
+    """UserError unless something listens at ``address``; Ray itself would wait for a minute."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://") and not host:
+        host, port = port, str(CLIENT_PORT)
+    if not host or "/" in host or not port.isdigit():
+        raise UserError(f"--address {address}: must be auto, ray://HOST:PORT or HOST:PORT, e.g. --address auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({error}); see `ray status` on its head node"
+        ) from None
+
+
+def _places(nodes: Sequence[dict[str, Any]], workers: int | None) -> list[dict[str, Any]]:
+    """Return the node of every actor: one a core, in turns, over all nodes; again from the start if more are wanted."""
+    cores = [[node] * int(node["Resources"].get("CPU", 0)) for node in sorted(nodes, key=lambda node: node["NodeID"])]
+    turns = [node for node in chain.from_iterable(zip_longest(*cores)) if node is not None]
+    if not turns:
+        raise UserError("--engine ray: no node of the cluster has a CPU for workers (ray start --num-cpus)")
+    wanted = workers or len(turns)
+    return [turns[i % len(turns)] for i in range(wanted)]
+
+
+def _actor(node: dict[str, Any], data: Any) -> tuple[str, Any]:
+    """Start an actor on ``node``, or elsewhere once that is gone; a task is tried by it and by its successors."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from cosp.simulation.ray_worker import RayWorker
+
+    place = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=True)
+    kind = ray.remote(RayWorker).options(
+        num_cpus=0, max_restarts=-1, max_task_retries=DEATHS - 1, scheduling_strategy=place
+    )
+    return str(node["NodeManagerAddress"]), kind.remote([data])
+
+
+def _look_over(actors: Sequence[tuple[str, Any]]) -> None:
+    """UserError names the node whose software is not ours, or which does not see the data."""
+    import ray
+    from ray.exceptions import RayError
+
+    from cosp.simulation.ray_worker import software
+
+    ours = software()
+    asked = [(where, actor.software.remote(), actor.missing.remote()) for where, actor in actors]
+    for where, found, missing in asked:
+        try:
+            theirs, path = ray.get([found, missing])
+        except RayError as error:
+            raise UserError(f"node {where}: no worker starts there: {_last_line(error)}") from None
+        for name, version in ours.items():
+            if theirs[name] != version:
+                raise UserError(
+                    f"node {where}: has {name} {theirs[name]}, this machine {version}; rows are the same with the same "
+                    "versions alone: install constraints.txt on both"
+                )
+        if path:
+            raise UserError(
+                f"node {where}: does not see {path}; put the data at a path that all nodes see, or leave data.stream "
+                "out, and they travel"
+            )
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:400]

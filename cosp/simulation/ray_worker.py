@@ -1,0 +1,98 @@
+"""One actor of a Ray cluster: the trainer, with the run's data in its node's object store. No driver's code is here."""
+
+from __future__ import annotations
+
+import json
+import platform
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from torch import Tensor
+
+import cosp
+from cosp.simulation.worker import keep_freed_memory
+from cosp.submodel.flat import flatten
+from cosp.submodel.shape import layout_of
+from cosp.task.cut import cut
+from cosp.task.serial import task_from_json
+from cosp.task.task import Task
+from cosp.trainer.samples import Samples
+from cosp.trainer.store import ClientStore, Rows
+from cosp.trainer.trainer import Trainer
+
+Numbers = dict[str, np.ndarray] | np.ndarray
+"""A model by tensors, or weights end to end: what a ``Source`` is on its way."""
+
+Answer = tuple[str, np.ndarray | str]
+"""Facts as JSON and the vector that a task found; or "" and its traceback."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What all tasks of a run are done on."""
+
+    splits: Mapping[str, Samples]
+    rows: Sequence[Rows]
+    """Each client's rows of the split "train"."""
+
+
+def software() -> dict[str, str]:
+    """Return what the bits of a result depend on beside the processor."""
+    return {
+        "cosp": cosp.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+class RayWorker:
+    """Does one task at a time, on one thread."""
+
+    def __init__(self, data: Sequence[Any]) -> None:
+        """``data`` holds one reference to a RunData, which the run's own process keeps for as long as it lasts."""
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        keep_freed_memory()
+        self._data: RunData = ray.get(data[0])
+        rows = {f"train_{i}": train for i, (train, _) in enumerate(self._data.rows)}
+        rows.update({f"test_{i}": test for i, (_, test) in enumerate(self._data.rows)})
+        self._trainer = Trainer(ClientStore(self._data.splits["train"], rows), self._data.splits)
+
+    def software(self) -> dict[str, str]:
+        return software()
+
+    def missing(self) -> str:
+        """Return a file of the data that this node does not see, "" if it sees them."""
+        for samples in self._data.splits.values():
+            paths: Sequence[Path] = getattr(samples.x, "paths", ())
+            if len(paths):
+                for path in (paths[0], paths[-1]):
+                    if not path.exists():
+                        return str(path)
+        return ""
+
+    def run(self, text: str, source: Numbers) -> Answer:
+        """Do a task, given as JSON, on weights that it cuts out of ``source``."""
+        try:
+            task = task_from_json(text)
+            facts, vector = self._trainer.run(task, _weights(task, source))
+            return json.dumps(facts), vector.numpy()
+        except Exception:  # whatever a task raises is that task's result
+            return "", traceback.format_exc()
+
+
+def _weights(task: Task, source: Numbers) -> Tensor:
+    if isinstance(source, np.ndarray):
+        return torch.from_numpy(source)
+    layout = {name: entry for name, entry in layout_of(task.shape).items() if name in source}
+    model = {name: torch.from_numpy(numbers) for name, numbers in source.items()}
+    return flatten(cut(model, layout, task), task.spans)
