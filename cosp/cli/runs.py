@@ -56,6 +56,9 @@ def run(
     address: Annotated[
         str | None, typer.Option(metavar="auto|ray://HOST|HOST:PORT", help="The Ray cluster to join; else one starts")
     ] = None,
+    devices: Annotated[
+        str | None, typer.Option(metavar="cpu|cuda|cuda:0,cuda:1", help="What workers compute on; default all GPUs")
+    ] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Run the timeline only; nothing is trained")] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Serve a page on this machine that follows it")] = False,
@@ -123,6 +126,7 @@ def run(
                 dry=dry,
                 engine=engine.value,
                 address=address,
+                devices=devices,
             )
     except (KeyboardInterrupt, SystemExit):  # a signal; typer ends the process, without a word
         if directory is not None:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosp.errors import UserError
 from cosp.run.pool import Source, TaskFailed
-from cosp.simulation.worker import keep_freed_memory
+from cosp.simulation.worker import keep_freed_memory, no_memory
 from cosp.task.task import Task
 from cosp.trainer.store import open_store
 from cosp.trainer.trainer import Trainer
@@ -32,9 +33,9 @@ class Waiting:
 class InlinePool:
     """A ``Pool`` without processes; results are those of a worker, to the bit."""
 
-    def __init__(self, *, store: Path) -> None:
+    def __init__(self, *, store: Path, device: str | None = None) -> None:
         keep_freed_memory()
-        self._trainer = Trainer(*open_store(store))
+        self._trainer = Trainer(*open_store(store), device=device)
 
     def submit(
         self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float, source: Source = None
@@ -48,6 +49,8 @@ class InlinePool:
         torch.set_flush_denormal(True)  # as in a worker; the server's own sums are not flushed there
         try:
             facts, vector = self._trainer.run(job.task, weights)
+        except torch.cuda.OutOfMemoryError:
+            raise UserError(no_memory(self._trainer, job.task)) from None
         except Exception:  # whatever a task raises is that task's result
             raise TaskFailed(traceback.format_exc()) from None
         finally:

@@ -12,7 +12,7 @@ import json
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosp.errors import CospError
+from cosp.errors import CospError, UserError
 from cosp.run.pool import DEATHS, Source, TaskFailed, TaskKilled, death_of, named
 from cosp.simulation import forks
 from cosp.simulation.memory import SharedFloats
-from cosp.simulation.worker import READY, work
+from cosp.simulation.worker import NO_MEMORY, READY, work
 from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 
@@ -66,7 +66,8 @@ class Job:
 class _Worker:
     """The parent's end of one worker process. Any method but ``close`` raises _Died when the process is gone."""
 
-    def __init__(self, slot_floats: int, store: Path) -> None:
+    def __init__(self, slot_floats: int, store: Path, device: str) -> None:
+        self.device = device
         context = forks.context()
         memory = SharedFloats(SLOTS * slot_floats)
         self.slots = memory.vector.view(SLOTS, slot_floats)
@@ -74,7 +75,7 @@ class _Worker:
         self.jobs: dict[int, Job] = {}
         """Those that lie with it by slot, in the order in which it does them."""
         self.ready = False
-        arguments = (theirs, memory, slot_floats, str(store))
+        arguments = (theirs, memory, slot_floats, str(store), device)
         self.process = context.Process(target=work, args=arguments, daemon=True)
         self.process.start()
         memory.sent()
@@ -103,6 +104,8 @@ class _Worker:
             self.ready = True
             return
         job = self.jobs.pop(slot)
+        if floats == NO_MEMORY:
+            raise UserError(text)
         if floats < 0:
             job.error = TaskFailed(text)
         else:
@@ -118,23 +121,23 @@ class _Worker:
 
 
 class WorkerPool:
-    """Runs tasks on ``workers`` processes; use as a context manager."""
+    """Runs tasks on a process a name in ``devices``, which computes there; use as a context manager."""
 
-    def __init__(self, workers: int, *, slot_floats: int, store: Path) -> None:
-        if workers < 1:
-            raise ValueError(f"workers must be >= 1, got {workers}")
-        self._start: Callable[[], _Worker] = partial(_Worker, slot_floats, store)
+    def __init__(self, devices: Sequence[str], *, slot_floats: int, store: Path) -> None:
+        if not devices:
+            raise ValueError("devices must name one a worker, got none")
+        self._start: Callable[[str], _Worker] = partial(_Worker, slot_floats, store)
         self._workers: list[_Worker] = []
         self._stillborn = 0
         """Workers that died before they were ready, since the last that was."""
         self._waiting: list[tuple[tuple[float, int], Job]] = []
         self._tickets = itertools.count()
         forks.start()
-        forks.check_files(workers, "--workers")
+        forks.check_files(len(devices), "--workers")
         try:
             with forks.undisturbed():
-                for _ in range(workers):
-                    self._workers.append(self._start())
+                for device in devices:
+                    self._workers.append(self._start(device))
         except BaseException:
             self._end()
             raise
@@ -196,7 +199,7 @@ class WorkerPool:
             code = worker.close()
             self._mourn(worker, code)
             with forks.undisturbed():
-                self._workers[place] = self._start()
+                self._workers[place] = self._start(worker.device)
         if worker.ready:
             self._stillborn = 0
 

@@ -1,12 +1,15 @@
-"""Where a run's actors live: a Ray of its own, or a cluster that runs already. Nodes are looked over before training."""
+"""Where a run's actors live: a Ray of its own, or a cluster that runs already. Nodes are looked over beforehand."""
 
 from __future__ import annotations
 
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from itertools import chain, zip_longest
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from cosp.errors import UserError
@@ -23,7 +26,9 @@ CLIENT_PORT = 10001
 
 
 @contextmanager
-def ray_pool(experiment: Experiment, *, workers: int | None, address: str | None, own_cores: int) -> Iterator[RayPool]:
+def ray_pool(
+    experiment: Experiment, *, workers: int | None, address: str | None, devices: str | None, own_cores: int
+) -> Iterator[RayPool]:
     """Join the cluster at ``address``, or start Ray on this machine, and yield a pool of actors that hold the data.
 
     ``workers`` None: one a core of the cluster; of a Ray of our own ``own_cores``. UserError says what is not there.
@@ -38,7 +43,8 @@ def ray_pool(experiment: Experiment, *, workers: int | None, address: str | None
     with _connected(address, workers or own_cores):
         nodes = [node for node in ray.nodes() if node["Alive"]]
         kept = ray.put(RunData(experiment.splits, experiment.rows))  # as long as this is, what died can begin again
-        actors = [_actor(node, kept) for node in _places(nodes, workers)]
+        shares = _gpu_shares(nodes, where := _places(nodes, workers), devices)
+        actors = [_actor(node, kept, share) for node, share in zip(where, shares, strict=True)]
         _look_over(actors)
         yield RayPool([actor for _, actor in actors])
         del kept
@@ -105,7 +111,33 @@ def _places(nodes: Sequence[dict[str, Any]], workers: int | None) -> list[dict[s
     return [turns[i % len(turns)] for i in range(wanted)]
 
 
-def _actor(node: dict[str, Any], data: Any) -> tuple[str, Any]:
+def _gpu_shares(nodes: Sequence[dict[str, Any]], where: Sequence[dict[str, Any]], devices: str | None) -> list[float]:
+    """Return the share of a GPU that every actor has: those of a node share its GPUs evenly: one each, or many on one.
+
+    UserError if GPUs are asked for and a node with actors has none: rows would depend on who trained.
+    """
+    if devices not in (None, "cpu", "cuda"):
+        raise UserError(f"--devices {devices}: on Ray it must be cpu or cuda; which GPU an actor gets is Ray's choice")
+    gpus = {node["NodeID"]: int(node["Resources"].get("GPU", 0)) for node in nodes}
+    actors = Counter(node["NodeID"] for node in where)
+    if devices == "cpu" or (devices is None and not all(gpus[node] for node in actors)):
+        return [0.0] * len(where)
+    for node in where:
+        if not gpus[node["NodeID"]]:
+            raise UserError(
+                f"--devices cuda: node {node['NodeManagerAddress']} has no GPU: leave it out of the cluster, or take "
+                "--devices cpu"
+            )
+    shares = {node: Fraction(gpus[node], count) for node, count in actors.items()}
+    return [_part(shares[node["NodeID"]]) for node in where]
+
+
+def _part(share: Fraction) -> float:
+    """Return a share of GPUs as Ray takes it: one, or that of many on one GPU, in ten thousandths."""
+    return 1.0 if share >= 1 else 10_000 // ceil(1 / share) / 10_000
+
+
+def _actor(node: dict[str, Any], data: Any, gpu_share: float) -> tuple[str, Any]:
     """Start an actor on ``node``, or elsewhere once that is gone; a task is tried by it and by its successors."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -114,7 +146,7 @@ def _actor(node: dict[str, Any], data: Any) -> tuple[str, Any]:
 
     place = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=True)
     kind = ray.remote(RayWorker).options(
-        num_cpus=0, max_restarts=-1, max_task_retries=DEATHS - 1, scheduling_strategy=place
+        num_cpus=0, num_gpus=gpu_share, max_restarts=-1, max_task_retries=DEATHS - 1, scheduling_strategy=place
     )
     return str(node["NodeManagerAddress"]), kind.remote([data])
 

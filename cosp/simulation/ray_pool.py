@@ -16,6 +16,7 @@ import torch
 from ray.exceptions import RayError
 from torch import Tensor
 
+from cosp.errors import UserError
 from cosp.run.pool import Source, TaskFailed, TaskKilled
 from cosp.simulation.ray_worker import Numbers
 from cosp.submodel.slicing import State
@@ -118,6 +119,8 @@ def _finish(job: RayJob, reference: Any) -> None:
     except RayError as error:  # Ray has tried it as often as it may
         job.error = TaskKilled(job.task, f"as Ray says: {str(error).strip().splitlines()[0]}")
         return
+    if facts == "no memory":
+        raise UserError(found)
     if facts:
         job.result = json.loads(facts), torch.from_numpy(found.copy())
     else:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import cosp
-from cosp.simulation.worker import keep_freed_memory
+from cosp.simulation.worker import keep_freed_memory, no_memory
 from cosp.submodel.flat import flatten
 from cosp.submodel.shape import layout_of
 from cosp.task.cut import cut
@@ -31,7 +31,7 @@ Numbers = dict[str, np.ndarray] | np.ndarray
 """A model by tensors, or weights end to end: what a ``Source`` is on its way."""
 
 Answer = tuple[str, np.ndarray | str]
-"""Facts as JSON and the vector that a task found; or "" and its traceback."""
+"""Facts as JSON and the vector that a task found; or "" and its traceback, or "no memory" and a line that says so."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,12 @@ class RayWorker:
 
     def run(self, text: str, source: Numbers) -> Answer:
         """Do a task, given as JSON, on weights that it cuts out of ``source``."""
+        task = task_from_json(text)
         try:
-            task = task_from_json(text)
             facts, vector = self._trainer.run(task, _weights(task, source))
             return json.dumps(facts), vector.numpy()
+        except torch.cuda.OutOfMemoryError:
+            return "no memory", no_memory(self._trainer, task)
         except Exception:  # whatever a task raises is that task's result
             return "", traceback.format_exc()
 

@@ -16,11 +16,13 @@ from cosp.run.directory import RunDirectory
 from cosp.run.evaluation import on_pool
 from cosp.run.pool import Pool
 from cosp.run.serve import serve
+from cosp.simulation.devices import chosen, places, seen_gpus
 from cosp.simulation.dry import DryPool
 from cosp.simulation.inline import InlinePool
 from cosp.simulation.pool import WorkerPool
 from cosp.simulation.ray_cluster import ray_pool
 from cosp.simulation.virtual_grid import VirtualGrid
+from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.shape import layout_of
 from cosp.trainer.store import write_store
@@ -61,16 +63,18 @@ def simulate(
     dry: bool = False,
     engine: Engine = "local",
     address: str | None = None,
+    devices: str | None = None,
 ) -> Row:
     """Run to the end and return the metrics, which are also written; rows depend on config and seed alone.
 
-    ``workers`` None is one a core, 0 trains in this process, as ``engine`` "inline" does. ``address`` is that of a Ray
-    cluster. ``dry`` runs the timeline only: nothing is trained or evaluated.
+    ``workers`` None is as many as cores and GPUs have room for, 0 trains in this process, as ``engine`` "inline" does.
+    ``address`` is that of a Ray cluster. ``devices``: "cpu", "cuda" or GPUs by number; None is all GPUs that there are.
+    ``dry`` runs the timeline only: nothing is trained or evaluated.
     """
     started = time.monotonic()
     single_thread()
     saved = checkpoints.load(directory.checkpoints) if resume else None
-    with _pool(experiment, workers, engine="dry" if dry else engine, address=address) as pool:
+    with _pool(experiment, workers, engine="dry" if dry else engine, address=address, devices=devices) as pool:
         grid = VirtualGrid(
             experiment.fleet,
             experiment.introductions,
@@ -92,24 +96,38 @@ def simulate(
 
 @contextmanager
 def _pool(
-    experiment: Experiment, workers: int | None, *, engine: Engine | Literal["dry"], address: str | None
+    experiment: Experiment,
+    workers: int | None,
+    *,
+    engine: Engine | Literal["dry"],
+    address: str | None,
+    devices: str | None,
 ) -> Iterator[Pool]:
     """Start what trains. Local workers map the experiment's data, laid out in a temporary folder."""
     if engine == "dry":
         yield DryPool(experiment.introductions)
         return
     if engine == "ray":
-        with ray_pool(experiment, workers=workers, address=address, own_cores=default_workers()) as pool:
+        cores = default_workers()
+        with ray_pool(experiment, workers=workers, address=address, devices=devices, own_cores=cores) as pool:
             yield pool
         return
+    gpus = chosen(devices, seen_gpus())
     with scratch_folder("data") as store:
         write_store(store, experiment.splits, experiment.rows)
         if engine == "inline" or workers == 0:
-            yield InlinePool(store=store)
+            yield InlinePool(store=store, device=gpus[0].name if gpus else "cpu")
             return
-        slot_floats = _slot_floats(experiment)
-        with WorkerPool(workers or default_workers(), slot_floats=slot_floats, store=store) as local:
+        where = places(gpus, workers=workers, cores=default_workers(), task_bytes=_task_bytes(experiment))
+        with WorkerPool(where, slot_floats=_slot_floats(experiment), store=store) as local:
             yield local
+
+
+def _task_bytes(experiment: Experiment) -> int:
+    """Return what training the whole model takes, as predicted: no task is larger."""
+    shape, training = experiment.shape, experiment.config.training
+    whole = footprint(shape, (shape.sizes,) * shape.blocks)
+    return whole.training_bytes(training.batch_size, training.optimizer)
 
 
 def _slot_floats(experiment: Experiment) -> int:

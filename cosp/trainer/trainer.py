@@ -50,11 +50,13 @@ class Trainer:
         clients: Mapping[int, ClientSamples],
         splits: Mapping[str, Samples],
         meter: Optional[PowerMeter] = None,
+        device: Optional[str] = None,
     ) -> None:
+        """``device`` None: the GPU, if torch sees one."""
         self.clients = clients
         self.splits = splits
         self.meter = meter
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def run(self, task: Task, weights: Tensor) -> Result:
         """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to).

@@ -155,7 +155,7 @@ def judging(experiment: Experiment) -> tuple[Task, int]:
 
 def test_a_worker_killed_while_it_waits_is_nobody_s_fault(start: Start, store: Path):
     task, floats = judging(start(out="other")[0])
-    with WorkerPool(1, slot_floats=floats, store=store) as pool:
+    with WorkerPool(["cpu"], slot_floats=floats, store=store) as pool:
         first = pool.result(pool.submit(task, floats, lambda slot: slot.fill_(0.1), priority=0.0))
         for _ in range(5):
             worker = pool._workers[0]
@@ -168,14 +168,20 @@ def test_a_worker_killed_while_it_waits_is_nobody_s_fault(start: Start, store: P
 def test_a_judging_that_kills_three_workers_names_itself(start: Start, store: Path, strike: Callable[[Deadly], None]):
     task, floats = judging(start(out="other")[0])
     strike(lambda task: signal.SIGKILL)
-    with WorkerPool(1, slot_floats=floats, store=store) as pool, pytest.raises(TaskKilled, match="evaluate test at"):
+    with (
+        WorkerPool(["cpu"], slot_floats=floats, store=store) as pool,
+        pytest.raises(TaskKilled, match="evaluate test at"),
+    ):
         pool.result(pool.submit(task, floats, lambda slot: None, priority=0.0))
 
 
 def test_a_worker_that_cannot_open_the_data_says_why(start: Start, store: Path):
     (store / "y_train.npy").unlink()
     task, floats = judging(start(out="other")[0])
-    with WorkerPool(2, slot_floats=floats, store=store) as pool, pytest.raises(CospError, match="y_train.npy: is miss"):
+    with (
+        WorkerPool(["cpu"] * 2, slot_floats=floats, store=store) as pool,
+        pytest.raises(CospError, match="y_train.npy: is miss"),
+    ):
         pool.result(pool.submit(task, floats, lambda slot: None, priority=0.0))
 
 
@@ -189,7 +195,7 @@ def test_workers_that_die_as_they_start_end_the_run(start: Start, store: Path, m
 
     monkeypatch.setattr(pools._Worker, "__init__", start_and_kill)
     with (
-        WorkerPool(2, slot_floats=floats, store=store) as pool,
+        WorkerPool(["cpu"] * 2, slot_floats=floats, store=store) as pool,
         pytest.raises(CospError, match="3 worker processes died as they started, the last by SIGKILL"),
     ):
         pool.result(pool.submit(task, floats, lambda slot: None, priority=0.0))

@@ -33,6 +33,34 @@ def test_a_cluster_without_cores_is_refused() -> None:
         ray_cluster._places([node("a", 0.0)], 2)
 
 
+def with_gpus(name: str, cores: int, gpus: int) -> dict[str, Any]:
+    return {"NodeID": name, "NodeManagerAddress": f"10.0.0.{name}", "Resources": {"CPU": cores, "GPU": gpus}}
+
+
+def shares(*nodes: dict[str, Any], devices: str | None = "cuda", workers: int | None = None) -> list[float]:
+    return ray_cluster._gpu_shares(nodes, ray_cluster._places(nodes, workers), devices)
+
+
+def test_actors_of_a_node_share_its_gpus_evenly() -> None:
+    assert shares(with_gpus("1", 4, 1)) == [0.25] * 4
+    assert shares(with_gpus("1", 3, 2)) == [0.5] * 3
+    assert shares(with_gpus("1", 6, 1)) == [0.1666] * 6  # never more than one together
+    assert shares(with_gpus("1", 2, 4)) == [1.0] * 2
+    assert shares(with_gpus("1", 2, 1), with_gpus("2", 2, 2)) == [0.5, 1.0, 0.5, 1.0]
+
+
+def test_gpus_are_taken_where_every_node_has_one_or_where_they_are_asked_for() -> None:
+    mixed = with_gpus("1", 1, 1), with_gpus("2", 1, 0)
+    assert shares(with_gpus("1", 2, 2), devices=None) == [1.0, 1.0]
+    assert shares(with_gpus("1", 2, 2), devices="cpu") == [0.0, 0.0]
+    assert shares(*mixed, devices=None) == [0.0, 0.0]
+    assert shares(*mixed, workers=1) == [1.0]  # the other node has no actor
+    with pytest.raises(UserError, match=r"--devices cuda: node 10\.0\.0\.2 has no GPU"):
+        shares(*mixed)
+    with pytest.raises(UserError, match=r"--devices cuda:0: on Ray it must be cpu or cuda"):
+        shares(*mixed, devices="cuda:0")
+
+
 @pytest.mark.parametrize("address", ["here", "ray://", "host:port", ":", "127.0.0.1:", "http://127.0.0.1:6379"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UserError, match="must be auto, ray://HOST:PORT or HOST:PORT"):
@@ -44,7 +72,7 @@ def test_ray_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     nothing: Any = None
     with (
         pytest.raises(UserError, match=r"--engine ray: Ray is not installed: pip install 'cosp\[ray\]'"),
-        ray_cluster.ray_pool(nothing, workers=1, address=None, own_cores=1),
+        ray_cluster.ray_pool(nothing, workers=1, address=None, devices=None, own_cores=1),
     ):
         pass
 
