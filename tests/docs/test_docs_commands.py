@@ -34,6 +34,7 @@ PROGRAMS = {
     "flwr": "needs the extra 'flower'; tests/flower runs it with -m flower",
     "pip": "needs a package registry",
     "pytest": "its folder is there",
+    "ray": "needs the extra 'ray'; tests/integration/test_ray.py has clusters with -m ray",
     "sudo": "changes a Jetson",
     "ssh": "needs a second machine",
 }
