@@ -124,7 +124,8 @@ class WorkerPool:
     """Runs tasks on a process a name in ``devices``, which computes there; use as a context manager."""
 
     def __init__(self, devices: Sequence[str], *, slot_floats: int, store: Path) -> None:
-        if not devices:
+        workers = len(devices)
+        if workers < 1:
             raise ValueError("devices must name one a worker, got none")
         self._start: Callable[[str], _Worker] = partial(_Worker, slot_floats, store)
         self._workers: list[_Worker] = []
@@ -133,7 +134,7 @@ class WorkerPool:
         self._waiting: list[tuple[tuple[float, int], Job]] = []
         self._tickets = itertools.count()
         forks.start()
-        forks.check_files(len(devices), "--workers")
+        forks.check_files(workers, "--workers")
         try:
             with forks.undisturbed():
                 for device in devices:

@@ -26,7 +26,7 @@ from cosp.task.task import Task
 
 @dataclass(eq=False)
 class RayJob:
-    """A task in the pool: waiting, running, or done (``answer`` or ``error`` is set)."""
+    """A task in the pool: waiting, running, or done (``found`` is set)."""
 
     task: Task
     floats: int
@@ -34,13 +34,9 @@ class RayJob:
     source: Source
     turn: tuple[float, int]
     """Its priority, and its place among those of the same."""
-    result: tuple[dict[str, Any], Tensor] | None = None
-    error: TaskFailed | None = None
+    found: Any = None
+    """Reference to what came of it, which stays in the object store until somebody asks."""
     cancelled: bool = False
-
-    @property
-    def done(self) -> bool:
-        return self.result is not None or self.error is not None
 
 
 class RayPool:
@@ -66,12 +62,9 @@ class RayPool:
 
     def result(self, job: RayJob) -> tuple[dict[str, Any], Tensor]:
         """Wait for ``job`` and return its facts and vector; TaskFailed (TaskKilled: actors died) if none."""
-        while not job.done:
+        while job.found is None:
             self._collect(block=True)
-        if job.error is not None:
-            raise job.error
-        assert job.result is not None
-        return job.result
+        return _result(job)
 
     def cancel(self, job: RayJob) -> None:
         """Do not begin ``job`` if it waits; one that has begun runs to its end for nothing."""
@@ -86,7 +79,7 @@ class RayPool:
             for reference in ready:
                 job, actor = self._running.pop(reference)
                 self._free.append(actor)
-                _finish(job, reference)
+                job.found = None if job.cancelled else reference
             self._feed()
 
     def _feed(self) -> None:
@@ -113,18 +106,16 @@ class RayPool:
         return self._put[key][1]
 
 
-def _finish(job: RayJob, reference: Any) -> None:
+def _result(job: RayJob) -> tuple[dict[str, Any], Tensor]:
     try:
-        facts, found = ray.get(reference)
+        facts, found = ray.get(job.found)
     except RayError as error:  # Ray has tried it as often as it may
-        job.error = TaskKilled(job.task, f"as Ray says: {str(error).strip().splitlines()[0]}")
-        return
+        raise TaskKilled(job.task, f"as Ray says: {str(error).strip().splitlines()[0]}") from None
     if facts == "no memory":
         raise UserError(found)
-    if facts:
-        job.result = json.loads(facts), torch.from_numpy(found.copy())
-    else:
-        job.error = TaskFailed(found)
+    if not facts:
+        raise TaskFailed(found)
+    return json.loads(facts), torch.from_numpy(found.copy())
 
 
 def _numbers(source: State | Tensor) -> Numbers:
