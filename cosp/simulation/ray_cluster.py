@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,12 +43,11 @@ def ray_pool(
 
     with _connected(address, workers or own_cores):
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        kept = ray.put(RunData(experiment.splits, experiment.rows))  # as long as this is, what died can begin again
+        data = ray.put(RunData(experiment.splits, experiment.rows))
         shares = _gpu_shares(nodes, where := _places(nodes, workers), devices)
-        actors = [_actor(node, kept, share) for node, share in zip(where, shares, strict=True)]
-        _look_over(actors)
-        yield RayPool([actor for _, actor in actors])
-        del kept
+        actors = [_actor(node, share) for node, share in zip(where, shares, strict=True)]
+        _look_over(actors, data)
+        yield RayPool([actor for _, actor in actors], data)
 
 
 @contextmanager
@@ -62,9 +62,12 @@ def _connected(address: str | None, cores: int) -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     try:
-        ray.init(**how, log_to_driver=False, logging_level="ERROR", namespace="cosp")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Tip: In future versions of Ray", category=FutureWarning)
+            ray.init(**how, log_to_driver=False, logging_level="ERROR", namespace="cosp")
     except Exception as error:  # Ray has no tree of errors for this
-        raise UserError(f"--address {address}: {_reason(error)}") from error
+        place = f"--address {address}" if address else "--engine ray: Ray does not start here"
+        raise UserError(f"{place}: {_reason(error)}") from error
     finally:
         for number, handler in zip(numbers, before, strict=True):  # the command line knows what to do at a signal
             signal.signal(number, handler)
@@ -137,7 +140,7 @@ def _part(share: Fraction) -> float:
     return 1.0 if share >= 1 else 10_000 // ceil(1 / share) / 10_000
 
 
-def _actor(node: dict[str, Any], data: Any, gpu_share: float) -> tuple[str, Any]:
+def _actor(node: dict[str, Any], gpu_share: float) -> tuple[str, Any]:
     """Start an actor on ``node``, or elsewhere once that is gone; a task is tried by it and by its successors."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -148,10 +151,10 @@ def _actor(node: dict[str, Any], data: Any, gpu_share: float) -> tuple[str, Any]
     kind = ray.remote(RayWorker).options(
         num_cpus=0, num_gpus=gpu_share, max_restarts=-1, max_task_retries=DEATHS - 1, scheduling_strategy=place
     )
-    return str(node["NodeManagerAddress"]), kind.remote([data])
+    return str(node["NodeManagerAddress"]), kind.remote("cuda" if gpu_share else "cpu")
 
 
-def _look_over(actors: Sequence[tuple[str, Any]]) -> None:
+def _look_over(actors: Sequence[tuple[str, Any]], data: Any) -> None:
     """UserError names the node whose software is not ours, or which does not see the data."""
     import ray
     from ray.exceptions import RayError
@@ -159,7 +162,7 @@ def _look_over(actors: Sequence[tuple[str, Any]]) -> None:
     from cosp.simulation.ray_worker import software
 
     ours = software()
-    asked = [(where, actor.software.remote(), actor.missing.remote()) for where, actor in actors]
+    asked = [(where, actor.software.remote(), actor.missing.remote([data])) for where, actor in actors]
     for where, found, missing in asked:
         try:
             theirs, path = ray.get([found, missing])

@@ -42,7 +42,9 @@ class RayJob:
 class RayPool:
     """Runs tasks on ``actors``, each of which has one at a time: so a death is never put down to another's task."""
 
-    def __init__(self, actors: Sequence[Any]) -> None:
+    def __init__(self, actors: Sequence[Any], data: Any) -> None:
+        """``data`` is the reference to the run's RunData: as long as the pool keeps it, an actor can begin again."""
+        self._data = data
         self._free = list(actors)
         self._running: dict[Any, tuple[RayJob, Any]] = {}
         """Reference to a result -> its job and who does it."""
@@ -87,7 +89,7 @@ class RayPool:
             job = heapq.heappop(self._waiting)[1]
             if not job.cancelled:
                 actor = self._free.pop()
-                reference = actor.run.remote(task_to_json(job.task), self._stored(job))
+                reference = actor.run.remote(task_to_json(job.task), self._stored(job), [self._data])
                 self._running[reference] = job, actor
 
     def _stored(self, job: RayJob) -> Any:

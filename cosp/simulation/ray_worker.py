@@ -56,23 +56,33 @@ def software() -> dict[str, str]:
 class RayWorker:
     """Does one task at a time, on one thread."""
 
-    def __init__(self, data: Sequence[Any]) -> None:
-        """``data`` holds one reference to a RunData, which the run's own process keeps for as long as it lasts."""
+    def __init__(self, device: str) -> None:
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
         keep_freed_memory()
-        self._data: RunData = ray.get(data[0])
-        rows = {f"train_{i}": train for i, (train, _) in enumerate(self._data.rows)}
-        rows.update({f"test_{i}": test for i, (_, test) in enumerate(self._data.rows)})
-        self._trainer = Trainer(ClientStore(self._data.splits["train"], rows), self._data.splits)
+        self._device = device
+        self._data: RunData | None = None
+
+    def _open(self, data: Sequence[Any]) -> RunData:
+        """Return what the one reference in ``data`` is to, fetched at the first time.
+
+        It comes with every call, not as the actor starts: one that starts again, long after, must find it too.
+        """
+        if self._data is None:
+            self._data = ray.get(data[0])
+            rows = {f"train_{i}": train for i, (train, _) in enumerate(self._data.rows)}
+            rows.update({f"test_{i}": test for i, (_, test) in enumerate(self._data.rows)})
+            clients = ClientStore(self._data.splits["train"], rows)
+            self._trainer = Trainer(clients, self._data.splits, device=self._device)
+        return self._data
 
     def software(self) -> dict[str, str]:
         return software()
 
-    def missing(self) -> str:
+    def missing(self, data: Sequence[Any]) -> str:
         """Return a file of the data that this node does not see, "" if it sees them."""
-        for samples in self._data.splits.values():
+        for samples in self._open(data).splits.values():
             paths: Sequence[Path] = getattr(samples.x, "paths", ())
             if len(paths):
                 for path in (paths[0], paths[-1]):
@@ -80,8 +90,9 @@ class RayWorker:
                         return str(path)
         return ""
 
-    def run(self, text: str, source: Numbers) -> Answer:
+    def run(self, text: str, source: Numbers, data: Sequence[Any]) -> Answer:
         """Do a task, given as JSON, on weights that it cuts out of ``source``."""
+        self._open(data)
         task = task_from_json(text)
         try:
             facts, vector = self._trainer.run(task, _weights(task, source))

@@ -20,7 +20,10 @@ from cosp.simulation.simulate import simulate
 
 ray = pytest.importorskip("ray", reason="needs the extra 'ray': pip install 'cosp[ray]'")
 
-pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:Tip. In future versions of Ray:FutureWarning"),
+]
 
 Start = Callable[..., tuple[Experiment, RunDirectory]]
 
@@ -120,11 +123,11 @@ def test_a_task_that_kills_its_actors_is_lost_alone_and_the_next_plan_is_smaller
     from cosp.task.serial import task_from_json
 
     class Deadly(ray_worker.RayWorker):
-        def run(self, text: str, source: Any) -> Any:
+        def run(self, text: str, *more: Any) -> Any:
             task = task_from_json(text)
             if task.client == 3 and task.kind == "train" and task.keep > 0.5:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().run(text, source)
+            return super().run(text, *more)
 
     monkeypatch.setattr(ray_worker, "RayWorker", Deadly)
     experiment, directory = start(out="run")
@@ -159,7 +162,7 @@ def test_nodes_of_other_software_or_without_the_data_are_named(monkeypatch: pyte
             def software(self) -> dict[str, str]:
                 return ray_worker.software()
 
-            def missing(self) -> str:
+            def missing(self, data: Any) -> str:
                 return missing
 
         return [("10.0.0.7", ray.remote(Node).options(num_cpus=0).remote())]
@@ -167,10 +170,10 @@ def test_nodes_of_other_software_or_without_the_data_are_named(monkeypatch: pyte
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         with pytest.raises(UserError, match=r"node 10\.0\.0\.7: does not see /data/a\.png"):
-            ray_cluster._look_over(asked("/data/a.png"))
+            ray_cluster._look_over(asked("/data/a.png"), None)
         ours = ray_worker.software()
         monkeypatch.setattr(ray_worker, "software", lambda: {**ours, "torch": "9.9"})
         with pytest.raises(UserError, match=r"node 10\.0\.0\.7: has torch \d.*, this machine 9\.9"):
-            ray_cluster._look_over(asked(""))
+            ray_cluster._look_over(asked(""), None)
     finally:
         ray.shutdown()
