@@ -6,6 +6,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 CONFIG ?= experiments/quickstart.yaml
 ARGS ?=
+EXTRAS ?= dev,docs
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -66,5 +67,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "cosp needs Python >= 3.11 and found none: install it, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Making .venv with $$($(PYTHON) --version) and the pinned packages; takes minutes, once" >&2
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
