@@ -8,7 +8,7 @@ from pathlib import Path
 from cosp.errors import ConfigError
 
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-BESIDE = ["*.json", "*.txt", "*.model", "1_Pooling/*"]
+BESIDE = ["*.json", "*.txt", "*.model", "1_Pooling/*", "2_Dense/*"]
 """What a model's folder holds beside its weights: settings and vocabularies, all small."""
 WEIGHTS = (["model*.safetensors"], ["pytorch_model*.bin"])
 
