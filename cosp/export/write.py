@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cosp.checkpoints import import_state, open_checkpoint
 from cosp.checkpoints.own import FACTS, TOKENIZER, Facts, final_model, read_boards, read_facts
+from cosp.checkpoints.sentences import STEPS
 from cosp.errors import UserError
 from cosp.export import hf, onnx, program, sentences
 from cosp.export.card import card
@@ -169,18 +170,18 @@ def _quiet_transformers() -> Iterator[None]:
     """Keep transformers from showing its progress, and from telling of a pooler that nothing reads."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()  # type: ignore[no-untyped-call]
+    before = logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logging.set_verbosity(before)  # type: ignore[no-untyped-call]
+        logging.set_verbosity(before)
 
 
 def _theirs(folder: Path, chosen: Chosen) -> dict[str, Answers]:
     """Return who else computes the folder's model here."""
-    if not (folder / sentences.STEPS).is_file():
+    if not (folder / STEPS).is_file():
         return {"transformers": lambda x: _in_transformers(folder, chosen, x)}
     padding = chosen.facts.shape.padding
     found: dict[str, Answers] = {"transformers": lambda x: [sentences.in_transformers(folder, x, padding).numpy()]}
