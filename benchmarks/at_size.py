@@ -1,6 +1,6 @@
 """Two versions of a model of real size on four boards here: memory of the processes and time against `cosp plan`.
 
-ViT-B/16 (86 M parameters, images of 224 x 224) and BERT-base (110 M, 128 words) as transformers makes them from a
+ViT-B/16 (86 M parameters, images of 224 x 224) and BERT-base (110 M, 64 words) as transformers makes them from a
 configuration, random weights, read as pretrained models. The boards are this machine as `cosp calibrate` has just found
 it, with keep ratios 1, 0.7, 0.5 and 0.25, one worker process.
 
@@ -8,7 +8,7 @@ Memory is sampled every 0.2 s: of each process its resident set, of all together
 pages count once. The worker's is also told as it stood waiting for its first task; `cosp plan` predicts the peak of a
 task. CPU time is the worker's: other work on the machine weighs on it less than on the wall clock.
 
-    python benchmarks/at_size.py vit|bert [--out docs/results/at_size.json]
+    python benchmarks/at_size.py vit|bert [--profile here.yaml] [--out docs/results/at_size.json]
 
 Needs transformers, 8 GB and minutes.
 """
@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 import yaml
 
-SAMPLES, BATCH, CLASSES, WORDS = 40, 4, 10, 128
+SAMPLES, BATCH, CLASSES, WORDS = 40, 4, 10, 64
 KEEPS = (1.0, 0.7, 0.5, 0.25)
 EVERY_S = 0.2
 
@@ -141,22 +141,55 @@ def predicted(path: Path, out: Path) -> dict[str, Any]:
     }
 
 
+def page(held: dict[str, Any]) -> list[str]:
+    """Return all figures as a page."""
+    lines = [
+        "# Models of real size: memory and time against `cosp plan`",
+        "",
+        "Written by `python benchmarks/at_size.py vit` and `bert` with `--out docs/results/at_size.json`; how it is",
+        "measured stands there. One worker process; four boards of keep ratio 1, 0.7, 0.5, 0.25; two versions.",
+        "",
+        "| | planned | used |",
+        "|---|---|---|",
+    ]
+    for kind, found in held.items():
+        most = max(found["boards"], key=lambda board: board["memory_bytes"])
+        grown = found["worker_peak_rss_bytes"] - found["worker_waiting_rss_bytes"]
+        lines += [
+            f"| {kind}: the worker, beyond waiting | {_gb(most['memory_bytes'])} | {_gb(grown)} |",
+            f"| {kind}: the worker, all of it | | {_gb(found['worker_peak_rss_bytes'])} |",
+            f"| {kind}: the server | | {_gb(found['server_peak_rss_bytes'])} |",
+            f"| {kind}: all processes together | | {_gb(found['tree_peak_pss_bytes'])} |",
+            f"| {kind}: CPU seconds of {found['tasks']} training tasks, and of the worker, which also evaluates | "
+            f"{found['tasks_compute_s']:.0f} s | {found['worker_cpu_s']:.0f} s |",
+        ]
+    return lines
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("vit", "bert"))
     parser.add_argument("--out", type=Path, help="a JSON file to add the figures to")
+    parser.add_argument("--profile", type=Path, help="of this machine, by cosp calibrate; default: made first")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        profile = folder / "here.yaml"
-        cosp("calibrate", "--out", str(profile), "--repeats", "1")
+        profile = (given.profile or folder / "here.yaml").resolve()
+        if given.profile is None:
+            cosp("calibrate", "--out", str(profile), "--repeats", "1")
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(config(given.kind, folder, profile)), encoding="utf-8")
         found = watched(path, folder / "run")
         found |= predicted(path, folder / "run")
     if given.out:
         held = json.loads(given.out.read_text()) if given.out.is_file() else {}
-        given.out.write_text(json.dumps({**held, given.kind: found}, indent=1) + "\n", encoding="utf-8")
+        held = {**held, given.kind: found}
+        given.out.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+        given.out.with_suffix(".md").write_text("\n".join(page(held)) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
 
 

@@ -52,6 +52,17 @@ HEAD = """| board | blocks x heads/hidden | parameters | MFLOPs | ONNX | torch.e
 |---|---|---|---|---|---|---|---|"""
 
 
+INTRODUCTION = (
+    "# Size and latency of every board's submodel",
+    "",
+    "Written by `python benchmarks/submodel_latency.py --out docs/results/submodels.md`. Boards of the fleet",
+    "`paper16`, submodels as `cosp plan` gives them (Co-S²P), each with its deepest exit. Milliseconds are CPU time of",
+    "one sample on one thread, the median of rounds in which all models answer in turn; shares are of the whole model,",
+    "the median of each round's.",
+    "",
+)
+
+
 @dataclass(frozen=True)
 class Model:
     """One exported submodel, ready to answer a sample in either library."""
@@ -140,17 +151,22 @@ def table(models: list[Model], taken: dict[tuple[str, str], list[float]]) -> lis
     return lines
 
 
-def case(name: str, rounds: int) -> list[str]:
-    title, sets = CASES[name]
+def case(name: str, rounds: int) -> str:
+    """Return the table of one fleet and model."""
+    _, sets = CASES[name]
     experiment = load_experiment(load_config(ROOT / "experiments/quickstart.yaml", list(sets)))
-    whole = {"whole model": experiment.shape.full_plan()}
-    found = {name: plan for name, plan in plans(experiment).items() if plan.counts != whole["whole model"].counts}
+    whole = experiment.shape.full_plan()
+    held = plans(experiment)
+    of_all = next(
+        (f"whole model: {boards}" for boards, plan in held.items() if plan.counts == whole.counts), "whole model"
+    )
+    found = {boards: plan for boards, plan in held.items() if plan.counts != whole.counts}
     with tempfile.TemporaryDirectory() as folder:
         models = [
             exported(board, chosen_of(experiment, plan), Path(folder) / str(i))
-            for i, (board, plan) in enumerate({**whole, **found}.items())
+            for i, (board, plan) in enumerate({of_all: whole, **found}.items())
         ]
-        return [f"## {title}", "", *table(models, measured(models, rounds)), ""]
+        return "\n".join([f"{rounds} rounds.", "", *table(models, measured(models, rounds))])
 
 
 def main() -> None:
@@ -160,22 +176,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     single_thread()
-    names = given.only or list(CASES)
-    text = "\n".join(
-        [
-            "# Every board's submodel against the whole model",
-            "",
-            "Written by `python benchmarks/submodel_latency.py --out docs/results/submodels.md`. Boards of the fleet",
-            "`paper16`, submodels as `cosp plan` gives them (Co-S²P), each with its deepest exit. Milliseconds are CPU",
-            f"time of one sample on one thread of this machine, medians of {given.rounds} rounds in which all models",
-            "answer in turn; shares are of the whole model, the median over rounds.",
-            "",
-            *(line for name in names for line in case(name, given.rounds)),
-        ]
-    )
+    held = sections(given.out) if given.out and given.out.is_file() else {}
+    held |= {CASES[name][0]: case(name, given.rounds) for name in given.only or CASES}
+    text = "\n".join([*INTRODUCTION, *(f"## {title}\n\n{rows}\n" for title, rows in held.items())])
     if given.out:
         given.out.write_text(text, encoding="utf-8")
     print(text)
+
+
+def sections(path: Path) -> dict[str, str]:
+    """Return the tables that a page holds, by what they are of."""
+    parts = path.read_text(encoding="utf-8").split("\n## ")[1:]
+    return {title: rows.strip() for title, _, rows in (part.partition("\n") for part in parts)}
 
 
 if __name__ == "__main__":

