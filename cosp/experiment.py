@@ -144,7 +144,7 @@ class Experiment:
     def initial_model(self) -> State:
         model = Transformer(self.shape)
         initialise(model, torch_stream(self.config.seed, "initial model"))
-        fresh = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        fresh = {name: parameter.detach() for name, parameter in model.named_parameters()}
         return fresh if self.imported is None else self.imported.state(fresh)
 
     @property
