@@ -61,7 +61,8 @@ def in_transformers(folder: Path, x: NDArray[Any], padding: int | None) -> torch
     hidden = transformers.AutoModel.from_pretrained(folder).eval()(words, attention_mask=there).last_hidden_state
     counted = there[:, :, None].float()
     head = load_file(folder / DENSE / WEIGHTS)
-    return (hidden * counted).sum(1) / counted.sum(1) @ head[f"{LINEAR}.weight"].T + head[f"{LINEAR}.bias"]
+    mean = (hidden * counted).sum(1) / counted.sum(1)
+    return torch.nn.functional.linear(mean, head[f"{LINEAR}.weight"], head[f"{LINEAR}.bias"])
 
 
 @torch.no_grad()
