@@ -86,7 +86,7 @@ def run(
             print_notes(experiment.notes)
             say_caution(experiment)
             if experiment.imported is not None:
-                print_imported(experiment.imported)
+                print_imported(experiment.imported, experiment.fitted_exits)
             if directory is None:
                 directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
             if watch:

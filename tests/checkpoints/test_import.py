@@ -257,3 +257,7 @@ def test_the_table_accounts_for_every_tensor(bert: Path):
         ("changed", "", "", "positions: the first 7 of 16"),
         ("changed", "", "", "segment 0 added to the positions"),
     ]
+    assert rows(found, fitted=(2,))[3:5] == [
+        ("drawn anew", "2", "85", "head after block 1"),
+        ("to be fitted", "2", "85", "head after block 2"),
+    ]
