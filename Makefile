@@ -13,12 +13,17 @@ READY := .venv/ready
 
 TABLE = $(BIN)/cosp table $(ARGS) experiments/tables
 
-.PHONY: setup run test check docs bench tables tables-more deploy-test py38-test
+.PHONY: setup run run-text test check docs bench tables tables-more deploy-test py38-test
 
 setup: $(READY)
 
 run: $(READY)
 	$(BIN)/cosp run $(CONFIG) $(ARGS)
+
+# A pretrained text model is fine-tuned, exported and asked: make run-text ARGS="--data-dir DATA", with DATA/20newsgroups.
+run-text: $(READY)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[text,models-test]'
+	$(BIN)/cosp run experiments/text_quickstart.yaml --export torch --predict experiments/text_quickstart.txt $(ARGS)
 
 # A file at a time on each core; in one process, e.g. to debug: make test ARGS="-n 0".
 test: $(READY)
