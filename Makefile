@@ -6,18 +6,24 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 CONFIG ?= experiments/quickstart.yaml
 ARGS ?=
+EXTRAS ?= dev,docs
 
 BIN := .venv/bin
 READY := .venv/ready
 
 TABLE = $(BIN)/cosp table $(ARGS) experiments/tables
 
-.PHONY: setup run test check docs bench tables tables-more deploy-test py38-test
+.PHONY: setup run run-text test check docs bench tables tables-more deploy-test py38-test
 
 setup: $(READY)
 
 run: $(READY)
 	$(BIN)/cosp run $(CONFIG) $(ARGS)
+
+# A pretrained text model is fine-tuned, exported and asked: make run-text ARGS="--data-dir DATA", with DATA/20newsgroups.
+run-text: $(READY)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[text,models-test]'
+	$(BIN)/cosp run experiments/text_quickstart.yaml --export torch --predict experiments/text_quickstart.txt $(ARGS)
 
 # A file at a time on each core; in one process, e.g. to debug: make test ARGS="-n 0".
 test: $(READY)
@@ -66,5 +72,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "cosp needs Python >= 3.11 and found none: install it, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Making .venv with $$($(PYTHON) --version) and the pinned packages; takes minutes, once" >&2
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@

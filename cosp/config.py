@@ -127,12 +127,14 @@ class PretrainedConfig(Settings):
     """A global transformer that begins as a trained one: a folder, a file or a name on the Hugging Face hub.
 
     Its sizes are the checkpoint's own; exits are as in :class:`ModelConfig`. ``pooling`` None reads what the checkpoint
-    was made to be read by.
+    was made to be read by. ``heads``: how exits begin that the checkpoint has no head for: "ridge" fits them to the
+    boards' frozen features in closed form, "fresh" draws them; None is ridge, if the method can take fitted heads.
     """
 
     pretrained: str = Field(min_length=1)
     exits: tuple[int, ...] | None = None
     pooling: Literal["mean", "class"] | None = None
+    heads: Literal["ridge", "fresh"] | None = None
 
 
 FRESH, PRETRAINED = "(fresh)", "(pretrained)"  # no keys of a file, so that errors can leave them out
@@ -209,10 +211,26 @@ class Config(Settings):
     variant: str | None = None
     versions: dict[str, str] = {}
 
+    @model_validator(mode="after")
+    def _method_takes_fitted_heads(self) -> Config:
+        asked = isinstance(self.model, PretrainedConfig) and self.model.heads == "ridge"
+        if asked and not self.method.takes_fitted_heads:
+            raise broken(
+                f"model.heads ridge does not go with method {self.method.name}, which draws its heads' weights anew; "
+                "set model.heads: fresh"
+            )
+        return self
+
     @property
     def label(self) -> str:
         """Return a name for the run's folder."""
         return "-".join(filter(None, (self.name, self.variant)))
+
+
+def fits_heads(config: Config) -> bool:
+    """Say whether a pretrained model's heads are fitted in closed form before training."""
+    model = config.model
+    return isinstance(model, PretrainedConfig) and model.heads != "fresh" and config.method.takes_fitted_heads
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

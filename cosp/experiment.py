@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cosp.checkpoints import Checkpoint, Imported, Words, import_state, open_checkpoint
-from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig
+from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig, fits_heads
 from cosp.data import (
     Dataset,
     PartitionScheme,
@@ -144,8 +144,18 @@ class Experiment:
     def initial_model(self) -> State:
         model = Transformer(self.shape)
         initialise(model, torch_stream(self.config.seed, "initial model"))
-        fresh = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        fresh = {name: parameter.detach() for name, parameter in model.named_parameters()}
         return fresh if self.imported is None else self.imported.state(fresh)
+
+    @property
+    def fitted_exits(self) -> tuple[int, ...]:
+        """After which blocks stand the heads that are fitted in closed form before training: those drawn anew of a
+        pretrained model, if its ``heads`` and the method say so.
+        """
+        if self.imported is None or not fits_heads(self.config):
+            return ()
+        drawn = set(self.imported.drawn)
+        return tuple(after for i, after in enumerate(self.shape.exits) if f"exits.{i}.head.weight" in drawn)
 
     @property
     def rules(self) -> LoopRules:

@@ -22,7 +22,7 @@ from cosp.models.flat import FlatModel
 from cosp.models.vit import ViTShape
 from cosp.submodel.footprint import Step, footprint
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
-from cosp.task.demand import EVALUATION_BATCH
+from cosp.task.task import EVALUATION_BATCH
 from cosp.task.training import TrainSettings
 from cosp.trainer.importance import taylor_scores
 from cosp.trainer.samples import Samples

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cosp.checkpoints.architecture import Architecture, Words
 from cosp.checkpoints.continued import open_continued
 from cosp.checkpoints.families import Config, Family
 from cosp.checkpoints.hub import local
 from cosp.checkpoints.own import Likeness, final_model, own_folder
+from cosp.checkpoints.sentences import is_averaged, read_json, with_head
 from cosp.checkpoints.tensors import SUFFIXES, Tensors, open_tensors, weights_in
 from cosp.checkpoints.text import BERT, DISTILBERT, ROBERTA
 from cosp.checkpoints.vision import DEIT, TIMM, VIT, timm_config
@@ -50,7 +49,7 @@ def open_checkpoint(path_or_name: str) -> Checkpoint:
     if (own := own_folder(found)) is not None or (found / RUN).is_file():
         return _continued(path_or_name, own or final_model(found))
     if found.is_dir():
-        config, tensors = _config(found / "config.json"), open_tensors(weights_in(found))
+        config, tensors = read_json(found / "config.json"), open_tensors(weights_in(found))
     elif found.suffix in SUFFIXES:
         config, tensors = {}, open_tensors(found)
     else:
@@ -62,7 +61,7 @@ def open_checkpoint(path_or_name: str) -> Checkpoint:
         folder=folder,
         family=family,
         architecture=architecture,
-        tensors=tensors,
+        tensors=with_head(folder, tensors, family),
         likeness=_likeness(architecture),
     )
 
@@ -104,20 +103,4 @@ def _architecture(config: Config, tensors: Tensors, folder: Path) -> tuple[Famil
     for name in ("dim", "blocks", "heads", "hidden"):
         if not isinstance(value := getattr(architecture, name), int) or value < 1:
             raise ConfigError(f"{folder / 'config.json'}: the {kind}'s {name} must be a count, got {value!r}")
-    return FAMILIES[kind], replace(architecture, pooling="mean") if _is_averaged(folder) else architecture
-
-
-def _is_averaged(folder: Path) -> bool:
-    """Tell whether sentence-transformers, which made the model, reads the mean of its words."""
-    path = folder / "1_Pooling" / "config.json"
-    return path.is_file() and bool(_config(path).get("pooling_mode_mean_tokens"))
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); a model's folder holds its settings there") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: must hold a mapping, got {type(found).__name__}")
-    return found
+    return FAMILIES[kind], replace(architecture, pooling="mean") if is_averaged(folder) else architecture

@@ -37,6 +37,7 @@ class Family:
 
     ``prefix`` is what names of the trunk begin with in a model that has a head, and need not in one that has none;
     ``trunk`` are its parts, of which nothing may be left over but what ends in one of ``spare``.
+    ``head`` is its classifier.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Family:
     prefix: str
     trunk: tuple[str, ...]
     spare: tuple[str, ...] = ()
+    head: str = "classifier"
 
     def canonical(self, names: Mapping[str, Any]) -> dict[str, str]:
         """Return each name of a file by what this family calls it in a model with a head."""

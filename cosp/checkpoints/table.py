@@ -23,16 +23,22 @@ def title(imported: Imported) -> str:
     )
 
 
-def rows(imported: Imported) -> list[Row]:
-    """Return what was loaded, copied, changed, left out and drawn anew: what, tensors, parameters, which."""
+def rows(imported: Imported, fitted: Sequence[int] = ()) -> list[Row]:
+    """Return what was loaded, copied, changed, left out and drawn anew: what, tensors, parameters, which.
+
+    ``fitted``: after which blocks heads are fitted before training.
+    """
     shapes = imported.checkpoint.tensors.shapes
     held = imported.checkpoint.family.canonical(shapes)
+    heads = [name for name in imported.drawn if _is_head(imported, name, fitted)]
+    drawn = [name for name in imported.drawn if name not in heads]
     left_out = sum(math.prod(shapes[held[name]]) for name in imported.left_out)
     found = [
         _row("loaded", imported.loaded, _count(imported, imported.loaded), _parts(imported, imported.loaded)),
         _row("copied", imported.copied, _count(imported, imported.copied), _parts(imported, imported.copied)),
         _row("left out", imported.left_out, left_out, imported.left_out),
-        _row("drawn anew", imported.drawn, _count(imported, imported.drawn), _parts(imported, imported.drawn)),
+        _row("drawn anew", drawn, _count(imported, drawn), _parts(imported, drawn)),
+        _row("to be fitted", heads, _count(imported, heads), _parts(imported, heads)),
     ]
     changed = [("changed", "", "", text) for text in imported.changed]
     return [*(row for row in found if row[1] != "0"), *changed]
@@ -41,6 +47,11 @@ def rows(imported: Imported) -> list[Row]:
 def _row(what: str, tensors: Iterable[str], parameters: int, which: Sequence[str]) -> Row:
     shown = ", ".join(which[:SHOWN]) + (f" and {len(which) - SHOWN} more" if len(which) > SHOWN else "")
     return what, str(len(list(tensors))), f"{parameters:,}", shown
+
+
+def _is_head(imported: Imported, name: str, fitted: Sequence[int]) -> bool:
+    part, *inner = name.split(".")
+    return part == "exits" and inner[1] == "head" and imported.shape.exits[int(inner[0])] in fitted
 
 
 def _count(imported: Imported, names: Iterable[str]) -> int:

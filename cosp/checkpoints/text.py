@@ -162,6 +162,7 @@ ROBERTA = _family(
         instead=("roberta.pooler.dense",),
         head="classifier.out_proj",
     ),
+    head="classifier.out_proj",
 )
 DISTILBERT = _family(
     "distilbert",

@@ -14,6 +14,7 @@ import typer
 from cosp.cli.screen import DataDir, Json, err, new_typer, print_table
 
 if TYPE_CHECKING:
+    from cosp.export.write import Written
     from cosp.predict.evaluation import Score
 
 app = new_typer()
@@ -49,24 +50,36 @@ def export(
 
     Without --exit it ends with the exit that did best on validation data; onnx and torch hold those before it, too.
     """
+    found = written(run, out_dir, to, after=after, board=board, batch=batch, data_dir=data_dir)
+    if as_json:
+        print(json.dumps({**vars(found), "folder": str(found.folder)}))
+        return
+    say_written(found)
+
+
+def written(
+    run: Path,
+    folder: Path,
+    to: To,
+    *,
+    after: int | None = None,
+    board: int | None = None,
+    batch: int | None = None,
+    data_dir: Path | None = None,
+) -> Written:
+    """Export a run's model as ``folder``, by the command that this process was given."""
     from cosp.experiment import single_thread
     from cosp.export.write import export as write
 
     single_thread()
+    command = shlex.join(["cosp", *sys.argv[1:]])
     with err.status("exporting"):
-        found = write(
-            run,
-            out_dir,
-            kind=to.value,
-            after=after,
-            board=board,
-            batch=batch,
-            data_dir=data_dir,
-            command=shlex.join(["cosp", *sys.argv[1:]]),
-        )
-    if as_json:
-        print(json.dumps({**vars(found), "folder": str(found.folder)}))
-        return
+        return write(run, folder, kind=to.value, after=after, board=board, batch=batch, data_dir=data_dir,
+                     command=command)  # fmt: skip
+
+
+def say_written(found: Written) -> None:
+    """Say what an export reads, answers and passed, and print its files."""
     for line in (found.signature, *found.checks):
         err.print(line, highlight=False, soft_wrap=True)
     for name in found.files:
@@ -91,6 +104,19 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Say which class each input is, and how probable that is."""
+    say_predictions(model, inputs, after=after, confident=confident, text=text, as_json=as_json)
+
+
+def say_predictions(
+    model: Path,
+    inputs: list[str],
+    *,
+    after: int | None = None,
+    confident: float | None = None,
+    text: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print the class of each input and its probability, a line each or as JSON."""
     from cosp.experiment import single_thread
     from cosp.predict.answers import answers
     from cosp.predict.inputs import read_inputs

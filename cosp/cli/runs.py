@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cosp.cli.models import To, say_predictions, say_written, written
 from cosp.cli.screen import (
     ConfigPath,
     DataDir,
@@ -66,6 +67,10 @@ def run(
         list[str] | None,
         typer.Option(metavar="TRACKER[=PLACE]", help="tensorboard, mlflow, trackio or wandb; may be given often"),
     ] = None,
+    export_to: Annotated[To | None, typer.Option("--export", help="Then write its model as RUN/export")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--predict", metavar="INPUT", help="Then classify this; may be given often")
+    ] = None,
     sets: Sets = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -98,6 +103,7 @@ def run(
         assert config is not None
         chosen = load_config(config, overrides)
         directory = None
+    _check_afterwards(export_to, inputs, dry=dry, as_json=as_json)
     if not dry and engine is EngineName.local:
         forks.start()
     try:
@@ -106,7 +112,7 @@ def run(
             print_notes(experiment.notes)
             say_caution(experiment)
             if experiment.imported is not None:
-                print_imported(experiment.imported)
+                print_imported(experiment.imported, experiment.fitted_exits)
             if directory is None:
                 directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
             if watch:
@@ -140,6 +146,21 @@ def run(
     else:
         out.print(summary_table(metrics))
         print(f"report: {report_path}")
+    model = directory.folder
+    if export_to is not None:
+        model = directory.folder / "export"
+        say_written(written(directory.folder, model, export_to, data_dir=data_dir))
+    if inputs:
+        say_predictions(model, inputs)
+
+
+def _check_afterwards(export_to: To | None, inputs: list[str] | None, *, dry: bool, as_json: bool) -> None:
+    """UserError if what comes after the run does not go with how it runs or prints."""
+    asked = [name for name, given in (("--export", export_to), ("--predict", inputs)) if given]
+    unfit = [name for name, given in (("--dry", dry), ("--json", as_json)) if given]
+    if asked and unfit:
+        why = "trains no model" if dry else "prints the metrics alone"
+        raise UserError(f"run: {unfit[0]} {why}: no {' and no '.join(asked)} beside it")
 
 
 def _check_place(engine: EngineName, address: str | None, workers: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,15 +64,15 @@ def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, 
     out.print(found)
 
 
-def print_imported(imported: Imported) -> None:
-    """Say on stderr what a pretrained model gives to a run."""
+def print_imported(imported: Imported, fitted: Sequence[int]) -> None:
+    """Say on stderr what a pretrained model gives to a run that fits the heads after the blocks ``fitted``."""
     from cosp.checkpoints import table
 
     found = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in ("", "tensors", "parameters"):
         found.add_column(column, justify="right" if column else "left", no_wrap=True)
     found.add_column("which", overflow="fold")
-    for row in table.rows(imported):
+    for row in table.rows(imported, fitted):
         found.add_row(*row)
     err.print(table.title(imported), soft_wrap=True)
     err.print(found)

@@ -9,13 +9,25 @@ from cosp.submodel.footprint import footprint
 
 LOADS = {
     "hf": "from transformers import {auto}\n\nmodel = {auto}.from_pretrained('.')",
+    "sentences": (
+        "import torch\nfrom safetensors.torch import load_file\nfrom transformers import AutoModel, AutoTokenizer\n\n"
+        "tokenizer, words = AutoTokenizer.from_pretrained('.'), AutoModel.from_pretrained('.')\n"
+        "# a pooler is told to be missing: nothing reads one\n"
+        "head = load_file('2_Dense/model.safetensors')\n"
+        "batch = tokenizer(texts, padding=True, truncation=True, return_tensors='pt')\n"
+        "there = batch['attention_mask'][:, :, None]\n"
+        "mean = (words(**batch).last_hidden_state * there).sum(1) / there.sum(1)\n"
+        "logits = mean @ head['linear.weight'].T + head['linear.bias']\n\n"
+        "# the same in sentence-transformers: SentenceTransformer('.').encode(texts)"
+    ),
     "onnx": (
         "import onnxruntime\n\nsession = onnxruntime.InferenceSession('model.onnx')\n"
         "logits = session.run(None, {{'{input}': samples}})  # one array an exit, shallow to deep"
     ),
     "torch": (
         "import torch\n\nmodel = torch.export.load('model.pt2').module()\n"
-        "logits = model(samples)  # one tensor an exit, shallow to deep"
+        "logits = model(samples)  # one tensor an exit, shallow to deep\n\n"
+        "# the same for libtorch and older torch: torch.jit.load('model.ts.pt')(samples)"
     ),
 }
 
@@ -102,6 +114,8 @@ def _reading(chosen: Chosen, signature: str) -> Iterator[str]:
 
 def _use(chosen: Chosen, kind: str, signature: str) -> str:
     images = chosen.facts.reading.kind == "images"
+    if kind == "hf" and not images and chosen.facts.shape.pooling == "mean":
+        kind = "sentences"
     auto = "AutoModelForImageClassification" if images else "AutoModelForSequenceClassification"
     return LOADS[kind].format(auto=auto, input=chosen.input_name)
 

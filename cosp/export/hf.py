@@ -1,7 +1,7 @@
 """A folder that ``transformers`` loads: its configuration, its names, what makes samples beside them.
 
 Written without that library, by the tables of names that importing reads, from right to left. A narrow submodel is
-widened with zeros: a head or unit of zeros adds nothing.
+widened with zeros: a head or unit of zeros adds nothing. Texts read by the mean go to ``sentences.py``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from cosp.checkpoints.own import TOKENIZER, WEIGHTS, Likeness
 from cosp.checkpoints.text import BERT, DISTILBERT, ROBERTA
 from cosp.checkpoints.vision import DEIT, VIT
 from cosp.errors import UserError
+from cosp.export import sentences
 from cosp.export.chosen import Chosen
 from cosp.models import TextShape, TransformerShape, ViTShape
 from cosp.submodel.plan import full_plan
@@ -49,18 +50,21 @@ SPECIAL = {
 
 
 def write(chosen: Chosen, folder: Path, *, tokenizer: Path | None) -> str:
-    """Write the folder and return which class loads it; UserError if no family computes what the model does.
+    """Write the folder and return what loads it; UserError if no family computes what the model does.
 
     ``tokenizer``: the folder that has that of the run.
     """
     family, architecture = family_of(chosen)
-    save_file(their_state(chosen, family, architecture), folder / WEIGHTS, {"format": "pt"})
+    state, shape = their_state(chosen, family, architecture), chosen.facts.shape
     _write_json(folder / "config.json", config_of(chosen, family))
     if chosen.facts.reading.kind == "images":
         _write_json(folder / "preprocessor_config.json", _processor(chosen))
     elif tokenizer is not None:
-        _write_tokenizer(tokenizer, folder, chosen.facts.shape)
-    return CLASSIFIERS[family.name]
+        _write_tokenizer(tokenizer, folder, shape)
+    if isinstance(shape, TextShape) and shape.pooling == "mean":
+        return sentences.write(folder, state=state, family=family, shape=shape)
+    save_file(state, folder / WEIGHTS, {"format": "pt"})
+    return f"Loads in transformers as `{CLASSIFIERS[family.name]}`"
 
 
 def family_of(chosen: Chosen) -> tuple[Family, Architecture]:
@@ -121,13 +125,13 @@ def _text_family(shape: TextShape, likeness: Likeness | None) -> tuple[Family, A
             "--to hf: this text model normalises before each branch and has a class token of its own, as no BERT of "
             f"transformers does; {INSTEAD}"
         )
-    if shape.pooling != "class" or trunk.pooler == "none":
+    if shape.pooling == "class" and trunk.pooler == "none":
         raise UserError(
-            "--to hf: transformers' classifiers of texts read the first word through a pooler, this model the mean of "
-            f"all words (model.pooling: mean); {INSTEAD}, or train with model.pooling: class"
+            "--to hf: transformers' classifiers of texts read the first word through a pooler, which this model has "
+            f"not; {INSTEAD}"
         )
     known = {"bert": BERT, "roberta": ROBERTA, "distilbert": DISTILBERT}
-    usual = BERT if trunk.pooler == "tanh" else DISTILBERT
+    usual = DISTILBERT if trunk.pooler == "relu" else BERT
     family = known.get(likeness.family, usual) if likeness else usual
     inputs = Words(
         vocabulary=shape.vocabulary,
@@ -154,8 +158,9 @@ def _architecture(family: Family, shape: TransformerShape, inputs: Pictures | Wo
 def config_of(chosen: Chosen, family: Family) -> dict[str, Any]:
     """Return what ``config.json`` says."""
     facts, shape = chosen.facts, chosen.facts.shape
+    averaged = isinstance(shape, TextShape) and shape.pooling == "mean"
     common = {
-        "architectures": [CLASSIFIERS[family.name]],
+        "architectures": [(sentences.BODIES if averaged else CLASSIFIERS)[family.name]],
         "model_type": family.name,
         "id2label": {str(i): name for i, name in enumerate(facts.classes)},
         "label2id": {name: i for i, name in enumerate(facts.classes)},
@@ -221,7 +226,8 @@ def _write_tokenizer(source: Path, folder: Path, shape: TransformerShape) -> Non
     special = {key: next((name for name in names if name in words), None) for key, names in SPECIAL.items()}
     settings = {key: name for key, name in special.items() if name is not None}
     limits = {"model_max_length": shape.sample_shape[0], "tokenizer_class": "PreTrainedTokenizerFast"}
-    _write_json(folder / "tokenizer_config.json", {**settings, **limits})
+    reads = {"model_input_names": ["input_ids", "attention_mask"]}  # segments say nothing, and a DistilBERT takes none
+    _write_json(folder / "tokenizer_config.json", {**settings, **limits, **reads})
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ def write(chosen: Chosen, facts: Facts, folder: Path, *, batch: int | None, samp
         import onnxscript  # noqa: F401  what torch's exporter is made of
     except ImportError as error:
         raise UserError(f"--to onnx: needs the package {error.name}: {ADVICE}") from None
-    with _quiet():
+    with quiet():
         made: Any = torch.onnx.export(
             program(chosen, batch=batch, sample=sample),
             input_names=[chosen.input_name],
@@ -67,7 +67,7 @@ def program(chosen: Chosen, *, batch: int | None, sample: Tensor) -> torch.expor
     example = sample[: batch or len(sample)]
     if len(example) < (batch or 2):
         example = sample[:1].expand(batch or 2, *sample.shape[1:]).clone()
-    with _quiet():
+    with quiet():
         return torch.export.export(Logits(chosen.module()), (example,), dynamic_shapes=dynamic)
 
 
@@ -115,8 +115,8 @@ def _call_batch(proto: Any) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's exporter from talking of itself: of what else it could export, and of its own deprecations."""
+def quiet() -> Iterator[None]:
+    """Keep torch's exporters from talking of themselves: of what else they could export, and of deprecations."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""torch.export: a ``.pt2`` that torch alone loads and runs, without cosp."""
+"""torch alone, without cosp: a ``.pt2`` of torch.export, and the same as TorchScript for libtorch and older torch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ from torch import Tensor
 
 from cosp.checkpoints.own import Facts
 from cosp.errors import UserError
-from cosp.export.chosen import Chosen
-from cosp.export.onnx import program
+from cosp.export.chosen import Chosen, Logits
+from cosp.export.onnx import program, quiet
 
-FILE = "model.pt2"
+FILE, SCRIPT = "model.pt2", "model.ts.pt"
+BATCH = 32
 KEY = "cosp.json"
-"""Of the file's extra files."""
+"""Of the files' extra files."""
 
 
 def write(chosen: Chosen, facts: Facts, folder: Path, *, batch: int | None, sample: Tensor) -> str:
-    """Write ``model.pt2`` and return what its inputs and outputs are; see :func:`cosp.export.onnx.write`."""
+    """Write both files and return what their inputs and outputs are; see :func:`cosp.export.onnx.write`.
+
+    The batch of the TorchScript is always dynamic.
+    """
     made = program(chosen, batch=batch, sample=sample)
-    torch.export.save(made, folder / FILE, extra_files={KEY: json.dumps(facts.as_json())})
+    extra = {KEY: json.dumps(facts.as_json())}
+    torch.export.save(made, folder / FILE, extra_files=extra)
+    with quiet():
+        script = torch.jit.trace(Logits(chosen.module()), (sample.clone(),))  # type: ignore[no-untyped-call]
+        script.save(str(folder / SCRIPT), _extra_files=extra)
     size = "batch" if batch is None else str(batch)
     kind = "int64" if chosen.facts.reading.kind == "texts" else "float32"
     inputs = ", ".join((size, *map(str, chosen.facts.shape.sample_shape)))
@@ -44,6 +52,17 @@ def load(path: Path) -> tuple[Any, Facts]:
     if not extra[KEY]:
         raise UserError(f"{path}: says nothing of classes and inputs: it is no export of cosp's")
     return found, Facts.from_json(json.loads(extra[KEY]), origin=str(path))
+
+
+def run_script(path: Path, x: NDArray[Any], *, texts: bool) -> list[NDArray[np.float32]]:
+    """Return what the TorchScript in ``path`` answers."""
+    with quiet(), torch.no_grad():
+        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        parts = [
+            module(torch.from_numpy(x[i : i + BATCH].astype(np.int64 if texts else x.dtype)))
+            for i in range(0, len(x), BATCH)
+        ]
+    return [torch.cat(list(outputs)).numpy() for outputs in zip(*parts, strict=True)]
 
 
 def run(module: Any, x: NDArray[Any], *, texts: bool) -> list[NDArray[np.float32]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -17,10 +19,11 @@ from numpy.typing import NDArray
 
 from cosp.checkpoints import import_state, open_checkpoint
 from cosp.checkpoints.own import FACTS, TOKENIZER, Facts, final_model, read_boards, read_facts
+from cosp.checkpoints.sentences import STEPS
 from cosp.errors import UserError
-from cosp.export import hf, onnx, program
+from cosp.export import hf, onnx, program, sentences
 from cosp.export.card import card
-from cosp.export.check import Trial, checked, measured_accuracy, reference, trial_of
+from cosp.export.check import Answers, Trial, checked, measured_accuracy, reference, trial_of
 from cosp.export.chosen import Chosen, choose, narrow_model
 
 Kind = Literal["hf", "onnx", "torch"]
@@ -81,8 +84,7 @@ def _write(chosen: Chosen, folder: Path, *, kind: Kind, batch: int | None, trial
     sample = torch.from_numpy(trial.x[:2])
     sample = sample.long() if facts.reading.kind == "texts" else sample
     if kind == "hf":
-        loads = hf.write(chosen, folder, tokenizer=tokenizer)
-        signature = f"Loads in transformers as `{loads}`"
+        signature = hf.write(chosen, folder, tokenizer=tokenizer)
     elif kind == "onnx":
         signature = onnx.write(chosen, facts, folder, batch=batch, sample=sample)
     else:
@@ -104,9 +106,10 @@ def _write(chosen: Chosen, folder: Path, *, kind: Kind, batch: int | None, trial
         boards=boards_of(chosen.run),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
-    for path in folder.iterdir():
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in written:
         path.chmod(0o644)
-    files = tuple(sorted(path.name for path in folder.iterdir()))
+    files = tuple(str(path.relative_to(folder)) for path in written)
     return Written(folder=folder, files=files, signature=signature, checks=tuple(checks))
 
 
@@ -132,8 +135,11 @@ def _checks(chosen: Chosen, folder: Path, kind: Kind, trial: Trial) -> list[str]
     if kind == "torch":
         found, _ = program.load(folder / program.FILE)
         texts = chosen.facts.reading.kind == "texts"
-        ours = partial(program.run, found, texts=texts)
-        return [checked(wanted, ours, trial.x, who="torch", said=trial.said)]
+        ways = {
+            "torch": partial(program.run, found, texts=texts),
+            "TorchScript": partial(program.run_script, folder / program.SCRIPT, texts=texts),
+        }
+        return [checked(wanted, ours, trial.x, who=who, said=trial.said) for who, ours in ways.items()]
     if kind == "onnx":
         if find_spec("onnxruntime") is None:
             raise UserError(f"--to onnx: is checked in onnxruntime, which is missing: {onnx.ADVICE}")
@@ -142,8 +148,12 @@ def _checks(chosen: Chosen, folder: Path, kind: Kind, trial: Trial) -> list[str]
     back = checked(wanted, lambda x: _read_back(folder, chosen, x), trial.x, who="read back by cosp", said=trial.said)
     if find_spec("transformers") is None:
         return [back, "not checked in transformers, which is not installed here"]
-    them = checked(wanted, lambda x: _in_transformers(folder, chosen, x), trial.x, who="transformers", said=trial.said)
-    return [back, them]
+    with _quiet_transformers():
+        theirs = [
+            checked(wanted, answers, trial.x, who=who, said=trial.said)
+            for who, answers in _theirs(folder, chosen).items()
+        ]
+    return [back, *theirs]
 
 
 def _read_back(folder: Path, chosen: Chosen, x: NDArray[Any]) -> Arrays:
@@ -155,10 +165,35 @@ def _read_back(folder: Path, chosen: Chosen, x: NDArray[Any]) -> Arrays:
         return [z.numpy() for z in narrow_model(facts, state)(torch.from_numpy(x))]
 
 
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers from showing its progress, and from telling of a pooler that nothing reads."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _theirs(folder: Path, chosen: Chosen) -> dict[str, Answers]:
+    """Return who else computes the folder's model here."""
+    if not (folder / STEPS).is_file():
+        return {"transformers": lambda x: _in_transformers(folder, chosen, x)}
+    padding = chosen.facts.shape.padding
+    found: dict[str, Answers] = {"transformers": lambda x: [sentences.in_transformers(folder, x, padding).numpy()]}
+    if find_spec("sentence_transformers") is not None and (folder / TOKENIZER).is_file():  # it loads none without
+        found["sentence-transformers"] = lambda x: [sentences.in_sentence_transformers(folder, x, padding).numpy()]
+    return found
+
+
+@torch.no_grad()
 def _in_transformers(folder: Path, chosen: Chosen, x: NDArray[Any]) -> Arrays:
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     found = torch.from_numpy(x)
     if chosen.facts.reading.kind == "images":
         model = transformers.AutoModelForImageClassification.from_pretrained(folder)
@@ -168,5 +203,4 @@ def _in_transformers(folder: Path, chosen: Chosen, x: NDArray[Any]) -> Arrays:
         padding = chosen.facts.shape.padding
         there = torch.ones_like(found) if padding is None else (found != padding).long()
         inputs = {"input_ids": found.long(), "attention_mask": there.long()}
-    with torch.no_grad():
-        return [model.eval()(**inputs).logits.numpy()]
+    return [model.eval()(**inputs).logits.numpy()]

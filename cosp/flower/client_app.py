@@ -24,7 +24,7 @@ def introduce(message: Message, context: Context) -> Message:
 @app.train()
 @app.query("score")
 def work(message: Message, context: Context) -> Message:
-    """Do the task of an instruction: train a submodel, or score the units of one."""
+    """Do the task of an instruction: train a submodel, score the units of one, or sum its exits' features."""
     answer: Message = _place(context).work(message, context)
     return answer
 

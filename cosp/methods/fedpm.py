@@ -10,7 +10,7 @@ biases); scores start at zero; they have a learning rate of their own and no wei
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -28,6 +28,8 @@ from cosp.transfer import TransferSettings
 
 class FedPM(Settings):
     """``reset_rounds`` is after how many rounds the posterior forgets: the original's 1 / rho."""
+
+    takes_fitted_heads: ClassVar[bool] = False  # heads are masked, too
 
     name: Literal["fedpm"] = "fedpm"
     transfer: TransferSettings = TransferSettings(teacher="none")

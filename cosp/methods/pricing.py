@@ -17,6 +17,7 @@ from cosp.submodel.footprint import Footprint
 from cosp.submodel.plan import prefix_plan
 from cosp.submodel.shape import TransformerShape
 from cosp.task.demand import download_bytes, judged_samples, judging_batch, training_step, upload_bytes
+from cosp.task.moments import moments_step
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 
@@ -29,6 +30,8 @@ def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
     size = task.size
     if task.kind == "score":
         return _scoring(task, size, samples)
+    if task.kind == "moments":
+        return _summing(task, size, samples)
     batch = task.training.batch_size
     step = training_step(task)
     judged = size.evaluation_step(judging_batch(task))
@@ -65,6 +68,22 @@ def _scoring(task: Task, size: Footprint, samples: int) -> Work:
         step_bytes=step.bytes_moved,
         step_kernels=step.kernels,
         load_bytes=size.loading_bytes(held),
+        download_bytes=download_bytes(task),
+        upload_bytes=upload_bytes(task),
+    )
+
+
+def _summing(task: Task, size: Footprint, samples: int) -> Work:
+    """Return what summing features asks: each sample is read once, forward alone."""
+    batch = min(task.training.batch_size, samples)
+    step = moments_step(task.shape, size, batch)
+    return Work(
+        steps=math.ceil(samples / batch),
+        batch=batch,
+        step_flops=step.flops,
+        step_bytes=step.bytes_moved,
+        step_kernels=step.kernels,
+        load_bytes=size.loading_bytes(batch),
         download_bytes=download_bytes(task),
         upload_bytes=upload_bytes(task),
     )

@@ -28,6 +28,8 @@ class Settings(Form):
 
     model_variant: ClassVar[str] = "plain"
     """Of the model that a method trains; see ``cosp.submodel.shape.TransformerShape``."""
+    takes_fitted_heads: ClassVar[bool] = True
+    """Whether the model that a method serves has the heads that its server is given."""
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,7 @@ along time).
 from __future__ import annotations
 
 import math
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Type
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,16 @@ class Transformer(nn.Module):
 
     def in_turn(self, samples: Tensor, gates: Optional[Sequence[BlockGates]] = None) -> Iterator[Tensor]:
         """Yield the logits of one exit after another; nothing behind the last that is asked for is computed."""
+        for exit_, read in self._read_in_turn(samples, gates):
+            yield exit_(read)
+
+    def features_in_turn(self, samples: Tensor) -> Iterator[Tensor]:
+        """Yield what the head of one exit after another reads, (batch, dim)."""
+        for exit_, read in self._read_in_turn(samples, None):
+            yield exit_.features(read)
+
+    def _read_in_turn(self, samples: Tensor, gates: Optional[Sequence[BlockGates]]) -> Iterator[Tuple[Exit, Tensor]]:
+        """Yield one exit after another and what it reads of the stream."""
         x = self.embed(samples)
         there = self.there(samples)
         attended = None if there is None else _additive(there, x.dtype)
@@ -66,7 +76,7 @@ class Transformer(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, None if gates is None else gates[i], attended)
             if i + 1 in self.exit_positions:
-                yield self.exits[passed](read(x))
+                yield self.exits[passed], read(x)  # type: ignore[misc]
                 passed += 1
 
     def embed(self, samples: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from cosp.report.style import HALF, WIDE, colour, from_zero, legend, new_figure,
 from cosp.report.units import time_unit
 
 _HEIGHT = 0.66  # of a bar, in rows
-_PHASE_COLOURS = {phase: phase for phase in PHASES} | {WAITED: "track", UNDER_WAY: "underway"}
+_PHASE_COLOURS = {phase: phase for phase in PHASES} | {"summed": "scored", WAITED: "track", UNDER_WAY: "underway"}
 TASKS_IN_VIEW = 60  # of the busiest board: more would be thinner than a reader can tell apart
 
 
@@ -87,7 +87,7 @@ def time_of_boards(run: Run, clients: Sequence[Client]) -> Figure:
     left = np.zeros(len(clients))
     for phase in (*PHASES, WAITED):
         width = np.array([shares[client.client][phase] for client in clients])
-        if phase not in ("scored", UNDER_WAY) or width.any():
+        if phase not in ("scored", "summed", UNDER_WAY) or width.any():
             axes.barh(
                 range(len(clients)), width, left=left, height=_HEIGHT, color=colour(_PHASE_COLOURS[phase]), label=phase
             )

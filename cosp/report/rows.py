@@ -80,7 +80,7 @@ class Arrival:
     """One task that came back; its spans follow each other: sent, download, compute, upload, arrived."""
 
     client: Count
-    task: Literal["train", "score"]
+    task: Literal["train", "score", "moments"]
     base_version: Count
     version: Count  # of the server when the task arrived
     staleness: Staleness
@@ -140,7 +140,7 @@ class UnderWay:
     """A task that had not come back when its run ended."""
 
     client: Count
-    task: Literal["train", "score"]
+    task: Literal["train", "score", "moments"]
     sent_s: Amount
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from cosp.report.rows import Arrival, Run
 
 UNDER_WAY = "still under way"
-PHASES = ("received", "scored", "trained", "sent", UNDER_WAY)
+PHASES = ("received", "scored", "summed", "trained", "sent", UNDER_WAY)
 WAITED = "waited"
+COMPUTED = {"score": "scored", "moments": "summed", "train": "trained"}
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,12 @@ class Span:
 
 
 def spans(arrivals: Iterable[Arrival]) -> Iterator[Span]:
-    """The three spans of each task in order: received, scored or trained, sent."""
+    """The three spans of each task in order: received; scored, summed (moments of features) or trained; sent."""
     for row in arrivals:
         computed_from = row.sent_s + row.download_s
         sent_from = computed_from + row.compute_s
         yield Span(row.client, "received", row.sent_s, computed_from)
-        yield Span(row.client, "scored" if row.task == "score" else "trained", computed_from, sent_from)
+        yield Span(row.client, COMPUTED[row.task], computed_from, sent_from)
         yield Span(row.client, "sent", sent_from, row.arrived_s)
 
 

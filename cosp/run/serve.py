@@ -21,6 +21,7 @@ from cosp.run.checkpoint import Checkpoint
 from cosp.run.directory import RunDirectory, versions
 from cosp.run.evaluation import Start, counter
 from cosp.run.final import write_model
+from cosp.run.heads import head_fit
 from cosp.run.measured import Measured
 from cosp.run.now import Now
 from cosp.run.opening import opening_rows
@@ -96,6 +97,7 @@ def _loop(
         seed=config.seed,
         max_staleness=config.server.max_staleness,
         limit_bytes=experiment.limit_bytes,
+        heads=head_fit(experiment, method),
     )
 
     def record(row: Row) -> None:

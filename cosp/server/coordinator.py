@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from cosp.merge.aggregation import OpenRound
 from cosp.merge.staleness import Arrival
 from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.method import Method
+from cosp.server.heads import HeadFit, Reach
 from cosp.submodel.flat import spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
@@ -54,6 +56,7 @@ class Coordinator:
         seed: int,
         max_staleness: int | None = None,
         limit_bytes: Callable[[Introduction], int] = lambda client: client.memory_bytes,
+        heads: HeadFit | None = None,
     ) -> None:
         self.shape = shape
         self.layout = {name: entry for name, entry in layout_of(shape).items() if name in model}
@@ -62,6 +65,8 @@ class Coordinator:
         self.training = training
         self.seed = seed
         self.max_staleness = max_staleness
+        self.heads = heads
+        """What gathers moments for closed-form heads; None where there are none to fit, or all are fitted."""
         self._limit_bytes = limit_bytes
         self.version = 0
         self.velocity: State = {}
@@ -83,7 +88,7 @@ class Coordinator:
 
     def restore(self, version: int, snapshots: dict[int, State], velocity: State) -> None:
         """Go on from ``version``: what a checkpoint kept of the model."""
-        self.version, self.snapshots, self.velocity = version, snapshots, velocity
+        self.version, self.snapshots, self.velocity, self.heads = version, snapshots, velocity, None
         self._open_round()
 
     def learn(self, client: int, budget: Budget) -> bool:
@@ -107,9 +112,23 @@ class Coordinator:
         """Clients that are given no tasks, in their order."""
         return tuple(client for client, record in self.records.items() if record.sits_out)
 
+    def has_work(self, client: int) -> bool:
+        """Say whether there is a task for ``client``: while moments are gathered, one for who can give some."""
+        if self.heads is None:
+            return True
+        return client not in self.heads.clients and self._reach(self.heads, client) is not None
+
+    def _reach(self, heads: HeadFit, client: int) -> Reach | None:
+        introduction = self.records[client].introduction
+        return heads.reach(min(introduction.memory_bytes, self._limit_bytes(introduction)))
+
     def next_task(self, client: int) -> Task:
-        """Return what ``client`` should do now: score its units when its scores are missing or old, else train."""
+        """Return what ``client`` should do now: give moments while they are gathered, score its units when its scores
+        are missing or old, else train.
+        """
         record = self.records[client]
+        if self.heads is not None:
+            return self._moments_task(self.heads, record)
         record.version = self.version
         plan = self.method.submodels.plan(self._informed(record)) if not self._wants_scores(record) else None
         keep = record.introduction.keep
@@ -129,6 +148,24 @@ class Coordinator:
         if plan:
             record.dispatches += 1
             record.last_version = self.version
+        return task
+
+    def _moments_task(self, heads: HeadFit, record: ClientRecord) -> Task:
+        reach = self._reach(heads, record.client)
+        if reach is None:
+            raise ValueError(f"client {record.client} holds no trunk up to an exit")
+        task = Task(
+            kind="moments",
+            client=record.client,
+            version=self.version,
+            turn=record.tasks,
+            seed=self.seed,
+            shape=self.shape,
+            plan=reach.plan,
+            training=replace(self.training, batch_size=reach.batch),
+            compression=self.method.local.compression,
+        )
+        record.tasks += 1
         return task
 
     def plan_of(self, client: int) -> SubmodelPlan | None:
@@ -155,6 +192,21 @@ class Coordinator:
             raise RefusedUpdate("malformed", str(error)) from error
         record = self.records[task.client]
         record.scores, record.scored_at = found, record.dispatches
+
+    def take_moments(self, task: Task, moments: Tensor, samples: int) -> None:
+        """Add a client's moments; RefusedUpdate if they are not what was asked for, or come too late."""
+        if self.heads is None:
+            raise RefusedUpdate("stale", "the heads are fitted already")
+        self._check_samples(task, samples)
+        self.heads.take(task.client, task.plan.depth, moments, samples)
+
+    def fit_heads(self) -> dict[str, Any]:
+        """Put the heads that the gathered moments give into the model, and return what a run writes down of them."""
+        if self.heads is None:
+            raise ValueError("there are no heads to fit")
+        self.snapshots[self.version], told = self.heads.fitted(self.model)
+        self.heads = None
+        return told
 
     def take_update(self, task: Task, delta: Mapping[str, Tensor], samples: int) -> float:
         """Fold an update into the open round and return its weight; RefusedUpdate leaves the round as it was."""
@@ -230,6 +282,9 @@ class Coordinator:
             raise RefusedUpdate("malformed", f"{name}: shape {got.get(name)}, asked for {wanted.get(name)}")
         if not all(bool(torch.isfinite(tensor).all()) for tensor in delta.values()):
             raise RefusedUpdate("non-finite", "the update holds NaN or infinity")
+        self._check_samples(task, samples)
+
+    def _check_samples(self, task: Task, samples: int) -> None:
         known = self.records[task.client].introduction.samples
         if not 0 < samples <= known:
             raise RefusedUpdate("samples", f"claims {samples} samples, introduced itself with {known}")

@@ -22,6 +22,7 @@ from cosp.errors import CospError, FleetStalled, RefusedUpdate
 from cosp.fleet.introduction import Budget
 from cosp.server.coordinator import ClosedRound, Coordinator
 from cosp.server.evaluation import CountPredictions, Evaluation, evaluate
+from cosp.server.heads import HeadFit
 from cosp.server.ledger import NO_FIGURES, Ledger
 from cosp.server.roster import Roster
 from cosp.server.rows import arrival_row, budget_row, reported
@@ -124,6 +125,8 @@ class Loop:
     def run(self) -> None:
         for client in set(self.nodes.values()) - {dispatch.task.client for dispatch in self.in_flight.values()}:
             self._wait(client)
+        if self.coordinator.heads is not None:
+            self._fit_heads(self.coordinator.heads)
         self._closed_s = self.now_s()  # a checkpoint is made as a round closes
         if self.coordinator.version == 0:
             self._report_round("start", self._nothing())
@@ -139,6 +142,33 @@ class Loop:
                           "reason": self.ended_early})  # fmt: skip
         if self._time_left_s() <= 0:
             self._report_round("end", self._nothing())
+
+    def _fit_heads(self, heads: HeadFit) -> None:
+        """Ask every board for its moments, once, and begin with the heads that they give.
+
+        All that are at work are waited for, up to the rules' deadline; who is lost on the way gives nothing.
+        """
+        opened_s = self.now_s()
+        self._dispatch()
+        while self._time_left_s() > 0:
+            self._on_step(self)
+            left_s = self._left_s(opened_s) if heads.clients else math.inf
+            if heads.clients and (not self.in_flight or left_s <= 0):
+                break
+            if not self.in_flight:
+                self._revive()
+                self._dispatch()
+            self._idle(min(left_s, self._time_left_s()))
+            self._receive()
+            self._forget_overdue()
+            self._dispatch()
+        self._barren = 0
+        told = self.coordinator.fit_heads()
+        self._on_row({"kind": "heads", "version": self.coordinator.version, "virtual_s": self.now_s(), **told})
+        self._roster.wake()
+        at_work = {dispatch.task.client for dispatch in self.in_flight.values()}
+        for client in set(self.nodes.values()) - at_work:
+            self._wait(client)
 
     def resend(self, dispatches: Sequence[Dispatch], send: Callable[[float, Message], str]) -> None:
         """Put a checkpoint's tasks back in flight; ``send`` is given when they were first sent."""
@@ -227,6 +257,8 @@ class Loop:
             row |= reported(row, facts)
             if task.kind == "score":
                 self.coordinator.take_scores(task, wire.read_vector(reply))
+            elif task.kind == "moments":
+                self.coordinator.take_moments(task, wire.read_vector(reply), row["samples"])
             else:
                 row["weight"] = self.coordinator.take_update(task, wire.read_update(reply, task), row["samples"])
             row["accepted"] = True
@@ -320,7 +352,7 @@ class Loop:
 
     def _wait(self, client: int) -> None:
         record = self.coordinator.records[client]
-        if record.sits_out is None:
+        if record.sits_out is None and self.coordinator.has_work(client):
             self._roster.wait(client, dispatches=record.dispatches)
 
     def _report_round(self, closed_by: str, closed: ClosedRound) -> None:

@@ -36,6 +36,8 @@ class DryPool:
         if job.kind == "score":
             rng = numpy_stream(job.seed, "dry scores", job.client, job.version)
             return {"samples": samples}, scores_to_vector(random_scores(job.shape, job.plan.depth, rng))
+        if job.kind == "moments":
+            return {"samples": samples}, torch.empty(0)
         nothing = {"loss": None, "local_accuracy_received": None, "local_accuracy_trained": None}
         return {"samples": samples, **nothing}, torch.empty(0)
 

@@ -25,6 +25,7 @@ from cosp.simulation.virtual_grid import VirtualGrid
 from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.shape import layout_of
+from cosp.task.moments import moments_length
 from cosp.trainer.store import write_store
 
 Row = dict[str, Any]
@@ -131,7 +132,8 @@ def _task_bytes(experiment: Experiment) -> int:
 
 
 def _slot_floats(experiment: Experiment) -> int:
-    """Return the longest vector that goes to a worker or comes back: a whole model, or the confusion counts."""
+    """Return the longest vector that goes to a worker or comes back: a whole model, confusion counts, or moments."""
     shape = experiment.shape
     whole = parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks)
-    return max(whole, (len(shape.exits) + 1) * shape.classes**2)
+    moments = moments_length(shape, shape.blocks) if experiment.fitted_exits else 0
+    return max(whole, (len(shape.exits) + 1) * shape.classes**2, moments)

@@ -11,10 +11,8 @@ from cosp.submodel.plan import GROUPS, wire_bytes
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.variants import variant_bytes, variant_step
 from cosp.task.bits import bits_sent
-from cosp.task.task import Task
-
-EVALUATION_BATCH = 250
-"""Samples that are judged at a time, memory permitting."""
+from cosp.task.moments import moments_bytes, moments_length
+from cosp.task.task import EVALUATION_BATCH, Task
 
 
 def sizes_within(task: Task) -> Tuple[Footprint, ...]:
@@ -44,10 +42,12 @@ def download_bytes(task: Task) -> int:
 
 
 def upload_bytes(task: Task) -> int:
-    """Return the payload of the reply: the weight change, a bit a masked weight, or the float32 scores."""
+    """Return the payload of the reply: the weight change, a bit a masked weight, or float32 scores or moments."""
     if task.kind == "train":
         change = task.compression.upload_bytes(task.parameters, tensor_count(task.shape, task.plan.depth))
         return (bits_sent(task) + 7) // 8 or change
+    if task.kind == "moments":
+        return FLOAT_BYTES * moments_length(task.shape, task.plan.depth)
     return 4 * task.plan.depth * sum(task.shape.sizes.of(group) for group in GROUPS)
 
 
@@ -60,6 +60,8 @@ def peak_memory_bytes(task: Task) -> int:
         return local + variant_bytes(task.shape, size, batch)
     if task.kind == "score":
         return task.scoring.peak_bytes(size, task.scoring.held_samples) if task.scoring else size.scoring_bytes(1)
+    if task.kind == "moments":
+        return moments_bytes(task.shape, size, task.training.batch_size)
     return size.evaluation_bytes(judging_batch(task))
 
 

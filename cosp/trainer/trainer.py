@@ -18,10 +18,10 @@ from cosp.models.flat import FlatModel
 from cosp.seeds import numpy_stream, torch_stream
 from cosp.submodel.selection import Scores
 from cosp.task.compression import rounded
-from cosp.task.demand import EVALUATION_BATCH, judging_batch
+from cosp.task.demand import judging_batch
 from cosp.task.payload import scores_to_vector, sends_whole_numbers
 from cosp.task.scoring import ScoreSettings
-from cosp.task.task import Task
+from cosp.task.task import EVALUATION_BATCH, Task
 from cosp.trainer.importance import (
     GateSettings,
     learned_scores,
@@ -29,6 +29,7 @@ from cosp.trainer.importance import (
     squared_gradient_scores,
     taylor_scores,
 )
+from cosp.trainer.moments import sum_moments
 from cosp.trainer.ordered import inside, ordered_passes
 from cosp.trainer.penalised import penalised_passes
 from cosp.trainer.power import PowerMeter
@@ -39,7 +40,7 @@ from cosp.trainer.views import view_of
 from cosp.transfer import log_class_shares, log_present, mean_prediction
 
 Result = Tuple[Dict[str, Any], Tensor]
-"""JSON-able facts and one float32 vector (weight change, scores, or prediction counts)."""
+"""JSON-able facts and one float32 vector (weight change, scores, moments, or prediction counts)."""
 
 
 class Trainer:
@@ -63,7 +64,12 @@ class Trainer:
 
         The facts hold what it took, too: see :class:`~cosp.trainer.telemetry.Telemetry`.
         """
-        work = {"train": self._train, "score": self._score, "evaluate": self._evaluate}[task.kind]
+        work = {
+            "train": self._train,
+            "score": self._score,
+            "moments": self._moments,
+            "evaluate": self._evaluate,
+        }[task.kind]
         with Telemetry(self.meter) as telemetry:
             model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
             model.load(weights)
@@ -117,6 +123,10 @@ class Trainer:
         generator = torch_stream(task.seed, "gates", task.client, task.version)
         scores = score_units(model, batches, task.scoring, task.keep, generator)
         return {"samples": len(own.y)}, scores_to_vector(scores)
+
+    def _moments(self, task: Task, model: FlatModel, received: Tensor) -> Result:
+        own = self.clients[task.client].train
+        return {"samples": len(own.y)}, sum_moments(model, own, task.training.batch_size)
 
     def _evaluate(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         split, part = self.splits[task.split], slice(task.first, task.last)

@@ -151,7 +151,8 @@ def staleness(totals: Totals) -> Row:
 def boards(totals: Totals, now: Row | None) -> Row:
     """Each board's state as one letter, and a row a board, or a row a kind where there are many.
 
-    Letters: ``t`` trains, ``s`` scores its units, ``w`` waits, ``o`` is off, ``x`` sits out, ``-`` no run at work.
+    Letters: ``t`` trains, ``s`` scores its units, ``m`` sums its features, ``w`` waits, ``o`` is off, ``x`` sits out,
+    ``-`` no run at work.
     """
     tasks = {client: (kind, version, since_s) for client, kind, version, since_s in (now or {}).get("tasks", ())}
     off, out = set((now or {}).get("off", ())), set((now or {}).get("sits_out", ()))

@@ -2,7 +2,7 @@
 // Asks /state once a second and draws what has changed. Everything shown comes from there, as text and never as HTML.
 
 const EVERY_MS = 1000;
-const STATES = [["t", "training"], ["s", "scoring its units"], ["w", "waiting"], ["o", "off"], ["x", "sitting out"]];
+const STATES = [["t", "training"], ["s", "scoring its units"], ["m", "summing its features"], ["w", "waiting"], ["o", "off"], ["x", "sitting out"]];
 const MEANING = Object.fromEntries([...STATES, ["-", "not running"]]);
 const $ = (id) => document.getElementById(id);
 
@@ -147,7 +147,7 @@ function drawCanvas(cells, all) {
   paint.scale(scale, scale);
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
-  const colours = { t: colour("--trained"), s: colour("--scored"), w: colour("--heat1"), o: colour("--muted"), x: colour("--sent"), "-": colour("--track") };
+  const colours = { t: colour("--trained"), s: colour("--scored"), m: colour("--scored"), w: colour("--heat1"), o: colour("--muted"), x: colour("--sent"), "-": colour("--track") };
   [...all].forEach((letter, i) => {
     const [x, y] = [(i % columns) * size, Math.floor(i / columns) * size];
     paint.fillStyle = colours[letter];

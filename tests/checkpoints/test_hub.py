@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 import huggingface as hf
+import pytest
+
+from cosp.checkpoints import open_checkpoint
+from cosp.errors import ConfigError
 
 READ = "from cosp.checkpoints import open_checkpoint; print(open_checkpoint('somebody/tiny-bert').architecture)"
 
@@ -37,3 +41,17 @@ def test_a_name_that_nobody_gives_is_one_line(tmp_path: Path):
     (line,) = done.stderr.splitlines()
     assert line.startswith("cosp: model.pretrained: somebody/tiny-bert is no folder here, and the hub does not give it")
     assert line.endswith("; give a folder")
+
+
+def test_a_folder_of_an_installed_package_is_found_and_the_package_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    package = tmp_path / "some_weights"
+    hf.saved(hf.classifier("bert"), package / "model")
+    (package / "__init__.py").write_text("raise SystemExit('was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert open_checkpoint("package:some_weights/model").architecture.family == "bert"
+    with pytest.raises(ConfigError, match=r"package:some_weights/other: the package some_weights has no other"):
+        open_checkpoint("package:some_weights/other")
+    with pytest.raises(ConfigError, match=r"no package 'no_weights' here; install .* \(pip install no-weights"):
+        open_checkpoint("package:no_weights/model")

@@ -220,14 +220,31 @@ def test_a_body_alone_has_its_pooler_and_no_head(tmp_path: Path):
     assert set(found.drawn) == {f"exits.{i}.head.{part}" for i in (0, 1) for part in ("weight", "bias")}
 
 
-def test_a_folder_of_sentence_transformers_says_how_it_is_read(bert: Path):
+@pytest.mark.parametrize("said", ['{"pooling_mode_mean_tokens": true}', '{"pooling_mode": "mean"}'])
+def test_a_folder_of_sentence_transformers_says_how_it_is_read(bert: Path, said: str):
     assert open_checkpoint(str(bert)).architecture.pooling == "class"
     (bert / "1_Pooling").mkdir()
-    (bert / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (bert / "1_Pooling" / "config.json").write_text(said)
     found, model = imported(bert, "bert")
     assert (found.shape.pooling, found.shape.trunk.pooler) == ("mean", "none")
     assert found.left_out == ("bert.pooler.dense.bias", "bert.pooler.dense.weight")
     assert len(model(hf.samples("bert"))) == 2
+
+
+@pytest.mark.parametrize(("activation", "loaded"), [("linear.Identity", True), ("activation.Tanh", False)])
+def test_a_linear_layer_behind_the_mean_is_the_head(bert: Path, activation: str, loaded: bool):
+    change(bert, lambda state: [state.pop(f"classifier.{part}") for part in ("weight", "bias")])
+    for folder, config in (
+        ("1_Pooling", {"pooling_mode": "mean"}),
+        ("2_Dense", {"activation_function": f"torch.nn.modules.{activation}"}),
+    ):
+        (bert / folder).mkdir()
+        (bert / folder / "config.json").write_text(json.dumps(config))
+    layer = {"linear.weight": torch.randn(3, 16), "linear.bias": torch.randn(3)}
+    save_file(layer, bert / "2_Dense" / "model.safetensors")
+    found, model = imported(bert, "bert")
+    assert ("exits.1.head.weight" in found.loaded) == loaded
+    assert torch.equal(model.exits[1].head.weight, layer["linear.weight"]) == loaded
 
 
 def test_the_table_accounts_for_every_tensor(bert: Path):
@@ -239,4 +256,8 @@ def test_the_table_accounts_for_every_tensor(bert: Path):
         ("drawn anew", "4", "170", "head after block 1, 2"),
         ("changed", "", "", "positions: the first 7 of 16"),
         ("changed", "", "", "segment 0 added to the positions"),
+    ]
+    assert rows(found, fitted=(2,))[3:5] == [
+        ("drawn anew", "2", "85", "head after block 1"),
+        ("to be fitted", "2", "85", "head after block 2"),
     ]

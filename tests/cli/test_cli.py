@@ -81,6 +81,8 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
         (["trainer"], "--data STORE is missing"),
         (["trainer", "--data", "/nowhere"], "/nowhere: holds no board's store"),
         (["run", "--resume", "/nowhere"], "/nowhere: holds no run to go on with"),
+        (["run", QUICKSTART, "--dry", "--export", "onnx"], "--dry trains no model: no --export beside it"),
+        (["run", QUICKSTART, "--json", "--predict", "a"], "--json prints the metrics alone: no --predict beside it"),
         (["plan", QUICKSTART, "--set", "model.patch=3"], "model: patch must divide image"),
         (
             ["plan", QUICKSTART, "--set", "assignment={rule: time, target_round_s: 0.03}"],

@@ -92,9 +92,12 @@ BLOCKS = sorted({
 })  # fmt: skip
 
 
+COSP: click.Command = typer.main.get_command(cli.app)
+
+
 def parsed(words: tuple[str, ...]) -> tuple[click.Command, dict[str, object]]:
     """Return the command that the words call, and what its own parser makes of them."""
-    command: click.Command = typer.main.get_command(cli.app)
+    command = COSP
     rest = list(words)
     while isinstance(command, click.Group):
         assert rest, f"a group of commands: {words}"

@@ -14,6 +14,7 @@ import torch
 from finished_runs import facts_of, finished_run
 from small_models import BERT_TRUNK, SMALL, model_with, random_state, same_units
 
+from cosp.checkpoints import open_checkpoint
 from cosp.checkpoints.own import Likeness, read_facts
 from cosp.errors import UserError
 from cosp.export import onnx, write
@@ -81,8 +82,9 @@ def test_a_board_s_onnx_is_physically_narrow(tmp_path: Path) -> None:
 PLAIN_TORCH = """
 import sys, torch
 sys.modules["cosp"] = None  # as where it is not installed
-model = torch.export.load(sys.argv[1]).module()
-torch.save(model(torch.load(sys.argv[2])), sys.argv[3])
+folder, samples = sys.argv[1], torch.load(sys.argv[2])
+models = torch.export.load(f"{folder}/model.pt2").module(), torch.jit.load(f"{folder}/model.ts.pt")
+torch.save([model(samples.clone()) for model in models], sys.argv[3])
 """
 
 
@@ -92,10 +94,19 @@ def test_torch_runs_it_without_cosp(tmp_path: Path, shape: TransformerShape) -> 
     write.export(run, tmp_path / "out", kind="torch", board=0)
     samples = torch.from_numpy(random_samples(shape, 5))
     torch.save(samples.long() if shape is TEXT else samples, tmp_path / "x.pt")
-    files = [str(tmp_path / name) for name in ("out/model.pt2", "x.pt", "z.pt")]
-    subprocess.run([sys.executable, "-c", PLAIN_TORCH, *files], check=True, cwd=tmp_path)
-    for wanted, got in zip(logits(shape, state, NARROW), torch.load(tmp_path / "z.pt"), strict=True):
-        np.testing.assert_allclose(got.numpy(), wanted, atol=1e-5)
+    files = [str(tmp_path / name) for name in ("out", "x.pt", "z.pt")]
+    plain = [sys.executable, "-W", "ignore", "-I", "-c", PLAIN_TORCH, *files]
+    subprocess.run(plain, check=True, cwd=tmp_path)
+    for found in torch.load(tmp_path / "z.pt"):
+        for wanted, got in zip(logits(shape, state, NARROW), found, strict=True):
+            np.testing.assert_allclose(got.numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["adaptive", "quantised"])
+def test_torch_runs_the_blocks_of_every_method(tmp_path: Path, variant: str) -> None:
+    run, _ = run_of(tmp_path, dataclasses.replace(SMALL, variant=variant))
+    checks = write.export(run, tmp_path / "out", kind="torch").checks
+    assert [line.split(":")[0] for line in checks] == ["torch", "TorchScript"]
 
 
 @pytest.mark.parametrize("board", [None, 0])
@@ -107,6 +118,20 @@ def test_transformers_says_what_the_model_says(tmp_path: Path, family: str, boar
     found = write.export(run, tmp_path / "out", kind="hf", board=board, after=2)
     assert found.checks[0].startswith("read back by cosp: ")
     assert found.checks[1].startswith("transformers: ")
+
+
+@pytest.mark.parametrize("board", [None, 0])
+@pytest.mark.parametrize("family", WORDS)
+def test_a_mean_of_words_is_a_folder_of_sentence_transformers(tmp_path: Path, family: str, board: int | None) -> None:
+    pytest.importorskip("transformers", reason="needs the package transformers")
+    shape, likeness = words(family)
+    shape = dataclasses.replace(shape, pooling="mean", trunk=dataclasses.replace(shape.trunk, pooler="none"))
+    run, _ = run_of(tmp_path, shape, likeness)
+    found = write.export(run, tmp_path / "out", kind="hf", board=board, after=2)
+    assert [line.split(":")[0] for line in found.checks] == ["read back by cosp", "transformers"]
+    assert "2_Dense/model.safetensors" in found.files
+    assert "`SentenceTransformer`" in found.signature
+    assert open_checkpoint(str(tmp_path / "out")).architecture.pooling == "mean"
 
 
 def test_without_transformers_the_folder_is_written_and_read_back(
@@ -142,7 +167,6 @@ def test_an_hf_folder_says_which_exits_and_classes_it_has(tmp_path: Path) -> Non
     [
         (SMALL, "reads its class token"),
         (TEXT, "normalises before each branch"),
-        (dataclasses.replace(words("bert")[0], pooling="mean"), "the mean of all words"),
         (dataclasses.replace(CLASS, variant="adaptive"), "adaptive blocks"),
         (SERIES, "reads series"),
     ],

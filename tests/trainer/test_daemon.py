@@ -53,6 +53,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYOUT = layout_of(SMALL)
 TRAIN = Task("train", 7, 3, 0, 1, SMALL, SMALL.full_plan(2), training=TrainSettings(epochs=1, batch_size=4))
 SCORE = replace(TRAIN, kind="score", scoring=ScoreSettings(samples=6, batch_size=4))
+MOMENTS = replace(TRAIN, kind="moments")
 ENDLESS = replace(TRAIN, training=TrainSettings(epochs=10**6, batch_size=4))
 START_S = 60.0
 
@@ -155,7 +156,7 @@ def not_measured(facts):
     return {key: value for key, value in facts.items() if not key.startswith("wall_")}
 
 
-@pytest.mark.parametrize("task", [TRAIN, SCORE])
+@pytest.mark.parametrize("task", [TRAIN, SCORE, MOMENTS])
 def test_a_task_over_the_socket_gives_the_bits_that_it_gives_in_process(trainer, task):
     expected, vector = Trainer({7: OWN}, {}).run(task, weights_of(task))
     facts, found = do(trainer.path, task)
