@@ -17,7 +17,7 @@ from torch import Tensor
 from cosp.models.flat import FlatModel
 from cosp.seeds import numpy_stream, torch_stream
 from cosp.submodel.selection import Scores
-from cosp.task.compression import rounded
+from cosp.task.compression import rounded_
 from cosp.task.demand import EVALUATION_BATCH, judging_batch
 from cosp.task.payload import scores_to_vector, sends_whole_numbers
 from cosp.task.scoring import ScoreSettings
@@ -66,8 +66,10 @@ class Trainer:
             model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
             model.load(weights)
             facts, vector = work(task, model, weights)
-        vector = vector.cpu()
-        return {**facts, **telemetry.facts}, rounded(vector, task.spans) if sends_whole_numbers(task) else vector
+            vector = vector.cpu()
+            if sends_whole_numbers(task):
+                rounded_(vector, task.spans)
+        return {**facts, **telemetry.facts}, vector
 
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         own = self.clients[task.client]
