@@ -13,12 +13,14 @@ gamma * Delta (FedBuff).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cosp.merge.scaled import add_scaled, square
 from cosp.submodel.layout import Axis, Layout, ParameterLayout
 from cosp.submodel.plan import GroupSizes, SubmodelPlan, mask
 from cosp.submodel.slicing import State, grid, kept_indices
@@ -67,23 +69,31 @@ class OpenRound:
     def arrivals(self) -> int:
         return len(self._plans)
 
-    def fold(self, plan: SubmodelPlan, delta: State, weight: float, mass: float | None = None) -> None:
+    def fold(
+        self,
+        plan: SubmodelPlan,
+        delta: State,
+        weight: float,
+        mass: float | None = None,
+        squares: float | None = None,
+    ) -> None:
         """Add one update, tensors in submodel shape; ``delta`` is not kept. A dry run's has no tensors.
 
-        ``mass`` None is ``weight``.
+        ``mass`` None is ``weight``. ``squares`` is :func:`squares_of` the update, if it is known.
         """
         mass = weight if mass is None else mass
-        self._squares += sum(map(_square, delta.values())) * weight**2 / mass if mass else 0.0
+        squares = squares_of(delta) if squares is None else squares
+        self._squares += squares * weight**2 / mass if mass else 0.0
         for name, change in delta.items():
             entry = self.layout[name]
-            where = grid(kept_indices(entry, plan), entry.shape)
+            kept = kept_indices(entry, plan)
             if name not in self._numerator:
                 self._numerator[name] = torch.zeros(entry.shape)
-            self._numerator[name][where] += weight * change
+            add_scaled(self._numerator[name], kept, change, weight)
             if self.over_moved:
                 if name not in self._moved:
                     self._moved[name] = torch.zeros(entry.shape, dtype=torch.float64)
-                self._moved[name][where] += mass * (change != 0)
+                self._moved[name][grid(kept, entry.shape)] += mass * (change != 0)
         self._plans.append(plan)
         self._masses.append(mass)
         self._kept.clear()
@@ -152,8 +162,14 @@ class OpenRound:
         return self._kept[block, group]
 
 
-def _square(tensor: Tensor) -> float:
-    return float(tensor.square().sum(dtype=torch.float64))
+def squares_of(update: Mapping[str, Tensor]) -> float:
+    """Return the update's squared length."""
+    return sum(map(square, update.values()))
+
+
+def is_finite(update: Mapping[str, Tensor], squares: float) -> bool:
+    """Say whether all entries are finite; so they are where ``squares``, the update's, did not overflow."""
+    return math.isfinite(squares) or all(bool(torch.isfinite(tensor).all()) for tensor in update.values())
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,9 @@ def unpack(packed: np.ndarray, spans: Spans) -> Tensor:
         raise ValueError(f"a weight change must have {wanted} int8, got {packed.size} {packed.dtype}")
     flat = packed.reshape(-1)
     change = flat[len(spans) :].astype(np.float32)
-    for exponent, span in zip(flat[: len(spans)].tolist(), spans.values()):
-        change[span.start : span.stop] *= _scale(exponent)
+    with np.errstate(over="ignore", invalid="ignore"):  # bytes from outside may mean anything
+        for exponent, span in zip(flat[: len(spans)].tolist(), spans.values()):
+            change[span.start : span.stop] *= _scale(exponent)
     return torch.from_numpy(change)
 
 

@@ -99,6 +99,11 @@ def test_what_is_not_finite_arrives_as_such(bad):
     assert change[3:].tolist() == [2.0, 3.0]
 
 
+def test_wrong_bytes_arrive_as_not_finite():
+    change = unpack(np.array([127, 126, 0, 0, 1, 127, 127], np.int8), SPANS)
+    assert not torch.isfinite(change).any()
+
+
 @pytest.mark.parametrize("packed", [np.zeros(6, np.int8), np.zeros(7, np.uint8)], ids=["short", "unsigned"])
 def test_other_lengths_and_types_are_refused(packed):
     with pytest.raises(ValueError, match="must have 7 int8"):
