@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from cosp.submodel.slicing import Indices
+from cosp.submodel.slicing import Indices, grid
 
 Array = NDArray[np.float32]
 
@@ -29,12 +29,18 @@ PIECE = 1 << 16
 LONG = 1 << 13
 """Entries of a block of consecutive units from which on slicing beats indexing."""
 
+SMALL, LARGE = 1 << 14, 1 << 18
+"""Entries of a part below which indexing the grid is as fast as anything; and from which on filling rows up pays."""
+
 
 def add_scaled(total: Tensor, kept: Indices, part: Tensor, weight: float) -> None:
     """Add ``weight * part`` to the outer product of ``kept`` in ``total``.
 
     ``total`` is contiguous float32 that began as zeros, so that no entry of it is a negative zero.
     """
+    if part.numel() < SMALL:
+        total[grid(kept, tuple(total.shape))] += weight * part
+        return
     blocks = math.prod(1 if index is None else len(_starts(index)) for index in kept)
     with np.errstate(over="ignore", invalid="ignore"):
         if blocks == 1 or part.numel() >= LONG * blocks:
@@ -51,13 +57,14 @@ def square(tensor: Tensor) -> float:
 
     It is finite where all entries are, unless a square overflows.
     """
-    return sum(map(_square_of_piece, tensor.reshape(-1).split(PIECE)))
+    if tensor.numel() <= PIECE:
+        return float(tensor.square().sum(dtype=torch.float64))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return sum(map(_square_of_piece, tensor.reshape(-1).split(PIECE)))
 
 
 def _square_of_piece(piece: Tensor) -> float:
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.square(piece.numpy()).astype(np.float64)
-    return float(torch.from_numpy(squares).sum())
+    return float(torch.from_numpy(np.square(piece.numpy()).astype(np.float64)).sum())
 
 
 def _starts(index: Tensor) -> NDArray[np.int64]:
@@ -102,7 +109,7 @@ def _add_rows(total: Tensor, kept: Indices, part: Tensor, weight: np.float32) ->
     assert places is not None  # the last that is cut
     for index, size in zip(kept[:last], total.shape[:last], strict=True):
         before = (before[:, None] * size + (torch.arange(size) if index is None else index)).flatten()
-    if inner > 1 or part.numel() < LONG:
+    if inner > 1 or part.numel() < LARGE:
         where = (before[:, None] * width + places).flatten()
         _add_at(total.view(-1, inner), where, part.reshape(len(where), inner).numpy(), weight)
     else:

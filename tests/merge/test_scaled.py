@@ -20,6 +20,7 @@ from cosp.submodel.slicing import grid, kept_indices
 
 SHAPE = ViTShape(image=4, patch=2, channels=1, classes=3, dim=8, blocks=2, heads=4, hidden=12, exits=(1, 2))
 PIECES = (1, 3, 16, 64, 1 << 16)
+lengths = st.sampled_from([1, 4, 1 << 13])
 
 
 @pytest.fixture(params=PIECES)
@@ -41,11 +42,13 @@ def agrees(shape, plan, weight):
 
 
 @settings(max_examples=60)
-@given(shapes_and_plans(), st.floats(1e-3, 1e5), st.sampled_from(PIECES), st.sampled_from([1, 4, 1 << 13]))
-def test_it_is_indexing_the_whole_grid_to_the_bit(pair, weight, size, length):
+@given(shapes_and_plans(), st.floats(1e-3, 1e5), st.sampled_from(PIECES), lengths, lengths, lengths)
+def test_it_is_indexing_the_whole_grid_to_the_bit(pair, weight, size, length, small, large):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scaled, "PIECE", size)
         patch.setattr(scaled, "LONG", length)
+        patch.setattr(scaled, "SMALL", small)
+        patch.setattr(scaled, "LARGE", large)
         assert agrees(*pair, weight)
 
 
@@ -59,6 +62,7 @@ def test_nested_submodels_are_slices(piece, width, monkeypatch):
     def refuse(*arguments):
         raise AssertionError("a nested submodel is one run in each dimension")
 
+    monkeypatch.setattr(scaled, "SMALL", 0)
     monkeypatch.setattr(scaled, "_add_rows", refuse)
     assert agrees(SHAPE, prefix_plan(SHAPE.sizes.scaled(width), 2), 0.3)
 
@@ -70,7 +74,8 @@ def test_only_what_is_kept_is_touched():
 
 
 def test_a_matrix_that_is_cut_both_ways(monkeypatch):
-    monkeypatch.setattr(scaled, "LONG", 2)
+    monkeypatch.setattr(scaled, "SMALL", 0)
+    monkeypatch.setattr(scaled, "LARGE", 0)
     total = torch.zeros(3, 4)
     add_scaled(total, (torch.tensor([0, 2]), torch.tensor([1, 3])), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 10.0)
     assert total.tolist() == [[0, 10, 0, 20], [0, 0, 0, 0], [0, 30, 0, 40]]
