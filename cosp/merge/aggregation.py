@@ -13,7 +13,7 @@ gamma * Delta (FedBuff).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,13 +35,24 @@ class Merged:
     """
 
     delta: State
-    mass: State
+    mass: Mapping[str, Tensor]
     drift: float | None = None
 
-    @property
-    def covered(self) -> State:
-        """Which entries anybody covers."""
-        return {name: mass > 0 for name, mass in self.mass.items()}
+
+class Masses(Mapping[str, Tensor]):
+    """The mass of each tensor, found anew when it is asked for: all of them at a time would be a second model."""
+
+    def __init__(self, names: tuple[str, ...], mass_of: Callable[[str], Tensor]) -> None:
+        self._names, self._mass_of = names, mass_of
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._mass_of(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass
@@ -99,15 +110,14 @@ class OpenRound:
         self._kept.clear()
 
     def close(self) -> Merged:
-        """Return the merge of what has arrived."""
-        delta: State = {}
-        masses: State = {}
+        """Return the merge of what has arrived; the round is over, for the numerator becomes the merge."""
+        delta, self._numerator = self._numerator, {}
+        masses = self._moved if self.over_moved else Masses(tuple(delta), lambda name: self._mass_of(self.layout[name]))
         shared = 0.0
-        for name, total in self._numerator.items():
-            mass = self._moved[name] if self.over_moved else self._mass_of(self.layout[name])
+        for name, total in delta.items():
+            mass = masses[name]
             divisor = torch.full_like(mass, sum(self._masses)) if self.over_all else mass
             delta[name] = total / torch.where(mass > 0, divisor, 1.0).float()
-            masses[name] = mass
             shared += float((total * delta[name]).sum(dtype=torch.float64))
         drift = math.sqrt(max(0.0, 1.0 - shared / self._squares)) if self._squares else None
         return Merged(delta, masses, drift)
@@ -183,9 +193,9 @@ class ServerStep:
 
     def apply(self, state: State, velocity: State, merged: Merged) -> tuple[State, State]:
         """Return the new model and momentum; tensors that nobody covered are the old ones themselves."""
-        new_state, new_velocity, everywhere = dict(state), dict(velocity), merged.covered
+        new_state, new_velocity = dict(state), dict(velocity)
         for name, delta in merged.delta.items():
-            covered, move = everywhere[name], delta
+            covered, move = merged.mass[name] > 0, delta
             if self.momentum:
                 before = velocity.get(name, torch.zeros_like(delta))
                 move = torch.where(covered, self.momentum * before + delta, before)

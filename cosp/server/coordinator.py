@@ -21,7 +21,7 @@ from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import summed
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import State, extract
-from cosp.task.cut import cut
+from cosp.task.cut import Cut
 from cosp.task.payload import scores_from_vector
 from cosp.task.scoring import ScoreSettings
 from cosp.task.task import Task
@@ -141,11 +141,9 @@ class Coordinator:
         record.version = self.version
         return self.method.submodels.plan(self._informed(record))
 
-    def weights(self, task: Task) -> State:
-        """Return the tensors that ``task`` starts from, as the client receives them; whole ones may be the
-        snapshot's own.
-        """
-        return cut(self.snapshots[task.version], self.layout, task)
+    def weights(self, task: Task) -> Mapping[str, Tensor]:
+        """Return the tensors that ``task`` starts from, as the client receives them, cut out when they are read."""
+        return Cut(self.snapshots[task.version], self.layout, task)
 
     def take_scores(self, task: Task, scores: Tensor) -> None:
         """Keep a client's scores; RefusedUpdate if they are not what was asked for."""
