@@ -5,7 +5,7 @@ gives back a share of the weights as the change. Boards keep 1, 1/2 and 1/4. Eac
 Prints, in models (347 MB each), how many versions were in use at most, and what the process held at most beside those
 in use at that moment and what it held before it had a model; then the largest of these over the smallest.
 
-    python benchmarks/in_flight.py [--boards 4 16 64] [--versions 2]
+    python benchmarks/in_flight.py [--boards 4 16 64] [--versions 1]
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ fleet:
 model: {patch: 4, dim: 768, blocks: 12, heads: 12, hidden: 3072, exits: [3, 6, 9, 12]}
 method: {name: co-s2p, units: random}
 training: {epochs: 1, batch_size: 64}
-server: {versions: %d, quorum: 0.5, checkpoint_every: 1000}
+server: {versions: %d, quorum: 1.0, checkpoint_every: 1000}
 """
 
 
@@ -79,7 +79,7 @@ def alone(boards: int, versions: int) -> dict[str, float]:
     take, close = Coordinator.take_update, Coordinator.close_round
 
     def watched(call: Callable[..., Any], more: int) -> Callable[..., Any]:
-        """Return ``call``; what is held while it runs, beside the versions in use and ``more`` that it makes, is kept."""
+        """Return ``call``, noting what is held while it runs beside the versions in use and ``more`` that it makes."""
 
         def watching(self: Coordinator, *arguments: Any) -> Any:
             in_use.append(len(self.snapshots) + more)
@@ -107,7 +107,7 @@ def alone(boards: int, versions: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--boards", type=int, nargs="+", default=[4, 16, 64])
-    parser.add_argument("--versions", type=int, default=2)
+    parser.add_argument("--versions", type=int, default=1)
     parser.add_argument("--alone", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.alone:
