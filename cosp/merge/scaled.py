@@ -16,7 +16,7 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array  # type: ignore[import-untyped]
 from torch import Tensor
 
 from cosp.submodel.slicing import Indices, grid
@@ -60,11 +60,12 @@ def square(tensor: Tensor) -> float:
     if tensor.numel() <= PIECE:
         return float(tensor.square().sum(dtype=torch.float64))
     with np.errstate(over="ignore", invalid="ignore"):
-        return sum(map(_square_of_piece, tensor.reshape(-1).split(PIECE)))
+        entries = tensor.reshape(-1).numpy()
+        return sum(_square_of_piece(entries[first : first + PIECE]) for first in range(0, len(entries), PIECE))
 
 
-def _square_of_piece(piece: Tensor) -> float:
-    return float(torch.from_numpy(np.square(piece.numpy()).astype(np.float64)).sum())
+def _square_of_piece(piece: Array) -> float:
+    return float(torch.from_numpy(np.square(piece).astype(np.float64)).sum())
 
 
 def _starts(index: Tensor) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from cosp.models.block import Block
 from cosp.models.transformer import Transformer
 from cosp.submodel.flat import length, spans_of, views
 from cosp.submodel.plan import GroupSizes, SubmodelPlan
@@ -21,6 +22,7 @@ class Frame:
         self.spans = spans_of(layout_of(shape), plan.counts)
         with torch.device("meta"):  # shapes only: no time spent on values that are replaced at once
             self.module = Transformer(shape, plan)
+        self._blocks: List[Block] = list(self.module.blocks)  # type: ignore[arg-type]
         self._places: List[Tuple[nn.Module, str]] = []
         for name in self.spans:
             owner, _, leaf = name.rpartition(".")
@@ -35,7 +37,7 @@ class Frame:
             if slopes is not None:
                 parameter.grad = slopes[name]
             owner._parameters[leaf] = parameter
-        for block, kept in zip(self.module.blocks, plan.blocks):
+        for block, kept in zip(self._blocks, plan.blocks):
             block.place(kept, weights.device)
 
     def clear(self) -> None:
