@@ -1,9 +1,14 @@
-"""The streaming merge against the obvious one: full-size masks, weighted and summed.
+"""The streaming merge against the obvious one (full-size masks, weighted and summed), and against plain copying.
 
-Both merge the same 16 updates of a ViT (width 192, 6 blocks) at keep ratio 1/4. Prints milliseconds a round (median)
-and the ratio, paired run by run, and checks that both give the same model.
+First both merge the same 16 updates of a ViT (width 192, 6 blocks) at keep ratio 1/4: CPU milliseconds a round
+(median), the ratio paired run by run; it checks that both give the same model.
 
-    python benchmarks/merge.py [--repeats 15]
+Then single updates of a ViT-B are folded: nested ones, whose kept units are one run, and ones whose units are drawn at
+random. Prints update bytes a second, as a share of what ``copy_`` does with the same bytes in the same run (1: as fast
+as a copy), of folding, of the check that all is finite (which also gives the squared length that folding needs), and of
+folding by indexing the whole grid, as it was.
+
+    python benchmarks/merge.py [--repeats 9]
 """
 
 from __future__ import annotations
@@ -15,16 +20,19 @@ from collections.abc import Callable
 
 import torch
 
-from cosp.merge.aggregation import Merged, OpenRound
+from cosp.merge.aggregation import Merged, OpenRound, is_finite, squares_of
 from cosp.models.vit import ViTShape
 from cosp.submodel.budget import shape_for_rate
-from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.flat import length, spans_of, views
+from cosp.submodel.layout import Layout
+from cosp.submodel.plan import SubmodelPlan, prefix_plan
 from cosp.submodel.selection import choose_plan, random
 from cosp.submodel.shape import layout_of
-from cosp.submodel.slicing import State, extract, scatter
+from cosp.submodel.slicing import State, extract, grid, kept_indices, scatter
 
 SHAPE = ViTShape(32, 4, 3, 10, 192, 6, 6, 768, (1, 3, 4, 6))
 LAYOUT = layout_of(SHAPE)
+VIT_B = ViTShape(224, 16, 3, 300, 768, 12, 12, 3072, (3, 6, 9, 12))
 ARRIVALS = 16
 
 Update = tuple[SubmodelPlan, State, float]
@@ -62,14 +70,47 @@ def with_full_masks(arrivals: list[Update]) -> State:
 
 
 def timed_ms(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     call()
-    return (time.perf_counter() - started) * 1e3
+    return (time.process_time() - started) * 1e3
+
+
+def by_grid(total: State, layout: Layout, plan: SubmodelPlan, delta: State) -> None:
+    for name, change in delta.items():
+        total[name][grid(kept_indices(layout[name], plan), layout[name].shape)] += 0.3 * change
+
+
+def compare_with_copying(keep: float, how: str, repeats: int) -> None:
+    shape, layout = shape_for_rate(VIT_B, keep), layout_of(VIT_B)
+    plan = prefix_plan(shape.counts, shape.depth)
+    if how == "random":
+        plan = choose_plan(VIT_B, shape, random, scores=None, seed=0, client=0, turn=0)
+    spans = spans_of(layout, plan.counts)
+    vector, copy = torch.randn(length(spans)), torch.empty(length(spans))
+    delta, open_round = views(vector, spans), OpenRound(layout, VIT_B.sizes)
+    total = {name: torch.zeros(entry.shape) for name, entry in layout.items()}
+    squares = squares_of(delta)
+    ways = {
+        "fold": lambda: open_round.fold(plan, delta, 0.3, squares=squares),
+        "check": lambda: is_finite(delta, squares_of(delta)),
+        "by grid": lambda: by_grid(total, layout, plan, delta),
+    }
+    open_round.fold(plan, delta, 0.3, squares=squares)
+    copy.copy_(vector)
+    shares: dict[str, list[float]] = {name: [] for name in ways}
+    copies = []
+    for _ in range(repeats):
+        copies.append(timed_ms(lambda: copy.copy_(vector)))
+        for name, way in ways.items():
+            shares[name].append(copies[-1] / timed_ms(way))
+    rate = 4 * len(vector) / 1e6 / statistics.median(copies)
+    found = "".join(f" {statistics.median(share):9.2f}" for share in shares.values())
+    print(f"  {keep:<5g} {how:<7} {4 * len(vector) / 1e6:7.1f} MB {rate:9.1f} GB/s{found}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=9)
     repeats = parser.parse_args().repeats
     torch.set_num_threads(1)
     arrivals = updates()
@@ -83,6 +124,12 @@ def main() -> None:
     print(f"  full masks  {statistics.median(b for _, b in pairs):8.1f} ms")
     print(f"  streaming   {statistics.median(a for a, _ in pairs):8.1f} ms")
     print(f"  ratio       {statistics.median(b / a for a, b in pairs):8.2f} x faster")
+    print(f"folding one update of a ViT-B: bytes a second as a share of copy_'s, median of {repeats}")
+    print(f"  keep  units     update       copy_{'fold':>12} {'check':>9} {'by grid':>9}")
+    for keep in (1.0, 0.5, 0.25):
+        for how in ("nested", "random"):
+            if keep < 1 or how == "nested":
+                compare_with_copying(keep, how, repeats)
 
 
 if __name__ == "__main__":

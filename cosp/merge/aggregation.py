@@ -13,12 +13,14 @@ gamma * Delta (FedBuff).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cosp.merge.scaled import add_scaled, square
 from cosp.submodel.layout import Axis, Layout, ParameterLayout
 from cosp.submodel.plan import GroupSizes, SubmodelPlan, mask
 from cosp.submodel.slicing import State, grid, kept_indices
@@ -33,13 +35,24 @@ class Merged:
     """
 
     delta: State
-    mass: State
+    mass: Mapping[str, Tensor]
     drift: float | None = None
 
-    @property
-    def covered(self) -> State:
-        """Which entries anybody covers."""
-        return {name: mass > 0 for name, mass in self.mass.items()}
+
+class Masses(Mapping[str, Tensor]):
+    """The mass of each tensor, found anew when it is asked for: all of them at a time would be a second model."""
+
+    def __init__(self, names: tuple[str, ...], mass_of: Callable[[str], Tensor]) -> None:
+        self._names, self._mass_of = names, mass_of
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._mass_of(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass
@@ -67,37 +80,44 @@ class OpenRound:
     def arrivals(self) -> int:
         return len(self._plans)
 
-    def fold(self, plan: SubmodelPlan, delta: State, weight: float, mass: float | None = None) -> None:
+    def fold(
+        self,
+        plan: SubmodelPlan,
+        delta: State,
+        weight: float,
+        mass: float | None = None,
+        squares: float | None = None,
+    ) -> None:
         """Add one update, tensors in submodel shape; ``delta`` is not kept. A dry run's has no tensors.
 
-        ``mass`` None is ``weight``.
+        ``mass`` None is ``weight``. ``squares`` is :func:`squares_of` the update, if it is known.
         """
         mass = weight if mass is None else mass
-        self._squares += sum(map(_square, delta.values())) * weight**2 / mass if mass else 0.0
+        squares = squares_of(delta) if squares is None else squares
+        self._squares += squares * weight**2 / mass if mass else 0.0
         for name, change in delta.items():
             entry = self.layout[name]
-            where = grid(kept_indices(entry, plan), entry.shape)
+            kept = kept_indices(entry, plan)
             if name not in self._numerator:
                 self._numerator[name] = torch.zeros(entry.shape)
-            self._numerator[name][where] += weight * change
+            add_scaled(self._numerator[name], kept, change, weight)
             if self.over_moved:
                 if name not in self._moved:
                     self._moved[name] = torch.zeros(entry.shape, dtype=torch.float64)
-                self._moved[name][where] += mass * (change != 0)
+                self._moved[name][grid(kept, entry.shape)] += mass * (change != 0)
         self._plans.append(plan)
         self._masses.append(mass)
         self._kept.clear()
 
     def close(self) -> Merged:
-        """Return the merge of what has arrived."""
-        delta: State = {}
-        masses: State = {}
+        """Return the merge of what has arrived; the round is over, for the numerator becomes the merge."""
+        delta, self._numerator = self._numerator, {}
+        masses = self._moved if self.over_moved else Masses(tuple(delta), lambda name: self._mass_of(self.layout[name]))
         shared = 0.0
-        for name, total in self._numerator.items():
-            mass = self._moved[name] if self.over_moved else self._mass_of(self.layout[name])
+        for name, total in delta.items():
+            mass = masses[name]
             divisor = torch.full_like(mass, sum(self._masses)) if self.over_all else mass
             delta[name] = total / torch.where(mass > 0, divisor, 1.0).float()
-            masses[name] = mass
             shared += float((total * delta[name]).sum(dtype=torch.float64))
         drift = math.sqrt(max(0.0, 1.0 - shared / self._squares)) if self._squares else None
         return Merged(delta, masses, drift)
@@ -152,8 +172,14 @@ class OpenRound:
         return self._kept[block, group]
 
 
-def _square(tensor: Tensor) -> float:
-    return float(tensor.square().sum(dtype=torch.float64))
+def squares_of(update: Mapping[str, Tensor]) -> float:
+    """Return the update's squared length."""
+    return sum(map(square, update.values()))
+
+
+def is_finite(update: Mapping[str, Tensor], squares: float) -> bool:
+    """Say whether all entries are finite; so they are where ``squares``, the update's, did not overflow."""
+    return math.isfinite(squares) or all(bool(torch.isfinite(tensor).all()) for tensor in update.values())
 
 
 @dataclass(frozen=True)
@@ -167,9 +193,9 @@ class ServerStep:
 
     def apply(self, state: State, velocity: State, merged: Merged) -> tuple[State, State]:
         """Return the new model and momentum; tensors that nobody covered are the old ones themselves."""
-        new_state, new_velocity, everywhere = dict(state), dict(velocity), merged.covered
+        new_state, new_velocity = dict(state), dict(velocity)
         for name, delta in merged.delta.items():
-            covered, move = everywhere[name], delta
+            covered, move = merged.mass[name] > 0, delta
             if self.momentum:
                 before = velocity.get(name, torch.zeros_like(delta))
                 move = torch.where(covered, self.momentum * before + delta, before)

@@ -36,8 +36,15 @@ class Block(nn.Module):
         self.attention = Attention(shape, heads=len(plan.heads), rows=len(plan.attention_rows))
         self.norm2 = nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon)
         self.ffn = FeedForward(shape, units=len(plan.hidden), rows=len(plan.ffn_rows))
+        self.dim = shape.dim
         self.register_buffer("attention_rows", _rows(plan.attention_rows, shape.dim), persistent=False)
         self.register_buffer("ffn_rows", _rows(plan.ffn_rows, shape.dim), persistent=False)
+
+    def place(self, plan: BlockPlan, device: torch.device) -> None:
+        """Write from now on to the rows of ``plan``, which keeps as many units as the one it was built for."""
+        for name, rows in (("attention_rows", plan.attention_rows), ("ffn_rows", plan.ffn_rows)):
+            index = _rows(rows, self.dim)
+            self._buffers[name] = None if index is None else index.to(device)
 
     def forward(self, x: Tensor, gates: Optional[BlockGates] = None, attended: Optional[Tensor] = None) -> Tensor:
         x = self.add(x, lambda y: self.attention(y, gates, attended), self.norm1, self.attention_rows)

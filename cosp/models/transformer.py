@@ -79,6 +79,15 @@ class Transformer(nn.Module):
                 yield self.exits[passed], read(x)  # type: ignore[misc]
                 passed += 1
 
+    def deepest(self, samples: Tensor) -> Tensor:
+        """Return the logits of the last exit alone."""
+        x, there = self.embed(samples), self.there(samples)
+        attended = None if there is None else _additive(there, x.dtype)
+        for block in self.blocks:
+            x = block(x, None, attended)
+        logits: Tensor = self.exits[-1](self._reading(there, x.dtype)(x))
+        return logits
+
     def embed(self, samples: Tensor) -> Tensor:
         """Return the first residual stream (batch, tokens, dim): class token, then the input's tokens in order."""
         tokens = self.inputs(samples)

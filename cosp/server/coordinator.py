@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cosp.errors import ConfigError, RefusedUpdate
 from cosp.fleet.introduction import Budget, Introduction
-from cosp.merge.aggregation import OpenRound
+from cosp.merge.aggregation import OpenRound, is_finite, squares_of
 from cosp.merge.staleness import Arrival
 from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.method import Method
@@ -23,7 +23,7 @@ from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import summed
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import State, extract
-from cosp.task.cut import cut
+from cosp.task.cut import Cut
 from cosp.task.payload import scores_from_vector
 from cosp.task.scoring import ScoreSettings
 from cosp.task.task import Task
@@ -178,11 +178,9 @@ class Coordinator:
         record.version = self.version
         return self.method.submodels.plan(self._informed(record))
 
-    def weights(self, task: Task) -> State:
-        """Return the tensors that ``task`` starts from, as the client receives them; whole ones may be the
-        snapshot's own.
-        """
-        return cut(self.snapshots[task.version], self.layout, task)
+    def weights(self, task: Task) -> Mapping[str, Tensor]:
+        """Return the tensors that ``task`` starts from, as the client receives them, cut out when they are read."""
+        return Cut(self.snapshots[task.version], self.layout, task)
 
     def take_scores(self, task: Task, scores: Tensor) -> None:
         """Keep a client's scores; RefusedUpdate if they are not what was asked for."""
@@ -213,7 +211,7 @@ class Coordinator:
         staleness = self.version - task.version
         if self.max_staleness is not None and staleness > self.max_staleness:
             raise RefusedUpdate("stale", f"{staleness} versions old, at most {self.max_staleness} are merged")
-        self._check(task, delta, samples)
+        squares: float | None = self._check(task, delta, samples)
         record, coming = self.records[task.client], self.version + 1
         arrival = Arrival(
             staleness=staleness,
@@ -224,8 +222,10 @@ class Coordinator:
             drift_l1=lambda: _l1(self.model[name] - old for name, old in self.snapshots[task.version].items()),
         )
         weight, mass = self.method.merging.weigh(arrival), self.method.merging.mass
-        change = self._since_now(task, delta) if self.method.merging.interpolates else dict(delta)
-        self._round.fold(task.plan, change, weight, None if mass is None else mass(arrival))
+        change = dict(delta)
+        if self.method.merging.interpolates:
+            change, squares = self._since_now(task, delta), None
+        self._round.fold(task.plan, change, weight, None if mass is None else mass(arrival), squares)
         record.merged_at = coming
         return weight
 
@@ -272,15 +272,16 @@ class Coordinator:
             return True
         return record.dispatches - record.scored_at >= scoring.refresh_dispatches
 
-    def _check(self, task: Task, delta: Mapping[str, Tensor], samples: int) -> None:
-        """Refuse what is malformed, not finite or claims more samples than the client has."""
+    def _check(self, task: Task, delta: Mapping[str, Tensor], samples: int) -> float:
+        """Refuse what is malformed, not finite or claims more samples than the client has; return its square."""
         wanted = {name: span.shape for name, span in spans_of(self.layout, task.plan.counts).items()}
         got = {name: tuple(tensor.shape) for name, tensor in delta.items()}
         if got != wanted:
             wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
             name = wrong[0]
             raise RefusedUpdate("malformed", f"{name}: shape {got.get(name)}, asked for {wanted.get(name)}")
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in delta.values()):
+        squares = squares_of(delta)
+        if not is_finite(delta, squares):
             raise RefusedUpdate("non-finite", "the update holds NaN or infinity")
         self._check_samples(task, samples)
 
@@ -288,6 +289,7 @@ class Coordinator:
         known = self.records[task.client].introduction.samples
         if not 0 < samples <= known:
             raise RefusedUpdate("samples", f"claims {samples} samples, introduced itself with {known}")
+        return squares
 
 
 def _l1(tensors: Iterable[Tensor]) -> float:

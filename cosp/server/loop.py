@@ -240,13 +240,14 @@ class Loop:
         return wire.instruction(task, weights, node=node, model=model)
 
     def _receive(self) -> None:
-        for reply in list(self.grid.pull_messages(self.in_flight.keys())):
+        for reply in self.grid.pull_messages(self.in_flight.keys()):  # each is let go of before the next is made
             dispatch = self.in_flight.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
                 self._fail(dispatch, *wire.read_error(reply.error))
                 self._learn(dispatch.task.client, wire.error_budget(reply.error))
             else:
                 self._take(dispatch, reply)
+            del reply
 
     def _take(self, dispatch: Dispatch, reply: Message) -> None:
         task, budget = dispatch.task, None

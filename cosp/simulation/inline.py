@@ -55,7 +55,7 @@ class InlinePool:
             raise TaskFailed(traceback.format_exc()) from None
         finally:
             torch.set_flush_denormal(False)
-        return json.loads(json.dumps(facts)), vector.clone()
+        return json.loads(json.dumps(facts)), vector
 
     def cancel(self, job: Waiting) -> None:
         pass

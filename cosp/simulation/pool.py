@@ -34,6 +34,9 @@ from cosp.task.task import Task
 SLOTS = 2
 """Jobs that lie with a worker at a time: one it works on, one it can start at once."""
 
+AHEAD_FLOATS = 1 << 24
+"""Entries of weight changes that workers are at or that wait for their time: so many at least, or a model a worker."""
+
 STARTS = 3
 """Workers, one after another, that may die before they are ready for a job until the run gives up."""
 
@@ -61,6 +64,11 @@ class Job:
     @property
     def done(self) -> bool:
         return self.result is not None or self.error is not None
+
+    @property
+    def brings(self) -> int:
+        """Entries that its result may keep in memory until somebody asks for it; scores and counts are few."""
+        return self.floats if self.task.kind == "train" else 0
 
 
 class _Worker:
@@ -133,6 +141,9 @@ class WorkerPool:
         """Workers that died before they were ready, since the last that was."""
         self._waiting: list[tuple[tuple[float, int], Job]] = []
         self._tickets = itertools.count()
+        self._begun: set[Job] = set()
+        """Jobs that were given to a worker and whose results nobody has asked for."""
+        self._room = max(AHEAD_FLOATS, workers * slot_floats)
         forks.start()
         forks.check_files(workers, "--workers")
         try:
@@ -155,7 +166,8 @@ class WorkerPool:
     def result(self, job: Job) -> tuple[dict[str, Any], Tensor]:
         """Wait for ``job`` and return its facts and vector; TaskFailed (TaskKilled: workers died) if none."""
         while not job.done:
-            self._collect(block=True)
+            self._collect(block=True, wanted=job)
+        self._begun.discard(job)
         if job.error is not None:
             raise job.error
         assert job.result is not None
@@ -164,31 +176,43 @@ class WorkerPool:
     def cancel(self, job: Job) -> None:
         """Do not begin ``job`` if it waits; one that has begun runs to its end for nothing."""
         job.cancelled = True
+        self._begun.discard(job)
 
     def _queue(self, job: Job) -> None:
+        self._begun.discard(job)
         heapq.heappush(self._waiting, (job.turn, job))
 
-    def _collect(self, *, block: bool) -> None:
-        self._feed()
+    def _collect(self, *, block: bool, wanted: Job | None = None) -> None:
+        self._feed(wanted)
         busy: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers if worker.jobs}
         ready: list[Any] = wait(list(busy), None if block else 0)
         for pipe in ready:
             with self._replacing(busy[pipe]):
                 busy[pipe].collect()
-        self._feed()
+        self._feed(wanted)
 
-    def _feed(self) -> None:
-        """Hand waiting jobs to the workers with the fewest, most urgent first."""
+    def _feed(self, wanted: Job | None) -> None:
+        """Hand waiting jobs to the workers with the fewest, most urgent first.
+
+        None runs so far ahead of its time that results fill the memory; but the one that is ``wanted`` now is done, and
+        before it all that are more urgent.
+        """
         while self._waiting:
-            if self._waiting[0][1].cancelled:
+            job = self._waiting[0][1]
+            if job.cancelled:
                 heapq.heappop(self._waiting)
                 continue
+            ahead = sum(begun.brings for begun in self._begun) + job.brings
+            if ahead > self._room and (wanted is None or job.turn > wanted.turn):
+                return
             worker = min(self._workers, key=lambda candidate: len(candidate.jobs))
             slot = worker.free_slot()
             if slot is None:
                 return
+            heapq.heappop(self._waiting)
+            self._begun.add(job)
             with self._replacing(worker):
-                worker.start(slot, heapq.heappop(self._waiting)[1])
+                worker.start(slot, job)
 
     @contextmanager
     def _replacing(self, worker: _Worker) -> Iterator[None]:

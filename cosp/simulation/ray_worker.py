@@ -20,7 +20,7 @@ import cosp
 from cosp.simulation.worker import keep_freed_memory, no_memory
 from cosp.submodel.flat import flatten
 from cosp.submodel.shape import layout_of
-from cosp.task.cut import cut
+from cosp.task.cut import Cut
 from cosp.task.serial import task_from_json
 from cosp.task.task import Task
 from cosp.trainer.samples import Samples
@@ -108,4 +108,4 @@ def _weights(task: Task, source: Numbers) -> Tensor:
         return torch.from_numpy(source)
     layout = {name: entry for name, entry in layout_of(task.shape).items() if name in source}
     model = {name: torch.from_numpy(numbers) for name, numbers in source.items()}
-    return flatten(cut(model, layout, task), task.spans)
+    return flatten(Cut(model, layout, task), task.spans)

@@ -9,7 +9,8 @@ id, which has no public setter (Flower's own grids set it the same way).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -71,7 +72,8 @@ class VirtualGrid(Grid):
             self._live.begin()
         self._most: dict[int, Budget] = {}
         """By client, what it can afford at most, learnt from a task over which workers died."""
-        self._ready: list[tuple[float, int, Message]] = []
+        self._ready: list[tuple[float, int, str, Callable[[], Message]]] = []
+        """When a reply came, its request's place in the order of sending and id, and what makes it once it is read."""
         self._awake = False
         self._nodes_on: frozenset[int] | None = None
         self._sent = 0
@@ -147,10 +149,11 @@ class VirtualGrid(Grid):
         return [self._push(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Yield the replies one by one: whoever lets go of each before the next holds but one board's numbers."""
         wanted = message_ids if isinstance(message_ids, Set) else set(message_ids)
         ready = sorted(self._ready, key=lambda entry: entry[:2])  # by time, then as they were sent
-        self._ready = [entry for entry in ready if entry[2].metadata.reply_to_message_id not in wanted]
-        return [reply for _, _, reply in ready if reply.metadata.reply_to_message_id in wanted]
+        self._ready = [entry for entry in ready if entry[2] not in wanted]
+        return _made(deque(make for _, _, request_id, make in ready if request_id in wanted))
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         waiting = set(self.push_messages(messages))
@@ -240,18 +243,21 @@ class VirtualGrid(Grid):
                 self._pool.cancel(job)
                 self._deliver(request, self._lost(request, end))
                 return
-            try:
-                facts, vector = self._pool.result(job)
-            except TaskKilled as error:
-                self._halve(task, errand.client)
-                self._deliver(request, self._lost(request, replace(end, lost=KILLED), detail=str(error)))
-            except TaskFailed as error:
-                self._deliver(request, Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request))
-            else:
-                found = {**facts, "cost": dict(vars(end.cost)), **self._budget(request)}
-                self._deliver(request, wire.result_reply(request, found, vector))
+            more = {"cost": dict(vars(end.cost)), **self._budget(request)}
+            self._deliver_when_read(request, lambda: self._found(request, task, end, job, more))
 
         return reply
+
+    def _found(self, request: Message, task: Task, end: End, job: Any, more: dict[str, Any]) -> Message:
+        """Return the reply with what a task found, which may not be there yet."""
+        try:
+            facts, vector = self._pool.result(job)
+        except TaskKilled as error:
+            self._halve(task, self._boards[request.metadata.dst_node_id].client)
+            return self._lost(request, replace(end, lost=KILLED), detail=str(error))
+        except TaskFailed as error:
+            return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request)
+        return wire.result_reply(request, {**facts, **more}, vector)
 
     def _budget(self, request: Message) -> dict[str, Any]:
         """Return what a reply says of the board's budget, if that ever changes."""
@@ -282,11 +288,19 @@ class VirtualGrid(Grid):
         return wire.loss_reply(request, end.lost or "", detail or LOSSES[end.lost or ""], figures, **facts)
 
     def _deliver(self, request: Message, reply: Message) -> None:
-        number = int(request.metadata.message_id.removeprefix("message-"))
-        self._ready.append((self.clock(), number, reply))
+        self._deliver_when_read(request, lambda: reply)
+
+    def _deliver_when_read(self, request: Message, make: Callable[[], Message]) -> None:
+        message_id = request.metadata.message_id
+        self._ready.append((self.clock(), int(message_id.removeprefix("message-")), message_id, make))
         self._awake = True
 
     def _turn(self, on: bool) -> None:
         """A board has come on, which the server must hear of, or gone off."""
         self._nodes_on = None
         self._awake |= on
+
+
+def _made(makers: deque[Callable[[], Message]]) -> Iterator[Message]:
+    while makers:
+        yield makers.popleft()()

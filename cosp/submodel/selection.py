@@ -13,7 +13,7 @@ import numpy as np
 
 from cosp.seeds import numpy_stream
 from cosp.submodel.budget import SubmodelShape
-from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan, Units
+from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan, Units, all_units, units_at
 from cosp.submodel.shape import TransformerShape
 
 Scores = Tuple[Dict[str, np.ndarray], ...]
@@ -131,7 +131,7 @@ def choose_plan(
             stream = partial(numpy_stream, seed, "units", client, turn, b, group)
             known = None if scores is None else scores[b][group]
             choice = Choice(size, keep, turn, start, known, stream)
-            kept[group] = tuple(range(size)) if keep == size else tuple(np.sort(rule(choice)).tolist())
+            kept[group] = all_units(size) if keep == size else units_at(np.sort(rule(choice)), size)
         blocks.append(BlockPlan(**kept))
     return SubmodelPlan(tuple(blocks))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import List
 
 import numpy as np
 import torch
@@ -54,16 +55,18 @@ class CompressionSettings:
 
 def pack(change: Tensor, spans: Spans) -> np.ndarray:
     """Return one exponent a tensor, then all entries, (tensors + entries,) int8; ``change`` lies as ``spans`` say."""
-    packed = torch.empty(len(spans) + length(spans), dtype=torch.int8)
+    values, exponents = change.numpy(), _exponents(change, spans)
+    packed = np.empty(len(spans) + length(spans), dtype=np.int8)
+    packed[: len(spans)] = exponents
     entries = packed[len(spans) :]
-    for i, span in enumerate(spans.values()):
-        part = change[span.start : span.stop]
-        packed[i] = exponent = _exponent(float(part.abs().max()))
+    for exponent, span in zip(exponents, spans.values()):
+        part = slice(span.start, span.stop)
         if exponent in (NOT_FINITE, NOTHING):
-            entries[span.start : span.stop] = exponent == NOT_FINITE
+            entries[part] = exponent == NOT_FINITE
         else:
-            entries[span.start : span.stop] = (part * 2.0**-exponent).round()
-    return packed.numpy()
+            whole = values[part] * np.float32(2.0**-exponent)
+            entries[part] = np.rint(whole, out=whole)
+    return packed
 
 
 def unpack(packed: np.ndarray, spans: Spans) -> Tensor:
@@ -71,16 +74,38 @@ def unpack(packed: np.ndarray, spans: Spans) -> Tensor:
     wanted = len(spans) + length(spans)
     if packed.dtype != np.int8 or packed.size != wanted:
         raise ValueError(f"a weight change must have {wanted} int8, got {packed.size} {packed.dtype}")
-    whole = torch.from_numpy(packed.reshape(-1))
-    change = whole[len(spans) :].float()
-    for exponent, span in zip(whole.tolist(), spans.values()):
-        change[span.start : span.stop] *= math.inf if exponent == NOT_FINITE else 2.0**exponent
+    flat = packed.reshape(-1)
+    change = flat[len(spans) :].astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # bytes from outside may mean anything
+        for exponent, span in zip(flat[: len(spans)].tolist(), spans.values()):
+            change[span.start : span.stop] *= _scale(exponent)
+    return torch.from_numpy(change)
+
+
+def rounded_(change: Tensor, spans: Spans) -> Tensor:
+    """Return ``change`` as it is after the wire, in place: neither bytes nor a second vector are made for it."""
+    values = change.numpy()
+    for exponent, span in zip(_exponents(change, spans), spans.values()):
+        part = values[span.start : span.stop]
+        if exponent in (NOT_FINITE, NOTHING):
+            part.fill(math.inf if exponent == NOT_FINITE else 0.0)
+        else:
+            part *= np.float32(2.0**-exponent)
+            np.rint(part, out=part)
+            part *= _scale(exponent)
+            part += np.float32(0)  # whole numbers have no negative zero
     return change
 
 
-def rounded(change: Tensor, spans: Spans) -> Tensor:
-    """Return ``change`` as it is after the wire."""
-    return unpack(pack(change, spans), spans)
+def _exponents(change: Tensor, spans: Spans) -> List[int]:
+    """Return each tensor's exponent; two passes over all of ``change`` find the largest entries."""
+    values, starts = change.numpy(), [span.start for span in spans.values()]
+    largest = np.maximum(np.maximum.reduceat(values, starts), -np.minimum.reduceat(values, starts))
+    return [_exponent(each) for each in largest.tolist()]
+
+
+def _scale(exponent: int) -> np.float32:
+    return np.float32(math.inf if exponent == NOT_FINITE else 2.0**exponent)
 
 
 def _exponent(largest: float) -> int:

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from cosp.submodel.layout import Layout
-from cosp.submodel.slicing import State, extract
+from typing import Dict, Iterator, Mapping
+
+from torch import Tensor
+
+from cosp.submodel.layout import Layout, ParameterLayout
+from cosp.submodel.slicing import State, slice_of
 from cosp.task.task import Task
 
 
-def cut(model: State, layout: Layout, task: Task) -> State:
-    """Return the tensors that ``task`` starts from, as the client receives them; whole ones may be ``model``'s own."""
-    return {name: task.compression.received(tensor) for name, tensor in extract(model, layout, task.plan).items()}
+class Cut(Mapping[str, Tensor]):
+    """The tensors that ``task`` starts from, as the client receives them; whole ones may be ``model``'s own.
+
+    Each is cut when it is asked for and not kept: what is on its way to a board takes no memory but the model's, which
+    it keeps alive and nobody writes to.
+    """
+
+    def __init__(self, model: State, layout: Layout, task: Task) -> None:
+        self._model, self._task = model, task
+        self._held: Dict[str, ParameterLayout] = {
+            name: entry for name, entry in layout.items() if entry.held(task.plan.depth)
+        }
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._task.compression.received(slice_of(self._model[name], self._held[name], self._task.plan))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any, Dict
 
 from cosp.models import shape_from_json, shape_to_json
@@ -52,5 +53,6 @@ def _text_of(plan: SubmodelPlan, shape: TransformerShape) -> str:
     return base64.b64encode(plan.to_bytes(shape.sizes)).decode()
 
 
+@lru_cache(maxsize=256)  # many methods send a client the same plan again
 def _plan_of(text: str, shape: TransformerShape) -> SubmodelPlan:
     return SubmodelPlan.from_bytes(base64.b64decode(text), shape.sizes)

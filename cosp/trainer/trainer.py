@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cosp.models.flat import FlatModel
+from cosp.models.flat import FlatModel, Frames
 from cosp.seeds import numpy_stream, torch_stream
 from cosp.submodel.selection import Scores
-from cosp.task.compression import rounded
+from cosp.task.compression import rounded_
 from cosp.task.demand import judging_batch
 from cosp.task.payload import scores_to_vector, sends_whole_numbers
 from cosp.task.scoring import ScoreSettings
@@ -57,6 +57,7 @@ class Trainer:
         self.clients = clients
         self.splits = splits
         self.meter = meter
+        self._frames = Frames()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def run(self, task: Task, weights: Tensor) -> Result:
@@ -71,11 +72,15 @@ class Trainer:
             "evaluate": self._evaluate,
         }[task.kind]
         with Telemetry(self.meter) as telemetry:
-            model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train")
+            frame = self._frames.take(task.shape, task.plan)
+            model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train", frame=frame)
             model.load(weights)
             facts, vector = work(task, model, weights)
-        vector = vector.cpu()
-        return {**facts, **telemetry.facts}, rounded(vector, task.spans) if sends_whole_numbers(task) else vector
+            self._frames.put_back(task.shape, task.plan, frame)
+            vector = vector.cpu()
+            if sends_whole_numbers(task):
+                rounded_(vector, task.spans)
+        return {**facts, **telemetry.facts}, vector
 
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         own = self.clients[task.client]
@@ -197,8 +202,12 @@ def count_predictions(
     return counts, losses.tolist()
 
 
+@torch.no_grad()
 def _accuracy(model: FlatModel, samples: Samples, batch: int, log_prior: Optional[Tensor]) -> float:
-    """Return the accuracy of the submodel's deepest exit."""
-    counts, _ = count_predictions(model, samples, batch, log_prior)
-    deepest = counts[-2]
-    return float(deepest.diagonal().sum()) / max(1, int(deepest.sum()))
+    """Return the accuracy of the submodel's deepest exit, of which alone it is asked; see ``count_predictions``."""
+    right = 0
+    for x, y in evaluation_batches(samples, batch):
+        logits = model.module.deepest(x.to(model.weights.device)).float()
+        logs = F.log_softmax((logits if log_prior is None else logits + log_prior).cpu(), dim=-1)
+        right += int((logs.argmax(-1) == y).sum())
+    return right / max(1, len(samples.y))

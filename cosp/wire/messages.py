@@ -63,20 +63,24 @@ class TensorArray(Array):
 
 
 class PackedArray(TensorArray):
-    """Tensors end to end as one Array, put together only when somebody asks for the bytes."""
+    """``floats`` entries of tensors end to end as one Array, put together only when somebody asks for the bytes."""
 
     __qualname__ = Array.__qualname__
 
-    def __init__(self, tensors: State, dtype: str, model: State | None) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: str, floats: int, model: State | None) -> None:
         self.tensors = tensors
         self.model = model
         self.dtype = dtype
-        self.shape = (sum(tensor.numel() for tensor in tensors.values()),)
+        self.shape = (floats,)
         self.stype = "numpy.ndarray"
 
     def numpy(self) -> np.ndarray:
-        whole = torch.cat([tensor.detach().reshape(-1).float() for tensor in self.tensors.values()])
-        return whole.numpy().astype(self.dtype)
+        whole, start = np.empty(self.shape, dtype=self.dtype), 0
+        for tensor in self.tensors.values():  # one at a time: each may be cut out only now
+            values = tensor.detach().numpy().reshape(-1)
+            whole[start : start + values.size] = values
+            start += values.size
+        return whole
 
 
 class ChangeArray(TensorArray):
@@ -94,9 +98,12 @@ class ChangeArray(TensorArray):
         return pack(self.tensor, self.spans)
 
 
-def instruction(task: Task, weights: State, *, node: int, model: State | None = None) -> Message:
-    """Return the message that asks ``node`` to do ``task``. ``model``: what the weights were cut from; stays here."""
-    array = PackedArray(weights, task.compression.down, model)
+def instruction(task: Task, weights: Mapping[str, Tensor], *, node: int, model: State | None = None) -> Message:
+    """Return the message that asks ``node`` to do ``task``; a dry run's has no weights.
+
+    ``model``: what the weights are cut from; stays here.
+    """
+    array = PackedArray(weights, task.compression.down, task.parameters if weights else 0, model)
     content = records.instruction_content(JsonRecord(task, task_to_json), array)
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))

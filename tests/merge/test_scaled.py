@@ -1,0 +1,99 @@
+"""Adding at memory speed against indexing the whole grid, to the bit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import plans, random_state, random_update, shapes_and_plans
+
+from cosp.merge import scaled
+from cosp.merge.aggregation import is_finite, squares_of
+from cosp.merge.scaled import add_scaled, square
+from cosp.models import ViTShape
+from cosp.submodel.plan import prefix_plan
+from cosp.submodel.shape import layout_of
+from cosp.submodel.slicing import grid, kept_indices
+
+SHAPE = ViTShape(image=4, patch=2, channels=1, classes=3, dim=8, blocks=2, heads=4, hidden=12, exits=(1, 2))
+PIECES = (1, 3, 16, 64, 1 << 16)
+lengths = st.sampled_from([1, 4, 1 << 13])
+
+
+@pytest.fixture(params=PIECES)
+def piece(request, monkeypatch):
+    monkeypatch.setattr(scaled, "PIECE", request.param)
+
+
+def agrees(shape, plan, weight):
+    layout = layout_of(shape)
+    ours = {name: torch.zeros(entry.shape) for name, entry in layout.items()}
+    for name, entry in layout.items():  # others have arrived before
+        add_scaled(ours[name], (None,) * len(entry.shape), random_state(shape, 1)[name], 0.7)
+    theirs = {name: tensor.clone() for name, tensor in ours.items()}
+    for name, part in random_update(shape, plan, 2).items():
+        kept = kept_indices(layout[name], plan)
+        add_scaled(ours[name], kept, part, weight)
+        theirs[name][grid(kept, layout[name].shape)] += weight * part
+    return all(torch.equal(ours[name].view(torch.int32), theirs[name].view(torch.int32)) for name in layout)
+
+
+@settings(max_examples=60)
+@given(shapes_and_plans(), st.floats(1e-3, 1e5), st.sampled_from(PIECES), lengths, lengths, lengths)
+def test_it_is_indexing_the_whole_grid_to_the_bit(pair, weight, size, length, small, large):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaled, "PIECE", size)
+        patch.setattr(scaled, "LONG", length)
+        patch.setattr(scaled, "SMALL", small)
+        patch.setattr(scaled, "LARGE", large)
+        assert agrees(*pair, weight)
+
+
+@given(plans(SHAPE), st.floats(1e-3, 1e5))
+def test_of_a_model_with_longer_runs_too(plan, weight):
+    assert agrees(SHAPE, plan, weight)
+
+
+@pytest.mark.parametrize("width", [0.25, 0.5, 1.0])
+def test_nested_submodels_are_slices(piece, width, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("a nested submodel is one run in each dimension")
+
+    monkeypatch.setattr(scaled, "SMALL", 0)
+    monkeypatch.setattr(scaled, "_add_rows", refuse)
+    assert agrees(SHAPE, prefix_plan(SHAPE.sizes.scaled(width), 2), 0.3)
+
+
+def test_only_what_is_kept_is_touched():
+    total, index = torch.tensor([0.0, 1.0, 0.0, 2.0]), torch.tensor([1, 3])
+    add_scaled(total, (index,), torch.tensor([1.0, 1.0]), 2.0)
+    assert total.tolist() == [0.0, 3.0, 0.0, 4.0]
+
+
+def test_a_matrix_that_is_cut_both_ways(monkeypatch):
+    monkeypatch.setattr(scaled, "SMALL", 0)
+    monkeypatch.setattr(scaled, "LARGE", 0)
+    total = torch.zeros(3, 4)
+    add_scaled(total, (torch.tensor([0, 2]), torch.tensor([1, 3])), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 10.0)
+    assert total.tolist() == [[0, 10, 0, 20], [0, 0, 0, 0], [0, 30, 0, 40]]
+
+
+def test_up_to_a_piece_a_square_is_torchs_own_to_the_bit():
+    tensor = torch.randn(100, 7)
+    assert square(tensor) == float(tensor.square().sum(dtype=torch.float64))
+
+
+def test_a_square_in_pieces_is_the_same_sum(piece):
+    tensor = torch.randn(100, 7)
+    assert square(tensor) == pytest.approx(float(tensor.double().square().sum()), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "finite"), [([1.0, -3e38], True), ([1.0, math.inf], False), ([math.nan, 0.0], False), ([], True)]
+)
+def test_what_is_finite_stays_so_where_its_square_overflows(values, finite):
+    update = {"a": torch.tensor(values)}
+    assert is_finite(update, squares_of(update)) == finite
