@@ -37,7 +37,7 @@ from cosp.methods.pricing import declared_round_s
 from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
-from cosp.server.loop import LoopRules
+from cosp.server.rules import LoopRules
 from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
 from cosp.trainer.samples import Samples

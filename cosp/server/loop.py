@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import takewhile, zip_longest
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from cosp.server.evaluation import CountPredictions, Evaluation, evaluate
 from cosp.server.ledger import NO_FIGURES, Ledger
 from cosp.server.roster import Roster
 from cosp.server.rows import arrival_row, budget_row, reported
+from cosp.server.rules import LoopRules
 from cosp.task.task import Task
 from cosp.wire import messages as wire
 
@@ -33,38 +33,6 @@ Row = dict[str, Any]
 POLL_S = 0.2
 BARREN_ROUNDS = 20
 """How often nobody may bring an update to a version before the run gives up."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopRules:
-    """When rounds close, when the run ends, and who works. ``quorum`` is a share of those in flight (float) or a count.
-
-    A run ends at ``versions``, or at ``until_s`` with the last version that closed by then, whichever comes first.
-    With ``evaluate_every_s`` the first version to close at or after each multiple of it is evaluated, in place of every
-    ``evaluate_every``-th.
-    """
-
-    versions: int | None
-    until_s: float = math.inf
-    quorum: float | int = 0.5
-    deadline_s: float | None = None
-    concurrency: int | None = None
-    task_timeout_s: float | None = None
-    evaluate_every: int = 1
-    evaluate_every_s: float | None = None
-
-    def due(self, version: int, closed_s: float, before_s: float) -> bool:
-        """Tell whether the version that closed at ``closed_s``, its predecessor at ``before_s``, is evaluated."""
-        if version in (0, self.versions):
-            return True
-        if self.evaluate_every_s is None:
-            return version % self.evaluate_every == 0
-        return closed_s // self.evaluate_every_s > before_s // self.evaluate_every_s
-
-    def arrivals_wanted(self, in_flight: int) -> int:
-        share = isinstance(self.quorum, float)
-        wanted = math.ceil(self.quorum * in_flight - 1e-9) if share else int(self.quorum)
-        return max(1, min(wanted, in_flight))
 
 
 class Dispatch(NamedTuple):
