@@ -108,10 +108,15 @@ def hold_back(
             f"{owner}: {len(indices)} images cannot be split into training and local test, it takes 2; "
             "raise min_samples or alpha, or use fewer clients"
         )
-    count = min(max(1, round(share * len(indices))), len(indices) - 1)
+    count = held_count(len(indices), share)
     ordered = np.sort(indices)
     test = ordered[stratified_rows(labels[ordered], count, seed)]
     return np.setdiff1d(ordered, test, assume_unique=True), test
+
+
+def held_count(rows: int, share: float) -> int:
+    """Return how many of a client's rows are held back."""
+    return min(max(1, round(share * rows)), rows - 1)
 
 
 def _draw(

@@ -14,6 +14,7 @@ from contextlib import suppress
 from itertools import takewhile, zip_longest
 from typing import Any, NamedTuple
 
+import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
@@ -22,9 +23,11 @@ from cosp.fleet.introduction import Budget
 from cosp.server.coordinator import ClosedRound, Coordinator
 from cosp.server.evaluation import CountPredictions, Evaluation, evaluate
 from cosp.server.ledger import NO_FIGURES, Ledger
+from cosp.server.nodes import Nodes, set_of
 from cosp.server.roster import Roster
 from cosp.server.rows import arrival_row, budget_row, reported
 from cosp.server.rules import LoopRules
+from cosp.server.waiting import Waiting
 from cosp.task.task import Task
 from cosp.wire import messages as wire
 
@@ -56,7 +59,7 @@ class Loop:
         self,
         grid: Grid,
         coordinator: Coordinator,
-        nodes: dict[int, int],
+        nodes: Nodes,
         *,
         rules: LoopRules,
         count: CountPredictions | None,
@@ -81,6 +84,7 @@ class Loop:
         self._on_step = on_step
         self._observe = observe
         self._roster = Roster(nodes)
+        self._waiting = Waiting(coordinator.records, self.ledger.busy_s)
         self._asked: dict[str, int] = {}
         """Message id -> client that sits out and was asked what it can afford."""
         self._barren = 0
@@ -90,8 +94,12 @@ class Loop:
         self._wall_started = time.monotonic() - began_s
 
     def run(self) -> None:
-        for client in set(self.nodes.values()) - {dispatch.task.client for dispatch in self.in_flight.values()}:
-            self._wait(client)
+        begun = set(self.coordinator.records.begun())
+        self._roster.begin(np.setdiff1d(self.nodes.clients, list(begun)))
+        for client in sorted(begun - {dispatch.task.client for dispatch in self.in_flight.values()}):
+            if self.nodes.has(client):
+                self._wait(client)
+                self.coordinator.put_away(client)
         self._closed_s = self.now_s()  # a checkpoint is made as a round closes
         if self.coordinator.version == 0:
             self._report_round("start", self._nothing())
@@ -180,6 +188,7 @@ class Loop:
             if reply.has_error():
                 self._fail(dispatch, *wire.read_error(reply.error))
                 self._learn(dispatch.task.client, wire.error_budget(reply.error))
+                self.coordinator.put_away(dispatch.task.client)
             else:
                 self._take(dispatch, reply)
 
@@ -200,6 +209,7 @@ class Loop:
         except (KeyError, TypeError, ValueError) as error:
             row["reason"], row["detail"] = "malformed", repr(error)
         self.ledger.count_task(row)
+        self._waiting.note(task.client)
         self._on_row(row)
         self._learn(task.client, budget or (self._observe(task, row) if row["accepted"] else None))
         failed = not row["accepted"] and row["reason"] != "stale"
@@ -207,6 +217,7 @@ class Loop:
             self._roster.rest(task.client)
         else:
             self._wait(task.client)
+        self.coordinator.put_away(task.client)
 
     def _learn(self, client: int, budget: Budget | None) -> None:
         """Take note of what a client can afford now: its next plan follows it, or it sits out."""
@@ -216,12 +227,11 @@ class Loop:
 
     def _ask(self) -> None:
         """Ask those who sit out what they can afford by now, once a version: who is sent no task sends no reply."""
-        idle = set(self.coordinator.sitting_out)
+        idle = [client for client in self.coordinator.sitting_out if self.nodes.has(client)]
         if not idle:
             return
-        known = set(self.grid.get_node_ids())
-        by_client = sorted(self.nodes.items(), key=lambda item: item[1])
-        asked = [(node, client) for node, client in by_client if client in idle and node in known]
+        known = set_of(self.grid.get_node_ids())
+        asked = [(node, client) for client in idle if (node := self.nodes.node_of(client)) in known]
         sent = self.grid.push_messages([wire.introduction_request(node) for node, _ in asked])
         self._asked = {number: client for number, (_, client) in zip(sent, asked, strict=False) if number}
         self._hear()
@@ -232,6 +242,7 @@ class Loop:
             with suppress(RefusedUpdate):  # it is asked again at the next version
                 self._learn(client, None if reply.has_error() else wire.read_introduction(reply).budget)
             self._wait(client)
+            self.coordinator.put_away(client)
 
     def _arrival_row(self, dispatch: Dispatch) -> Row:
         board = self.coordinator.records[dispatch.task.client].introduction.board
@@ -247,6 +258,7 @@ class Loop:
         """
         self._roster.rest(dispatch.task.client)
         self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s, figures)
+        self._waiting.note(dispatch.task.client)
         self._on_row({**self._arrival_row(dispatch), **figures, "reason": reason, "detail": detail[-400:]})
 
     def _forget_overdue(self) -> None:
@@ -270,7 +282,7 @@ class Loop:
             raise CospError(
                 f"no client brings an update to version {self.coordinator.version}: refused {self.ledger.refused}"
             )
-        for client in self.coordinator.records:
+        for client in self.coordinator.records.begun():
             self._ask_again(client)
         self._wake()
 
@@ -328,13 +340,8 @@ class Loop:
 
         A board that is off draws nothing: a virtual-time grid knows for how long it was (``off_s``).
         """
-        now_s, busy_s = self.now_s(), self.ledger.busy_s
         off_s: dict[int, float] = getattr(self.grid, "off_s", dict)()
-        waiting_j = sum(
-            record.introduction.idle_w * max(0.0, now_s - busy_s.get(str(client), 0.0) - off_s.get(client, 0.0))
-            for client, record in self.coordinator.records.items()
-        )
-        return self.ledger.energy_j + waiting_j
+        return self.ledger.energy_j + self._waiting.energy_j(self.now_s(), off_s)
 
     def _time_left_s(self) -> float:
         return self.rules.until_s - self.now_s()

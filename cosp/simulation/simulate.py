@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from cosp.experiment import Experiment, single_thread
+from cosp.fleet.introduction import Introduction
 from cosp.held import scratch_folder
 from cosp.processor import usable_cores
 from cosp.run import checkpoint as checkpoints
@@ -61,12 +62,13 @@ def simulate(
     ``workers`` 0 trains in this process. ``dry`` runs the timeline only: nothing is trained or evaluated.
     """
     started = time.monotonic()
+    introductions = experiment.introductions
     single_thread()
     saved = checkpoints.load(directory.checkpoints) if resume else None
-    with _pool(experiment, workers, dry=dry) as pool:
+    with _pool(experiment, introductions, workers, dry=dry) as pool:
         grid = VirtualGrid(
             experiment.fleet,
-            experiment.introductions,
+            introductions,
             pool,
             sigma=experiment.config.jitter,
             begin=saved is None,
@@ -84,10 +86,10 @@ def simulate(
 
 
 @contextmanager
-def _pool(experiment: Experiment, workers: int, *, dry: bool) -> Iterator[Pool]:
+def _pool(experiment: Experiment, introductions: Sequence[Introduction], workers: int, *, dry: bool) -> Iterator[Pool]:
     """Start what trains: it maps the experiment's data, laid out in a temporary folder."""
     if dry:
-        yield DryPool(experiment.introductions)
+        yield DryPool(introductions)
         return
     with scratch_folder("data") as store:
         write_store(store, experiment.splits, experiment.rows)
