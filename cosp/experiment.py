@@ -98,6 +98,10 @@ class Experiment:
         holdings = map(self._holding, range(len(self.boards)))
         return Census(self.boards, holdings, self._introduction, alike=not self.assignment.timed)
 
+    def introduction(self, client: int) -> Introduction:
+        """Return what ``client`` says of itself, without asking the others."""
+        return self._introduction(client, *self._holding(client))
+
     def _holding(self, client: int) -> tuple[int, int, tuple[int, ...]]:
         """Return how many samples ``client`` trains on, how many it holds back, and its classes of the former."""
         if isinstance(self.rows, DeclaredRows):
@@ -301,7 +305,7 @@ def natural_holdings(config: Config, dataset: Dataset, boards: Boards) -> list[H
     clients = dataset.train.clients
     if clients is None:
         return None
-    return holdings(clients, weights=_weights(config, boards), min_samples=config.data.partition.min_samples)
+    return holdings(clients, weights=_weights(config, boards).tolist(), min_samples=config.data.partition.min_samples)
 
 
 def _weights(config: Config, boards: Boards) -> NDArray[np.int64]:

@@ -207,13 +207,20 @@ class VirtualGrid(Grid):
 
     def _introduce(self, request: Message) -> None:
         """A board that sits out is asked what it can afford by now, which takes no time to speak of."""
-        client = request.metadata.dst_node_id - FIRST_NODE
+        client = self._client(request)
         budget = budget_of(self._boards[client].at(self.clock()))
         self._deliver(request, records.introduction_reply(request, self._introductions[client].with_budget(budget)))
 
+    def _client(self, request: Message) -> int:
+        """Return whom a message is for; KeyError if there is no such node."""
+        node = request.metadata.dst_node_id
+        if not 0 <= node - FIRST_NODE < len(self._boards):
+            raise KeyError(node)
+        return node - FIRST_NODE
+
     def _errand(self, request: Message, sent_s: float) -> tuple[Task, Errand]:
         """Return the message's task, and what it is to the fleet: the same whenever it is asked for."""
-        task, client = wire.read_task(request), request.metadata.dst_node_id - FIRST_NODE
+        task, client = wire.read_task(request), self._client(request)
         begun, known = self._boards[client], self._introductions[client]
         board = begun.at(sent_s)
         # a board given more than it ever held goes on as it began: only what it could hold before can cease to fit
@@ -254,7 +261,7 @@ class VirtualGrid(Grid):
 
     def _budget(self, request: Message) -> dict[str, Any]:
         """Return what a reply says of the board's budget, if that ever changes."""
-        board = self._boards[request.metadata.dst_node_id - FIRST_NODE]
+        board = self._boards[self._client(request)]
         return {"budget": asdict(budget_of(board.at(self.clock())))} if board.changes else {}
 
     def _lost(self, request: Message, end: End) -> Message:
