@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cosp.checkpoints import Checkpoint, Imported, Words, import_state, open_checkpoint
@@ -19,17 +21,19 @@ from cosp.data import (
     Dataset,
     PartitionScheme,
     Sizes,
-    consecutive_rows,
     declared_dataset,
     hold_back,
     load_dataset,
     partition,
 )
 from cosp.data.columns import CLIENT, Columns
+from cosp.data.declared import DeclaredRows
 from cosp.data.natural import Holding, holdings
 from cosp.data.wording import CheckpointWords, Wording
 from cosp.errors import ConfigError
-from cosp.fleet.fleet import Board, Fleet, load_fleet
+from cosp.fleet.boards import Boards, one_of_each
+from cosp.fleet.census import Census
+from cosp.fleet.fleet import Fleet, load_fleet
 from cosp.fleet.introduction import Introduction
 from cosp.methods import Assignment, Method, Setting
 from cosp.methods.clients import budget_of
@@ -37,7 +41,7 @@ from cosp.methods.pricing import declared_round_s
 from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
-from cosp.server.loop import LoopRules
+from cosp.server.rules import LoopRules
 from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
 from cosp.trainer.samples import Samples
@@ -54,12 +58,12 @@ class Experiment:
     config: Config
     dataset: Dataset
     fleet: Fleet
-    rows: tuple[Rows, ...]
+    rows: Sequence[Rows]
     shape: TransformerShape
     imported: Imported | None = None
 
     @property
-    def boards(self) -> tuple[Board, ...]:
+    def boards(self) -> Boards:
         return self.fleet.boards
 
     @property
@@ -88,22 +92,36 @@ class Experiment:
         dealt = f"{names[0]} to {names[-1]}, dealt in this order to {len(held)} boards in the fleet's"
         return (*self.dataset.notes, f"{self.dataset.name}: data.partition.kind column: {len(names)} clients, {dealt}")
 
-    @property
-    def introductions(self) -> tuple[Introduction, ...]:
-        return tuple(self.introduction(client) for client in range(len(self.boards)))
+    @cached_property
+    def introductions(self) -> Census:
+        """What each client says of itself, as the run begins."""
+        holdings = map(self._holding, range(len(self.boards)))
+        return Census(self.boards, holdings, self._introduction, alike=not self.assignment.timed)
 
     def introduction(self, client: int) -> Introduction:
-        """Return what ``client`` says of itself."""
-        board, (train, test) = self.boards[client], self.rows[client]
+        """Return what ``client`` says of itself, without asking the others."""
+        return self._introduction(client, *self._holding(client))
+
+    def _holding(self, client: int) -> tuple[int, int, tuple[int, ...]]:
+        """Return how many samples ``client`` trains on, how many it holds back, and its classes of the former."""
+        if isinstance(self.rows, DeclaredRows):
+            return self.rows.holding(client)
+        train, test = self.rows[client]
         counts = np.bincount(self.dataset.train.y[train], minlength=self.shape.classes)
+        return len(train), len(test), tuple(counts.tolist())
+
+    def _introduction(
+        self, client: int, samples: int, test_samples: int, class_counts: tuple[int, ...]
+    ) -> Introduction:
+        board = self.boards[client]
         return Introduction(
             client=client,
             board=board.profile.name,
             link=board.link.name,
             **vars(budget_of(board)),
-            samples=len(train),
-            test_samples=len(test),
-            class_counts=tuple(int(count) for count in counts),
+            samples=samples,
+            test_samples=test_samples,
+            class_counts=class_counts,
             idle_w=board.profile.idle_w,
             gpu=board.profile.gpu,
         )
@@ -128,7 +146,7 @@ class Experiment:
         """Return what a task of ``client`` may hold."""
         return self.assignment.limit_bytes(client, self.shape, self.config.training)
 
-    def method(self, clients: tuple[Introduction, ...], assignment: Assignment | None = None) -> Method:
+    def method(self, clients: Sequence[Introduction], assignment: Assignment | None = None) -> Method:
         """Return the run's method, or what it would be with another ``assignment``."""
         config = self.config
         setting = Setting(
@@ -210,9 +228,9 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
     )
 
 
-def check_half_rates(boards: tuple[Board, ...]) -> None:
+def check_half_rates(boards: Boards) -> None:
     """ConfigError names a board that would train in mixed precision, and at what rate its file does not say."""
-    for board in boards:
+    for board in one_of_each(boards):
         for profile in (board.profile, *(change.profile for change in board.changes)):
             if profile.gpu and profile.half_flops_per_s is None:
                 raise ConfigError(
@@ -272,13 +290,15 @@ def _client_column(partition: PartitionConfig) -> str | None:
     return (partition.column or CLIENT) if partition.kind == "column" else None
 
 
-def share_out(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> tuple[Rows, ...]:
+def share_out(config: Config, dataset: Dataset, boards: Boards) -> Sequence[Rows]:
     """Return each client's rows of the train split: to train on, held back."""
     labels, seed = dataset.train.y, config.seed
     held = natural_holdings(config, dataset, boards)
     if dataset.declared:
-        parts = consecutive_rows(len(labels), _weights(config, boards))
-    elif held is not None:
+        return DeclaredRows(
+            len(labels), _weights(config, boards), classes=len(dataset.classes), share=config.data.local_test, seed=seed
+        )
+    if held is not None:
         parts = [holding.rows for holding in held]
     else:
         scheme = PartitionScheme(**config.data.partition.model_dump(exclude={"column"}))
@@ -290,16 +310,18 @@ def share_out(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> tu
     )
 
 
-def natural_holdings(config: Config, dataset: Dataset, boards: tuple[Board, ...]) -> list[Holding] | None:
+def natural_holdings(config: Config, dataset: Dataset, boards: Boards) -> list[Holding] | None:
     """Return whose training data each board holds; None unless the data are shared out by that."""
     clients = dataset.train.clients
     if clients is None:
         return None
-    return holdings(clients, weights=_weights(config, boards), min_samples=config.data.partition.min_samples)
+    return holdings(clients, weights=_weights(config, boards).tolist(), min_samples=config.data.partition.min_samples)
 
 
-def _weights(config: Config, boards: tuple[Board, ...]) -> list[int]:
-    return [board.shares if config.data.partition.pseudo_clients else 1 for board in boards]
+def _weights(config: Config, boards: Boards) -> NDArray[np.int64]:
+    if not config.data.partition.pseudo_clients:
+        return np.ones(len(boards), np.int64)
+    return boards.of_kinds(lambda board: board.shares)
 
 
 def model_shape(config: Config, dataset: Dataset, checkpoint: Checkpoint | None = None) -> TransformerShape:

@@ -1,14 +1,15 @@
-"""Which client holds which training images: flwr-datasets' partitioners, then the paper's merge of pseudo-clients.
+"""Which client holds which training images: parts as flwr-datasets cuts them, then the paper's merge of pseudo-clients.
 
-Source: Li et al., arXiv 2410.08457, section Experiments (Dirichlet over 52 pseudo-clients, merged into 16).
+The three ways to cut are a few lines each, and are tested to give flwr-datasets' own parts: importing that takes longer
+than making a plan. Source of the merge: Li et al., arXiv 2410.08457, section Experiments (Dirichlet over 52
+pseudo-clients, merged into 16).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,10 +108,15 @@ def hold_back(
             f"{owner}: {len(indices)} images cannot be split into training and local test, it takes 2; "
             "raise min_samples or alpha, or use fewer clients"
         )
-    count = min(max(1, round(share * len(indices))), len(indices) - 1)
+    count = held_count(len(indices), share)
     ordered = np.sort(indices)
     test = ordered[stratified_rows(labels[ordered], count, seed)]
     return np.setdiff1d(ordered, test, assume_unique=True), test
+
+
+def held_count(rows: int, share: float) -> int:
+    """Return how many of a client's rows are held back."""
+    return min(max(1, round(share * rows)), rows - 1)
 
 
 def _draw(
@@ -118,23 +124,32 @@ def _draw(
 ) -> list[NDArray[np.int64]]:
     if scheme.kind == "pathological":
         return _pathological(labels, parts, scheme.classes_per_client, rng)
-    partitioners = _partitioners()
     if scheme.kind == "iid":
-        return _split(partitioners.IidPartitioner(parts), labels, rng)
-    seed = int(rng.integers(2**31))
-    dirichlet = partitioners.DirichletPartitioner(
-        parts, "label", scheme.alpha, min_partition_size=0, shuffle=False, seed=seed
-    )
-    return _split(dirichlet, labels, rng)
+        return np.array_split(rng.permutation(len(labels)), parts)
+    return _dirichlet(labels, parts, scheme.alpha, rng)
+
+
+def _dirichlet(
+    labels: NDArray[np.int64], parts: int, alpha: float, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Deal each class out by shares of its own, drawn from a symmetric Dirichlet distribution."""
+    shares_rng = np.random.default_rng(int(rng.integers(2**31)))
+    rows = rng.permutation(len(labels))
+    found: list[list[NDArray[np.int64]]] = [[] for _ in range(parts)]
+    for kind in np.unique(labels):
+        of_class = rows[labels[rows] == kind]
+        shares = shares_rng.dirichlet(np.full(parts, float(alpha)))
+        ends = (np.cumsum(shares) * len(of_class)).astype(np.int64)
+        for part, piece in zip(found, np.split(of_class, ends[:-1]), strict=True):
+            part.append(piece)
+    return [np.concatenate(part) for part in found]
 
 
 def _pathological(
     labels: NDArray[np.int64], parts: int, classes_per_part: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Parts of exactly that many classes each, every class used.
-
-    The partitioner's own ways to assign classes can leave one to nobody, losing its images; so it only cuts each class
-    into pieces, and the pieces are dealt here: each part in turn gets the classes dealt least so far, ties by lot.
+    """Parts of exactly that many classes each, every class used: each part in turn gets the classes dealt least so
+    far, ties by lot, and each class is cut into as many equal pieces as it was dealt.
     """
     classes, counts = np.unique(labels, return_counts=True)
     if not len(classes) <= parts * classes_per_part or classes_per_part > len(classes):
@@ -154,30 +169,8 @@ def _pathological(
             f"partition: class {classes[short[0]]} has {counts[short[0]]} images for {dealt[short[0]]} clients; "
             "lower classes_per_client or use fewer clients"
         )
-    # The partitioner deals piece p the class p % C: with classes ranked by pieces, that makes as many of each as dealt.
-    ranked = np.argsort(-dealt, kind="stable")
-    rank = np.argsort(ranked)
-    cutter = _partitioners().PathologicalPartitioner(
-        parts * classes_per_part, "label", 1, class_assignment_mode="deterministic", shuffle=False
-    )
-    pieces = _split(cutter, rank[np.searchsorted(classes, labels)], rng)
-    return [np.concatenate([pieces[int(rank[kind]) + len(classes) * piece] for kind, piece in hand]) for hand in hands]
-
-
-def _split(partitioner: Any, labels: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Row numbers of each part; rows are shuffled first, as IID would otherwise cut the data in file order."""
-    import datasets  # type: ignore[import-untyped]
-
     rows = rng.permutation(len(labels))
-    partitioner.dataset = datasets.Dataset.from_dict({"label": labels[rows], "row": rows})
-    return [
-        np.array(partitioner.load_partition(part)["row"][:], np.int64) for part in range(partitioner.num_partitions)
+    pieces = [
+        np.array_split(rows[labels[rows] == kind], times) for kind, times in zip(classes, dealt.tolist(), strict=True)
     ]
-
-
-def _partitioners() -> Any:
-    """flwr-datasets takes two seconds to import and may report usage: load it when needed, reports switched off."""
-    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
-    import flwr_datasets.partitioner as partitioners  # type: ignore[import-untyped]
-
-    return partitioners
+    return [np.concatenate([pieces[kind][piece] for kind, piece in hand]) for hand in hands]

@@ -48,10 +48,21 @@ def stratified_rows(labels: NDArray[np.int64], count: int, seed: int | Sequence[
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    # In whole numbers: rounded products could name a row twice. `start` < N keeps the last position below N.
     start = int(rng.integers(len(labels)))
-    positions = (np.arange(count, dtype=np.int64) * len(labels) + start) // count
-    return np.sort(by_class[positions])
+    return np.sort(by_class[stratified_positions(len(labels), count, start)])
+
+
+def stratified_positions(total: int, count: int, start: int) -> NDArray[np.int64]:
+    """Return every (N / count)-th of N positions. In whole numbers: rounded products could name one twice. ``start`` <
+    N keeps the last position below N.
+    """
+    return (np.arange(count, dtype=np.int64) * total + start) // count
+
+
+def stratified_start(rng: np.random.Generator, total: int) -> int:
+    """Return where ``stratified_rows`` begins, which alone decides how many of each class it takes."""
+    rng.permutation(total)
+    return int(rng.integers(total))
 
 
 def other_rows(total: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cosp.fleet.availability import Availability, Diurnal, Trace
+from cosp.fleet.board import Board, Change
 from cosp.fleet.cost import Cost, Work, cost, cost_range, idle_j, jitter, step_s, task_j, task_s
-from cosp.fleet.fleet import Board, Change, Fleet, fleet_names, load_fleet
+from cosp.fleet.fleet import Fleet, fleet_names, load_fleet
 from cosp.fleet.links import Link
 from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.network import ServerLink, SharedLink, fair_rates

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cosp.fleet.fleet import Board
+from cosp.fleet.board import Board
 from cosp.fleet.profiles import DeviceProfile
 from cosp.fleet.speed import Speed
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cosp import forms
 from cosp.errors import ConfigError
 from cosp.fleet import _files
 from cosp.fleet._fleet_forms import AvailabilityForm, FleetForm, GenerateForm, KindForm, ServerForm, TraceForm
 from cosp.fleet.availability import Availability, Diurnal, Trace, Window, read_trace
-from cosp.fleet.links import Link, LinkKinds
+from cosp.fleet.board import Board, Change
+from cosp.fleet.boards import Boards
+from cosp.fleet.links import LinkKinds
 from cosp.fleet.network import ServerLink
 from cosp.fleet.profiles import DeviceProfile, load_profile
 from cosp.fleet.thermal import Throttle
@@ -23,54 +26,10 @@ from cosp.seeds import numpy_stream
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
-    """What a board is, and is asked to keep, from ``at_s`` on."""
-
-    at_s: float
-    profile: DeviceProfile
-    keep: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Board:
-    """One client of a fleet: a board, its link, and how it takes part."""
-
-    client: int
-    profile: DeviceProfile
-    link: Link
-    keep: float | None = None  # keep ratio of the model's parameters; None: as much as the memory holds
-    shares: int = 1  # pseudo-clients of the data partition merged into this client
-    slowdown: float = 1.0  # multiplies compute time: the board does its day job as well
-    dropout: float = 0.0  # chance that a dispatched task never returns
-    availability: Availability | None = None  # when it is on; None: always
-    throttle: Throttle | None = None  # how it slows down when hot; None: it is cooled
-    battery_j: float | None = None  # energy after which it is off for good; None: mains
-    changes: tuple[Change, ...] = ()  # of mode, memory or keep ratio, in the order of time
-
-    def __post_init__(self) -> None:
-        rules = {
-            "client": ("must be >= 0", self.client >= 0),
-            "keep": ("must be in (0, 1] or None", self.keep is None or 0 < self.keep <= 1),
-            "shares": ("must be >= 1", self.shares >= 1),
-            "slowdown": ("must be >= 1", self.slowdown >= 1),
-            "dropout": ("must be in [0, 1]", 0 <= self.dropout <= 1),
-            "battery_j": ("must be > 0 or None", self.battery_j is None or self.battery_j > 0),
-        }
-        for name, (rule, kept) in rules.items():
-            if not kept:
-                raise ValueError(f"board {self.client}: {name} {rule}, got {getattr(self, name)}")
-
-    def at(self, time_s: float) -> Board:
-        """Return the board as it is at ``time_s``."""
-        due = [change for change in self.changes if change.at_s <= time_s]
-        return replace(self, profile=due[-1].profile, keep=due[-1].keep) if due else self
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fleet:
     """The boards, clients 0, 1, ..., and what they share."""
 
-    boards: tuple[Board, ...]
+    boards: Boards
     server: ServerLink  # its own link, shared by all
 
 
@@ -91,14 +50,24 @@ def load_fleet(source: str | Path | Mapping[str, object]) -> Fleet:
     files = _Files(folder)
     entries: list[tuple[str, KindForm]] = [(f"boards.{i}", entry) for i, entry in enumerate(form.boards)]
     counts = [entry.count for entry in form.boards]
-    drawn: list[int] = []
+    drawn = np.empty(0, np.int64)
     if form.generate is not None:
-        drawn = [len(entries) + choice for choice in _draw(form.generate, form.seed)]
+        drawn = len(entries) + _draw(form.generate, form.seed)
         entries += [(f"generate.mix.{i}", entry) for i, entry in enumerate(form.generate.mix)]
     makers = [_maker(entry, f"{where}: {key}", links=links, files=files, seed=form.seed) for key, entry in entries]
-    listed = [entry for entry, count in enumerate(counts) for _ in range(count)]
-    boards = tuple(makers[entry](client) for client, entry in enumerate([*listed, *drawn]))
+    listed = np.repeat(np.arange(len(counts)), counts)
+    kinds = np.concatenate([listed, drawn]).astype(np.int32)
+    boards = Boards(kinds, makers)
+    _check(boards, kinds, [entry for _, entry in entries])
     return Fleet(boards=boards, server=_server(form.server))
+
+
+def _check(boards: Boards, kinds: NDArray[np.int32], entries: Sequence[KindForm]) -> None:
+    """ConfigError if a client's board cannot be made: one of each kind tells, but for lines of a trace."""
+    traced = [i for i, entry in enumerate(entries) if entry.availability and entry.availability.trace]
+    for client in np.flatnonzero(np.isin(kinds, traced)).tolist():
+        boards[client]
+    boards.one_of_each()
 
 
 class _Files:
@@ -189,11 +158,10 @@ def _availability(
     return traced
 
 
-def _draw(form: GenerateForm, seed: int) -> list[int]:
+def _draw(form: GenerateForm, seed: int) -> NDArray[np.int64]:
     """Return which entry of the mix each generated client is; a larger count adds clients and changes none."""
     weights = np.array([entry.weight for entry in form.mix])
-    draws = numpy_stream(seed, "mix").choice(len(weights), size=form.count, p=weights / weights.sum())
-    return [int(draw) for draw in draws]
+    return numpy_stream(seed, "mix").choice(len(weights), size=form.count, p=weights / weights.sum())
 
 
 def _server(form: ServerForm) -> ServerLink:

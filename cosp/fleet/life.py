@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cosp.fleet.availability import Window
-from cosp.fleet.fleet import Board
+from cosp.fleet.board import Board
 from cosp.fleet.timeline import Timeline
 
 ALWAYS: Window = (0.0, math.inf)
@@ -15,6 +15,11 @@ ALWAYS: Window = (0.0, math.inf)
 SAVED = ("off_since_s", "past_off_s", "heat_s", "heat_as_of_s", "spent_j", "power_w", "power_as_of_s", "empty",
          "computing_since_s", "load_w")  # fmt: skip
 """What ``state`` holds; the present window follows from the time alone."""
+
+
+def eventful(board: Board) -> bool:
+    """Return whether anything can happen to ``board`` at all."""
+    return board.availability is not None or board.throttle is not None or board.battery_j is not None
 
 
 class Life:
@@ -42,12 +47,6 @@ class Life:
         """Start now, cold and charged."""
         self._next_window()
         self._account()
-
-    @property
-    def eventful(self) -> bool:
-        """Whether anything can happen to the board at all."""
-        board = self.board
-        return board.availability is not None or board.throttle is not None or board.battery_j is not None
 
     @property
     def on(self) -> bool:

@@ -10,14 +10,18 @@ the server learns so at once. A board does one task at a time: a new one replace
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from cosp.fleet.board import Board
+from cosp.fleet.boards import Boards
 from cosp.fleet.cost import Cost, task_j
-from cosp.fleet.fleet import Board
-from cosp.fleet.life import Life
+from cosp.fleet.life import Life, eventful
+from cosp.fleet.made import Made
 from cosp.fleet.network import ServerLink, SharedLink
 from cosp.fleet.timeline import Timeline
 
@@ -66,34 +70,55 @@ class _Trip:
 
 
 class LiveFleet:
-    """The boards of a fleet at work. ``on_turn(on)`` runs when a board has come on or gone off."""
+    """The boards of a fleet at work. ``on_turn(client, on)`` runs when a board has come on or gone off.
+
+    A board to which nothing can happen has a life only while it works.
+    """
 
     def __init__(
-        self, boards: Sequence[Board], timeline: Timeline, *, server: ServerLink, on_turn: Callable[[bool], None]
+        self,
+        boards: Sequence[Board],
+        timeline: Timeline,
+        *,
+        server: ServerLink,
+        on_turn: Callable[[int, bool], None],
     ) -> None:
-        self._timeline, self._on_turn = timeline, on_turn
-        self._lives = {
-            board.client: Life(board, timeline, on_up=partial(on_turn, True), on_down=partial(self._down, board.client))
-            for board in boards
-        }
-        self._eventful = {client: life for client, life in self._lives.items() if life.eventful}
+        self._boards, self._timeline, self._on_turn = boards, timeline, on_turn
+        self._lives: dict[int, Life] = {}
+        self._eventful = {client: self._life(client) for client in _eventful(boards)}
         self._trips: dict[int, _Trip] = {}
         self._on_end: dict[int, OnEnd] = {}
         self._shared: dict[int, SharedLink] = {}  # by phase, where the server's link may bind
-        for phase, capacity, limits in (
-            (DOWNLOAD, server.send_bytes_per_s, [board.link.downlink_bytes_per_s for board in boards]),
-            (UPLOAD, server.receive_bytes_per_s, [board.link.uplink_bytes_per_s for board in boards]),
+        for phase, capacity, rate in (
+            (DOWNLOAD, server.send_bytes_per_s, lambda client: boards[client].link.downlink_bytes_per_s),
+            (UPLOAD, server.receive_bytes_per_s, lambda client: boards[client].link.uplink_bytes_per_s),
         ):
             if capacity < math.inf:
+                limits = Made(len(boards), rate)
                 self._shared[phase] = SharedLink(timeline, capacity, limits, lambda c: self._advance(self._trips[c]))
+
+    def _life(self, client: int) -> Life:
+        if client not in self._lives:
+            self._lives[client] = Life(
+                self._boards[client],
+                self._timeline,
+                on_up=partial(self._on_turn, client, True),
+                on_down=partial(self._down, client),
+            )
+        return self._lives[client]
 
     def begin(self) -> None:
         """Start the boards' lives now."""
-        for life in self._lives.values():
+        for life in self._eventful.values():
             life.begin()
 
+    @property
+    def eventful(self) -> Iterable[int]:
+        """Clients to whose boards anything can happen."""
+        return self._eventful.keys()
+
     def is_on(self, client: int) -> bool:
-        return self._lives[client].on
+        return client not in self._eventful or self._eventful[client].on
 
     def off_s(self) -> dict[int, float]:
         """Return for how long boards have been off, all in all, of those to which anything can happen."""
@@ -101,7 +126,7 @@ class LiveFleet:
 
     def empty(self) -> tuple[int, ...]:
         """Return the clients that have used up their energy."""
-        return tuple(client for client, life in self._lives.items() if life.empty)
+        return tuple(client for client, life in self._eventful.items() if life.empty)
 
     def start(self, errand: Errand, on_end: OnEnd) -> None:
         """Send an errand out now; ``on_end`` runs when it has ended, one way or another."""
@@ -130,7 +155,7 @@ class LiveFleet:
         ``on_end`` runs at the end of errands that nobody attaches to: the server has given them up.
         """
         for client, life in state["lives"].items():
-            self._lives[int(client)].restore(life)
+            self._eventful[int(client)].restore(life)
         for saved in state["trips"]:
             errand = saved["errand"]
             trip = _Trip(**{**saved, "errand": Errand(**{**errand, "cost": Cost(**errand["cost"])})})
@@ -142,7 +167,7 @@ class LiveFleet:
 
     def _enter(self, trip: _Trip) -> None:
         """Begin the trip's phase."""
-        errand, life = trip.errand, self._lives[trip.errand.client]
+        errand, life = trip.errand, self._life(trip.errand.client)
         trip.began_s = self._timeline.now_s
         if trip.phase == COMPUTE:
             span_s = life.compute(errand.cost.compute_s, life.board.at(trip.sent_s).profile.load_w)
@@ -172,7 +197,7 @@ class LiveFleet:
 
     def _advance(self, trip: _Trip) -> None:
         """The trip's phase is over: enter the next one, or end."""
-        life, now_s = self._lives[trip.errand.client], self._timeline.now_s
+        life, now_s = self._life(trip.errand.client), self._timeline.now_s
         if not life.on:  # it goes off at this very moment
             self._lose(trip.errand.client, "off")
             return
@@ -193,7 +218,7 @@ class LiveFleet:
             self._tell(trip, trip.errand.bytes_down, trip.errand.bytes_up, lost=None)
 
     def _down(self, client: int, why: str) -> None:
-        self._on_turn(False)
+        self._on_turn(client, False)
         self._lose(client, why)
 
     def _lose(self, client: int, why: str) -> None:
@@ -208,7 +233,7 @@ class LiveFleet:
     def _stop(self, trip: _Trip) -> tuple[int, int]:
         """Take the trip off the road; return the bytes that it moved down and up."""
         errand = trip.errand
-        self._lives[errand.client].rest()
+        self._life(errand.client).rest()
         moved = errand.bytes_down, 0
         if trip.phase == DOWNLOAD:
             moved = self._moved(trip, errand.bytes_down), 0
@@ -219,12 +244,14 @@ class LiveFleet:
 
     def _forget(self, trip: _Trip) -> None:
         del self._trips[trip.errand.client]
+        if trip.errand.client not in self._eventful:
+            self._lives.pop(trip.errand.client, None)
         for ticket in trip.tickets.values():
             self._timeline.cancel(ticket)
 
     def _moved(self, trip: _Trip, payload_bytes: int) -> int:
         """Return how much of a transfer that stops now is through."""
-        link, moving_s = self._lives[trip.errand.client].board.link, self._timeline.now_s - trip.began_s
+        link, moving_s = self._boards[trip.errand.client].link, self._timeline.now_s - trip.began_s
         if trip.phase in self._shared:
             left = payload_bytes if trip.due_s is not None else self._shared[trip.phase].leave(trip.errand.client)
             return int(payload_bytes - left)
@@ -234,7 +261,14 @@ class LiveFleet:
     def _tell(self, trip: _Trip, bytes_down: int, bytes_up: int, *, lost: str | None) -> None:
         client = trip.errand.client
         download_s, compute_s, upload_s = [*trip.spans_s, 0.0, 0.0][:3]
-        board = self._lives[client].board.at(trip.sent_s)  # a task runs in the mode that it found
+        board = self._boards[client].at(trip.sent_s)  # a task runs in the mode that it found
         energy_j = task_j(board, compute_s=compute_s, transfer_s=download_s + upload_s)
         cost = Cost(download_s=download_s, compute_s=compute_s, upload_s=upload_s, energy_j=energy_j)
         self._on_end.pop(client)(End(cost=cost, bytes_down=bytes_down, bytes_up=bytes_up, lost=lost))
+
+
+def _eventful(boards: Sequence[Board]) -> list[int]:
+    """Return the clients to whose boards anything can happen; all boards of a kind are alike in that."""
+    if isinstance(boards, Boards):
+        return [int(client) for client in np.flatnonzero(boards.of_kinds(eventful))]
+    return [board.client for board in boards if eventful(board)]

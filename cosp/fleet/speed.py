@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cosp.fleet.fleet import Board
+from cosp.fleet.board import Board
 from cosp.fleet.links import Link
 
 

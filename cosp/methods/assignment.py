@@ -47,6 +47,11 @@ class Assignment:
         return self.rule == "rate" and client.keep is not None
 
     @property
+    def timed(self) -> bool:
+        """Say whether a submodel follows from how fast its client is."""
+        return self.rule == "time" or self.target_round_s < math.inf
+
+    @property
     def takes_blocks_away(self) -> bool:
         """Say whether a target makes submodels shallower than their budget does."""
         return self.rule != "time" and self.target_round_s < math.inf

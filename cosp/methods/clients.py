@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cosp.errors import ConfigError
-from cosp.fleet.fleet import Board
+from cosp.fleet.board import Board
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.fleet.speed import speed_of
 from cosp.submodel.footprint import Footprint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,11 @@ from cosp.task.scoring import ScoreSettings
 from cosp.task.training import TrainSettings
 from cosp.transfer import TransferSettings
 
+
+def everybody(client: Introduction) -> bool:
+    return True
+
+
 PlanRule = Callable[[ClientRecord], SubmodelPlan]
 
 
@@ -30,7 +35,7 @@ class Setting:
     model: TransformerShape
     training: TrainSettings
     seed: int
-    clients: tuple[Introduction, ...]
+    clients: Sequence[Introduction]
     assignment: Assignment = field(default_factory=Assignment)
 
 
@@ -125,4 +130,4 @@ class Method:
     local: LocalTraining
     merging: Merging
     model: ServedModel
-    takes_part: Callable[[Introduction], bool] = lambda client: True
+    takes_part: Callable[[Introduction], bool] = everybody

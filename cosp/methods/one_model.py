@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cosp.errors import ConfigError
+from cosp.fleet.census import one_of_each
 from cosp.fleet.introduction import Introduction
-from cosp.methods.method import Method, ServedModel, Setting, Submodels
+from cosp.methods.method import Method, ServedModel, Setting, Submodels, everybody
 from cosp.methods.rules import Sized
 from cosp.methods.sizing import affordable
 from cosp.submodel import budget
@@ -41,7 +42,7 @@ class OneModel(Sized):
             local=replace(self.training(), steps=lambda client: local),
             merging=self.merging(),
             model=ServedModel(evaluated=plan),
-            takes_part=fitting(setting, shape_of) if self.submodel == "fitting" else lambda client: True,
+            takes_part=fitting(setting, shape_of) if self.submodel == "fitting" else everybody,
         )
 
 
@@ -72,7 +73,7 @@ def fitting(setting: Setting, shape_of: ShapeOf) -> Callable[[Introduction], boo
 def smallest_plan(setting: Setting, shape_of: ShapeOf, measure: budget.Measure) -> SubmodelPlan:
     """Return the largest submodel that every client can hold."""
     least = min(
-        map(shape_of, setting.clients),
+        map(shape_of, one_of_each(setting.clients)),
         key=lambda shape: measure(footprint(setting.model, (shape.counts,) * shape.depth)),
     )
     return prefix_plan(least.counts, least.depth)

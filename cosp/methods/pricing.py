@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from cosp.errors import ConfigError
+from cosp.fleet.board import Board
 from cosp.fleet.cost import Cost, Work, cost, jitter, task_s
-from cosp.fleet.fleet import Board
 from cosp.fleet.introduction import Introduction
 from cosp.methods.assignment import RoundTime
 from cosp.seeds import numpy_stream

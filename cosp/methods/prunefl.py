@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from cosp.fleet.census import one_of_each
 from cosp.fleet.introduction import Introduction
 from cosp.methods.clients import ClientRecord
 from cosp.methods.masking import kept_shares
@@ -37,7 +38,7 @@ class PruneFL(Sized):
             check_budget(model, share_of(client), self.measure)
             return model.blocks
 
-        for known in setting.clients:
+        for known in one_of_each(setting.clients):
             depth(known)
 
         def plan(client: ClientRecord) -> SubmodelPlan:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from cosp.fleet.census import one_of_each
 from cosp.fleet.introduction import Introduction
 from cosp.methods.method import Setting
 from cosp.submodel import budget
@@ -16,6 +17,9 @@ from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 
 Found = TypeVar("Found")
+
+KNOWN = 65_536
+"""Answers that are remembered."""
 
 Extra = Callable[[budget.SubmodelShape], dict[str, Any]]
 """What a method's training task of that shape has beside plain training: ``Task.local`` and ``Task.within``."""
@@ -61,15 +65,21 @@ def shapes_of(
 
 
 def for_clients(setting: Setting, find: Callable[[Introduction], Found]) -> Callable[[Introduction], Found]:
-    """Return ``find`` that is asked now of every client, and of each again only when its introduction is another."""
-    known: dict[int, tuple[Introduction, Found]] = {}
+    """Return ``find`` that is asked now of every client, or of one of each kind where kinds are known, and later only
+    for what it was not asked lately: clients that can afford the same find the same.
+    """
+    known: dict[Hashable, Found] = {}
+    timed = setting.assignment.timed
 
     def found(client: Introduction) -> Found:
-        latest = known.get(client.client)
-        if latest is None or latest[0] is not client:
-            latest = known[client.client] = (client, find(client))
-        return latest[1]
+        key = (client.keep, client.memory_bytes, client.gpu, client.board, client.link)
+        wanted = (*key, client.speed, client.samples, client.test_samples) if timed else key
+        if wanted not in known:
+            if len(known) >= KNOWN:
+                known.clear()
+            known[wanted] = find(client)
+        return known[wanted]
 
-    for client in setting.clients:
+    for client in one_of_each(setting.clients):
         found(client)
     return found

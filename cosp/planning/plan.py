@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cosp.experiment import Experiment
+from cosp.fleet.board import Board
 from cosp.fleet.cost import cost, cost_range, step_parts_s
-from cosp.fleet.fleet import Board
 from cosp.fleet.introduction import Introduction
 from cosp.methods import Method
 from cosp.methods.clients import ClientRecord, scoring_within_memory

@@ -109,7 +109,7 @@ def save(folder: Path, loop: Loop, config: Config, *, rows_bytes: int) -> None:
                 **{name: getattr(record, name) for name in COUNTERS},
                 "budget": asdict(record.introduction.budget),
             }
-            for client, record in coordinator.records.items()
+            for client, record in ((client, coordinator.records[client]) for client in coordinator.records.begun())
         },
         "in_flight": [
             {"task": task_to_json(d.task), "node": d.node, "sent_s": d.sent_s} for d in loop.in_flight.values()
@@ -164,13 +164,16 @@ def _restored(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
             owner, block, group = rest.split("/")
             scores.setdefault(int(owner), {}).setdefault(int(block), {})[group] = tensor.numpy()
     coordinator.restore(int(facts["version"]), snapshots, velocity)
-    for client, record in coordinator.records.items():
-        known = facts["records"][str(client)]
+    for client in map(int, facts["records"]):  # all others have done nothing yet
+        record, known = coordinator.records[client], facts["records"][str(client)]
         for name in COUNTERS:
             setattr(record, name, known[name])
         coordinator.learn(client, Budget.from_json(known["budget"]))
         blocks = scores.get(client, {})
         record.scores = tuple(blocks[b] for b in sorted(blocks)) or None
+        coordinator.put_away(client)
+    for dispatch in checkpoint.in_flight:
+        facts["records"][str(dispatch.task.client)]  # it has been sent a task
     return Ledger(**facts["ledger"])
 
 
@@ -178,7 +181,7 @@ def _tensors(coordinator: Coordinator) -> dict[str, Tensor]:
     tensors = {f"velocity/{name}": tensor for name, tensor in coordinator.velocity.items()}
     for version, model in coordinator.snapshots.items():
         tensors |= {f"version/{version}/{name}": tensor for name, tensor in model.items()}
-    for client, record in coordinator.records.items():
-        for b, block in enumerate(record.scores or ()):
+    for client, known in coordinator.records.scores():
+        for b, block in enumerate(known):
             tensors |= {f"scores/{client}/{b}/{group}": torch.from_numpy(values) for group, values in block.items()}
     return {key: tensor.clone().contiguous() for key, tensor in tensors.items()}  # safetensors refuses shared memory

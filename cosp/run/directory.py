@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -108,7 +108,7 @@ class RunDirectory:
         """Return how long the rows are by now: what a checkpoint remembers."""
         return self._rows_path.stat().st_size if self._rows_path.exists() else 0
 
-    def check_begun(self, opening: Sequence[Row], length_bytes: int) -> None:
+    def check_begun(self, opening: Iterable[Row], length_bytes: int) -> None:
         """UserError if there are fewer rows than a checkpoint remembers, or if they begin otherwise than with
         ``opening``, but for the run's end: then the run is of another experiment.
         """

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from cosp.board.correction import FEWEST, Observed, corrected, slowness
+from cosp.fleet.board import Board
 from cosp.fleet.cost import step_s
 from cosp.fleet.device_file import device_yaml
-from cosp.fleet.fleet import Board
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.fleet.speed import speed_of
 from cosp.methods.pricing import work_of
@@ -28,7 +28,7 @@ class Measured:
     """Compares what tasks take with what the fleet's ``boards``, clients 0, 1, ..., were said to take."""
 
     def __init__(self, boards: Sequence[Board], *, plans_follow: bool) -> None:
-        self._boards = dict(enumerate(boards))
+        self._boards = boards
         self._plans_follow = plans_follow
         self._seen: dict[int, deque[Observed]] = defaultdict(lambda: deque(maxlen=RECENT))
 
@@ -37,9 +37,10 @@ class Measured:
 
         Rows of simulated boards, which measure nothing, and of scoring, which has no training steps, say nothing.
         """
-        board, measured_s = self._boards.get(client.client), row.get("wall_step_s")
-        if board is None or not measured_s:
+        measured_s = row.get("wall_step_s")
+        if not measured_s or client.client >= len(self._boards):
             return None
+        board = self._boards[client.client]
         seen = self._seen[client.client]
         predicted_s = predicted_step_s(task, board, samples=row["samples"])
         seen.append(Observed(predicted_s=predicted_s, measured_s=measured_s))

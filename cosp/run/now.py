@@ -19,6 +19,7 @@ from typing import Any
 from cosp.files import write_whole
 from cosp.run.virtual import VirtualTime
 from cosp.server.loop import Loop
+from cosp.server.nodes import set_of
 
 NAME = "now.json"
 EVERY_S = 0.5
@@ -58,7 +59,8 @@ def now_row(loop: Loop) -> dict[str, Any]:
 
     ``virtual``: ``virtual_s`` is simulated time. ``pid`` on ``host`` is the process whose end is the run's.
     """
-    on = set(loop.grid.get_node_ids())
+    on = set_of(loop.grid.get_node_ids())
+    nodes = zip(loop.nodes.nodes.tolist(), loop.nodes.clients.tolist(), strict=True)
     rules = loop.rules
     return {
         "host": socket.gethostname(),
@@ -72,6 +74,6 @@ def now_row(loop: Loop) -> dict[str, Any]:
             [dispatch.task.client, dispatch.task.kind, dispatch.task.version, dispatch.sent_s]
             for dispatch in loop.in_flight.values()
         ],
-        "off": sorted(client for node, client in loop.nodes.items() if node not in on),
+        "off": [client for node, client in nodes if node not in on],
         "sits_out": sorted(loop.coordinator.sitting_out),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cosp.config import Config
@@ -18,11 +19,11 @@ def opening_rows(
     shape: TransformerShape,
     classes: tuple[str, ...],
     method: Method,
-    clients: tuple[Introduction, ...],
+    clients: Sequence[Introduction],
     *,
     dry: bool = False,
-) -> list[Row]:
-    """Return the row of the run and one row a client. ``exits``: those that the method's result has;
+) -> Iterator[Row]:
+    """Yield the row of the run and one row a client. ``exits``: those that the method's result has;
     ``training_bytes``: what plain training of the whole model holds.
     """
     whole = footprint(shape, (shape.sizes,) * shape.blocks)
@@ -42,7 +43,8 @@ def opening_rows(
         "versions": config.server.versions,
         "until_s": config.server.until_s,
     } | ({"dry": True} if dry else {})
-    return [run, *map(_client_row, clients)]
+    yield run
+    yield from map(_client_row, clients)
 
 
 def _client_row(client: Introduction) -> Row:

@@ -6,16 +6,22 @@ The simulator and Flower's ServerApp differ in the grid that they bring and in w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
+import numpy as np
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from cosp.experiment import Experiment
 from cosp.fleet.introduction import Introduction
+from cosp.fleet.made import Made
 from cosp.fleet.speed import speed_of
 from cosp.methods import Method
+from cosp.methods.method import everybody
 from cosp.run import checkpoint as checkpoints
 from cosp.run.checkpoint import Checkpoint
 from cosp.run.directory import RunDirectory, versions
@@ -85,8 +91,8 @@ def _loop(
 ) -> Loop:
     """Return the server loop, ready to start or to go on from ``saved``."""
     config, shape = experiment.config, experiment.shape
-    found = {node: _with_speed(client, experiment) for node, client in greet(grid, len(experiment.boards)).items()}
-    clients = tuple(sorted(found.values(), key=lambda introduction: introduction.client))
+    guests = greet(grid, len(experiment.boards))
+    clients = _with_speeds(guests.clients, experiment)
     method = experiment.method(clients)
     coordinator = Coordinator(
         shape=shape,
@@ -117,15 +123,15 @@ def _loop(
     if evaluate_with is not None:
         sizes = {name: len(split.y) for name, split in experiment.splits.items()}
         count = served_by(method, counter(evaluate_with, shape, method.model.evaluated, sizes))
-    opening = opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry)
+    opening = partial(opening_rows, config, shape, experiment.dataset.classes, method, clients, dry=dry)
     if saved:  # real boards may be others by now
         virtual = isinstance(grid, VirtualTime)
         saved.check_config(config, free=checkpoints.FREE if virtual else checkpoints.FREE_ON_BOARDS)
-        directory.check_begun(opening if virtual else opening[:1], saved.rows_bytes)
+        directory.check_begun(opening() if virtual else islice(opening(), 1), saved.rows_bytes)
     loop = Loop(
         grid,
         coordinator,
-        {node: introduction.client for node, introduction in found.items() if method.takes_part(introduction)},
+        guests.nodes if method.takes_part is everybody else guests.nodes.only(_taking_part(method, clients)),
         rules=replace(experiment.rules, quorum=method.merging.quorum or experiment.rules.quorum),
         count=count,
         on_row=record,
@@ -139,13 +145,23 @@ def _loop(
     if saved:
         _go_on(loop, saved)
     else:
-        for row in opening:
+        for row in opening():
             record(row)
     return loop
 
 
+def _taking_part(method: Method, clients: Sequence[Introduction]) -> NDArray[np.bool_]:
+    return np.fromiter(map(method.takes_part, clients), bool, len(clients))
+
+
+def _with_speeds(clients: Sequence[Introduction], experiment: Experiment) -> Sequence[Introduction]:
+    """Return ``clients``, which declare their speeds or, as real boards do not, are taken to be what the fleet says."""
+    if isinstance(clients, Made):  # simulated
+        return clients
+    return tuple(_with_speed(client, experiment) for client in clients)
+
+
 def _with_speed(client: Introduction, experiment: Experiment) -> Introduction:
-    """Return ``client``, which declares its speed or, as real boards do not, is taken to be what the fleet says."""
     if client.speed is not None or client.client >= len(experiment.boards):
         return client
     return replace(client, speed=speed_of(experiment.boards[client.client]))

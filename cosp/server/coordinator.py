@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from cosp.errors import ConfigError, RefusedUpdate
+from cosp.fleet.census import one_of_each
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.merge.aggregation import OpenRound, is_finite, squares_of
 from cosp.merge.staleness import Arrival
 from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.method import Method
+from cosp.methods.records import Records
 from cosp.server.heads import HeadFit, Reach
 from cosp.submodel.flat import spans_of
 from cosp.submodel.footprint import footprint
@@ -28,6 +30,9 @@ from cosp.task.payload import scores_from_vector
 from cosp.task.scoring import ScoreSettings
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
+
+SCORING_KNOWN = 16_384
+"""Clients whose way of scoring is remembered."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Coordinator:
         method: Method,
         training: TrainSettings,
         model: State,
-        clients: Iterable[Introduction],
+        clients: Sequence[Introduction],
         seed: int,
         max_staleness: int | None = None,
         limit_bytes: Callable[[Introduction], int] = lambda client: client.memory_bytes,
@@ -72,8 +77,11 @@ class Coordinator:
         self.velocity: State = {}
         self.snapshots: dict[int, State] = {0: model}
         """Every version that a client in flight started from, and the current one."""
-        self.records = {client.client: ClientRecord(introduction=client) for client in clients}
-        self._scoring = {client: self._scoring_of(record.introduction) for client, record in self.records.items()}
+        self.records = Records(clients)
+        self._scoring: dict[int, ScoreSettings | None] = {}
+        """Of clients that were at work lately; see ``_scoring_of``."""
+        for client in one_of_each(clients):
+            self._scoring_of(client)
         self._parameters = parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks)
         self._open_round()
 
@@ -100,7 +108,8 @@ class Coordinator:
         budget = replace(budget, speed=budget.speed or record.introduction.speed)
         if budget == record.introduction.budget:
             return False
-        record.introduction, record.sits_out = record.introduction.with_budget(budget), None
+        self.records.introduce(client, record.introduction.with_budget(budget))
+        record.sits_out = None
         try:
             self._scoring[client] = self._scoring_of(record.introduction)
         except ConfigError as error:
@@ -110,7 +119,13 @@ class Coordinator:
     @property
     def sitting_out(self) -> tuple[int, ...]:
         """Clients that are given no tasks, in their order."""
-        return tuple(client for client, record in self.records.items() if record.sits_out)
+        return self.records.sitting_out
+
+    def put_away(self, client: int) -> None:
+        """``client`` has no task: keep no more of it than a row."""
+        if len(self._scoring) > SCORING_KNOWN:
+            self._scoring.clear()
+        self.records.put_away(client)
 
     def has_work(self, client: int) -> bool:
         """Say whether there is a task for ``client``: while moments are gathered, one for who can give some."""
@@ -141,7 +156,7 @@ class Coordinator:
             shape=self.shape,
             plan=plan or self.shape.full_plan(self.method.submodels.depth(record.introduction)),
             keep=1.0 if keep is None else keep,
-            scoring=self._scoring[client],
+            scoring=self._scoring_for(record),
             **self.method.local.parts(record, self.training),
         )
         record.tasks += 1
@@ -173,7 +188,7 @@ class Coordinator:
         record = self.records[client]
         if record.sits_out or not self.method.takes_part(record.introduction):
             return None
-        if self._scoring[client] is not None and record.scores is None:
+        if self._scoring_for(record) is not None and record.scores is None:
             return None
         record.version = self.version
         return self.method.submodels.plan(self._informed(record))
@@ -251,6 +266,11 @@ class Coordinator:
         now, then = extract(self.model, self.layout, task.plan), self.weights(task)
         return {name: change + then[name] - now[name] for name, change in delta.items()}
 
+    def _scoring_for(self, record: ClientRecord) -> ScoreSettings | None:
+        if record.client not in self._scoring:
+            self._scoring[record.client] = self._scoring_of(record.introduction)
+        return self._scoring[record.client]
+
     def _scoring_of(self, client: Introduction) -> ScoreSettings | None:
         """Return how ``client`` scores the units of its blocks; ConfigError if it can hold or score none."""
         full_width = footprint(self.shape, (self.shape.sizes,) * self.method.submodels.depth(client))
@@ -262,10 +282,10 @@ class Coordinator:
         """Return the record that the method plans by: with everybody's scores where it pools them."""
         if not self.method.submodels.pools_scores:
             return record
-        return replace(record, scores=summed(r.scores for r in self.records.values() if r.scores is not None))
+        return replace(record, scores=summed(scores for _, scores in self.records.scores()))
 
     def _wants_scores(self, record: ClientRecord) -> bool:
-        scoring = self._scoring[record.client]
+        scoring = self._scoring_for(record)
         if scoring is None:
             return False
         if record.scores is None or len(record.scores) < self.method.submodels.depth(record.introduction):
@@ -284,12 +304,12 @@ class Coordinator:
         if not is_finite(delta, squares):
             raise RefusedUpdate("non-finite", "the update holds NaN or infinity")
         self._check_samples(task, samples)
+        return squares
 
     def _check_samples(self, task: Task, samples: int) -> None:
         known = self.records[task.client].introduction.samples
         if not 0 < samples <= known:
             raise RefusedUpdate("samples", f"claims {samples} samples, introduced itself with {known}")
-        return squares
 
 
 def _l1(tensors: Iterable[Tensor]) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from flwr.serverapp import Grid
 
 from cosp.errors import CospError
 from cosp.fleet.introduction import Introduction
+from cosp.server.nodes import Guests, Nodes
 from cosp.wire import messages as wire
 
 POLL_S = 0.2
@@ -16,12 +18,16 @@ INTRODUCTIONS = 3
 """How often a node may fail to introduce itself."""
 
 
-def greet(grid: Grid, expected: int, *, timeout_s: float = 300.0) -> dict[int, Introduction]:
-    """Ask every node who it is until ``expected`` clients have answered; return node -> introduction.
+def greet(grid: Grid, expected: int, *, timeout_s: float = 300.0) -> Guests:
+    """Ask every node who it is until ``expected`` clients have answered; return them. A grid that knows them all has
+    them introduce themselves by itself (``meet``).
 
     CospError when they are not there after ``timeout_s`` of the grid's clock, when a node keeps failing, or when two
     nodes claim one client.
     """
+    meet: Callable[[], Guests] | None = getattr(grid, "meet", None)
+    if meet is not None:
+        return meet()
     clock, idle = getattr(grid, "clock", time.monotonic), getattr(grid, "idle", time.sleep)
     started_s, waiting, found = clock(), dict[str, int](), dict[int, Introduction]()
     failures = Counter[int]()
@@ -48,7 +54,10 @@ def greet(grid: Grid, expected: int, *, timeout_s: float = 300.0) -> dict[int, I
     claimed = [introduction.client for introduction in found.values()]
     if sorted(claimed) != sorted(set(claimed)):
         raise CospError(f"two nodes claim one client: {sorted(claimed)}")
-    return found
+    return Guests(
+        nodes=Nodes.of({node: introduction.client for node, introduction in found.items()}),
+        clients=sorted(found.values(), key=lambda introduction: introduction.client),
+    )
 
 
 def _give_up(node: int, failures: int, reason: str) -> None:

@@ -11,10 +11,10 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import takewhile, zip_longest
 from typing import Any, NamedTuple
 
+import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
@@ -24,8 +24,11 @@ from cosp.server.coordinator import ClosedRound, Coordinator
 from cosp.server.evaluation import CountPredictions, Evaluation, evaluate
 from cosp.server.heads import HeadFit
 from cosp.server.ledger import NO_FIGURES, Ledger
+from cosp.server.nodes import Nodes, set_of
 from cosp.server.roster import Roster
 from cosp.server.rows import arrival_row, budget_row, reported
+from cosp.server.rules import LoopRules
+from cosp.server.waiting import Waiting
 from cosp.task.task import Task
 from cosp.wire import messages as wire
 
@@ -34,38 +37,6 @@ Row = dict[str, Any]
 POLL_S = 0.2
 BARREN_ROUNDS = 20
 """How often nobody may bring an update to a version before the run gives up."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopRules:
-    """When rounds close, when the run ends, and who works. ``quorum`` is a share of those in flight (float) or a count.
-
-    A run ends at ``versions``, or at ``until_s`` with the last version that closed by then, whichever comes first.
-    With ``evaluate_every_s`` the first version to close at or after each multiple of it is evaluated, in place of every
-    ``evaluate_every``-th.
-    """
-
-    versions: int | None
-    until_s: float = math.inf
-    quorum: float | int = 0.5
-    deadline_s: float | None = None
-    concurrency: int | None = None
-    task_timeout_s: float | None = None
-    evaluate_every: int = 1
-    evaluate_every_s: float | None = None
-
-    def due(self, version: int, closed_s: float, before_s: float) -> bool:
-        """Tell whether the version that closed at ``closed_s``, its predecessor at ``before_s``, is evaluated."""
-        if version in (0, self.versions):
-            return True
-        if self.evaluate_every_s is None:
-            return version % self.evaluate_every == 0
-        return closed_s // self.evaluate_every_s > before_s // self.evaluate_every_s
-
-    def arrivals_wanted(self, in_flight: int) -> int:
-        share = isinstance(self.quorum, float)
-        wanted = math.ceil(self.quorum * in_flight - 1e-9) if share else int(self.quorum)
-        return max(1, min(wanted, in_flight))
 
 
 class Dispatch(NamedTuple):
@@ -89,7 +60,7 @@ class Loop:
         self,
         grid: Grid,
         coordinator: Coordinator,
-        nodes: dict[int, int],
+        nodes: Nodes,
         *,
         rules: LoopRules,
         count: CountPredictions | None,
@@ -114,6 +85,7 @@ class Loop:
         self._on_step = on_step
         self._observe = observe
         self._roster = Roster(nodes)
+        self._waiting = Waiting(coordinator.records, self.ledger.busy_s)
         self._asked: dict[str, int] = {}
         """Message id -> client that sits out and was asked what it can afford."""
         self._barren = 0
@@ -123,10 +95,11 @@ class Loop:
         self._wall_started = time.monotonic() - began_s
 
     def run(self) -> None:
-        for client in set(self.nodes.values()) - {dispatch.task.client for dispatch in self.in_flight.values()}:
-            self._wait(client)
         if self.coordinator.heads is not None:
+            self._all_wait()
             self._fit_heads(self.coordinator.heads)
+        else:
+            self._begin()
         self._closed_s = self.now_s()  # a checkpoint is made as a round closes
         if self.coordinator.version == 0:
             self._report_round("start", self._nothing())
@@ -142,6 +115,21 @@ class Loop:
                           "reason": self.ended_early})  # fmt: skip
         if self._time_left_s() <= 0:
             self._report_round("end", self._nothing())
+
+    def _begin(self) -> None:
+        """Let everybody who has no task wait for one; of a million who were never given any, none is looked at."""
+        begun = set(self.coordinator.records.begun())
+        self._roster.begin(np.setdiff1d(self.nodes.clients, list(begun)))
+        for client in sorted(begun - {dispatch.task.client for dispatch in self.in_flight.values()}):
+            if self.nodes.has(client):
+                self._wait(client)
+                self.coordinator.put_away(client)
+
+    def _all_wait(self) -> None:
+        """The same, client by client, as some may have nothing to do."""
+        for client in set(self.nodes.values()) - {dispatch.task.client for dispatch in self.in_flight.values()}:
+            self._wait(client)
+            self.coordinator.put_away(client)
 
     def _fit_heads(self, heads: HeadFit) -> None:
         """Ask every board for its moments, once, and begin with the heads that they give.
@@ -166,9 +154,7 @@ class Loop:
         told = self.coordinator.fit_heads()
         self._on_row({"kind": "heads", "version": self.coordinator.version, "virtual_s": self.now_s(), **told})
         self._roster.wake()
-        at_work = {dispatch.task.client for dispatch in self.in_flight.values()}
-        for client in set(self.nodes.values()) - at_work:
-            self._wait(client)
+        self._all_wait()
 
     def resend(self, dispatches: Sequence[Dispatch], send: Callable[[float, Message], str]) -> None:
         """Put a checkpoint's tasks back in flight; ``send`` is given when they were first sent."""
@@ -245,6 +231,7 @@ class Loop:
             if reply.has_error():
                 self._fail(dispatch, *wire.read_error(reply.error))
                 self._learn(dispatch.task.client, wire.error_budget(reply.error))
+                self.coordinator.put_away(dispatch.task.client)
             else:
                 self._take(dispatch, reply)
             del reply
@@ -268,6 +255,7 @@ class Loop:
         except (KeyError, TypeError, ValueError) as error:
             row["reason"], row["detail"] = "malformed", repr(error)
         self.ledger.count_task(row)
+        self._waiting.note(task.client)
         self._on_row(row)
         self._learn(task.client, budget or (self._observe(task, row) if row["accepted"] else None))
         failed = not row["accepted"] and row["reason"] != "stale"
@@ -275,6 +263,7 @@ class Loop:
             self._roster.rest(task.client)
         else:
             self._wait(task.client)
+        self.coordinator.put_away(task.client)
 
     def _learn(self, client: int, budget: Budget | None) -> None:
         """Take note of what a client can afford now: its next plan follows it, or it sits out."""
@@ -284,12 +273,11 @@ class Loop:
 
     def _ask(self) -> None:
         """Ask those who sit out what they can afford by now, once a version: who is sent no task sends no reply."""
-        idle = set(self.coordinator.sitting_out)
+        idle = [client for client in self.coordinator.sitting_out if self.nodes.has(client)]
         if not idle:
             return
-        known = set(self.grid.get_node_ids())
-        by_client = sorted(self.nodes.items(), key=lambda item: item[1])
-        asked = [(node, client) for node, client in by_client if client in idle and node in known]
+        known = set_of(self.grid.get_node_ids())
+        asked = [(node, client) for client in idle if (node := self.nodes.node_of(client)) in known]
         sent = self.grid.push_messages([wire.introduction_request(node) for node, _ in asked])
         self._asked = {number: client for number, (_, client) in zip(sent, asked, strict=False) if number}
         self._hear()
@@ -300,6 +288,7 @@ class Loop:
             with suppress(RefusedUpdate):  # it is asked again at the next version
                 self._learn(client, None if reply.has_error() else wire.read_introduction(reply).budget)
             self._wait(client)
+            self.coordinator.put_away(client)
 
     def _arrival_row(self, dispatch: Dispatch) -> Row:
         board = self.coordinator.records[dispatch.task.client].introduction.board
@@ -315,6 +304,7 @@ class Loop:
         """
         self._roster.rest(dispatch.task.client)
         self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s, figures)
+        self._waiting.note(dispatch.task.client)
         self._on_row({**self._arrival_row(dispatch), **figures, "reason": reason, "detail": detail[-400:]})
 
     def _forget_overdue(self) -> None:
@@ -338,7 +328,7 @@ class Loop:
             raise CospError(
                 f"no client brings an update to version {self.coordinator.version}: refused {self.ledger.refused}"
             )
-        for client in self.coordinator.records:
+        for client in self.coordinator.records.begun():
             self._ask_again(client)
         self._wake()
 
@@ -396,13 +386,8 @@ class Loop:
 
         A board that is off draws nothing: a virtual-time grid knows for how long it was (``off_s``).
         """
-        now_s, busy_s = self.now_s(), self.ledger.busy_s
         off_s: dict[int, float] = getattr(self.grid, "off_s", dict)()
-        waiting_j = sum(
-            record.introduction.idle_w * max(0.0, now_s - busy_s.get(str(client), 0.0) - off_s.get(client, 0.0))
-            for client, record in self.coordinator.records.items()
-        )
-        return self.ledger.energy_j + waiting_j
+        return self.ledger.energy_j + self._waiting.energy_j(self.now_s(), off_s)
 
     def _time_left_s(self) -> float:
         return self.rules.until_s - self.now_s()

@@ -1,10 +1,18 @@
-"""Who can be sent a task now. Kept up to date client by client, so that a fleet of thousands is never searched."""
+"""Who can be sent a task now. Kept up to date client by client, so that a fleet of a million is never searched."""
 
 from __future__ import annotations
 
 import heapq
 import math
 from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosp.server.nodes import Nodes, NodesOn
+
+Entry = tuple[int, int]
+"""(training tasks so far, client): who has the least goes first."""
 
 
 class Roster:
@@ -13,20 +21,28 @@ class Roster:
     """
 
     def __init__(self, nodes: Mapping[int, int]) -> None:
-        self._nodes = {client: node for node, client in nodes.items()}
-        self._waiting: list[tuple[int, int]] = []
-        """(training tasks so far, client), a heap."""
-        self._away: list[tuple[int, int]] = []
-        """Those whose turn came while their node was not connected."""
-        self._listed: set[int] = set()
-        """All of those: nobody is listed twice."""
+        self._nodes = nodes if isinstance(nodes, Nodes) else Nodes.of(nodes)
+        self._fresh: NDArray[np.int64] = np.empty(0, np.int64)
+        """Those who wait and were never sent a task to train, in client order, from ``_next`` on."""
+        self._next = 0
+        self._waiting: list[Entry] = []
+        """The others who wait, a heap."""
+        self._away: dict[int, Entry] = {}
+        """By node, those whose turn came while it was not connected."""
+        self._listed = np.zeros(1 + int(max(self._nodes.clients, default=0)), bool)
+        """Whether a client is one of all those: nobody is listed twice."""
         self._resting: set[int] = set()
-        self._connected: frozenset[int] | None = None
+        self._connected: Collection[int] | None = None
+
+    def begin(self, clients: NDArray[np.int64]) -> None:
+        """All of ``clients``, in their order, may be sent a task, and none was ever sent one to train."""
+        self._fresh, self._next = clients, 0
+        self._listed[clients] = True
 
     def wait(self, client: int, *, dispatches: int) -> None:
         """``client`` may be sent a task, unless it rests; ``dispatches`` is how often it was sent one to train."""
-        if client not in self._listed and client not in self._resting:
-            self._listed.add(client)
+        if not self._listed[client] and client not in self._resting:
+            self._listed[client] = True
             heapq.heappush(self._waiting, (dispatches, client))
 
     def rest(self, client: int) -> None:
@@ -42,24 +58,37 @@ class Roster:
         """Remove and return (node, client) of up to ``most`` waiting clients that are connected, in client order."""
         here = self._look(connected)
         taken: list[tuple[int, int]] = []
-        while self._waiting and len(taken) < most:
-            entry = heapq.heappop(self._waiting)
+        while len(taken) < most and (entry := self._pop()) is not None:
             client = entry[1]
-            if self._nodes[client] in here:
-                taken.append((self._nodes[client], client))
-                self._listed.remove(client)
+            node = self._nodes.node_of(client)
+            if node in here:
+                taken.append((node, client))
+                self._listed[client] = False
             else:
-                self._away.append(entry)
+                self._away[node] = entry
         return sorted(taken, key=lambda pair: pair[1])
 
+    def _pop(self) -> Entry | None:
+        """Take out the first of those who wait, if there is one."""
+        if self._next < len(self._fresh):
+            fresh = 0, int(self._fresh[self._next])
+            if not self._waiting or fresh < self._waiting[0]:
+                self._next += 1
+                return fresh
+        return heapq.heappop(self._waiting) if self._waiting else None
+
     def _look(self, connected: Iterable[int]) -> Collection[int]:
-        """Return the connected nodes as a set. Who was away waits again, if the set can be another than last time."""
-        same = connected is self._connected  # a frozen set cannot have changed
-        if not same:
-            connected = frozenset(connected)
-            self._connected = connected
-            for entry in self._away:
-                heapq.heappush(self._waiting, entry)
-            self._away.clear()
+        """Return the connected nodes as a set. Who was away and came back waits again."""
+        if isinstance(connected, NodesOn):
+            self._return(connected.came())
+            return connected
+        if connected is not self._connected or not isinstance(connected, frozenset):  # which cannot have changed
+            self._connected = frozenset(connected)
+            self._return([node for node in self._away if node in self._connected])
         assert self._connected is not None
         return self._connected
+
+    def _return(self, nodes: Iterable[int]) -> None:
+        for node in nodes:
+            if node in self._away:
+                heapq.heappush(self._waiting, self._away.pop(node))

@@ -6,7 +6,7 @@ bytes, memory and energy are those of a real run with other units; accuracy and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,8 +23,8 @@ from cosp.task.task import Task
 class DryPool:
     """Answers at once. Samples are those that the clients introduced themselves with."""
 
-    def __init__(self, introductions: tuple[Introduction, ...]) -> None:
-        self._samples = {introduction.client: introduction.samples for introduction in introductions}
+    def __init__(self, introductions: Sequence[Introduction]) -> None:
+        self._introductions = introductions
 
     def submit(
         self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float, source: Source = None
@@ -32,7 +32,7 @@ class DryPool:
         return task
 
     def result(self, job: Task) -> tuple[dict[str, Any], Tensor]:
-        samples = self._samples[job.client]
+        samples = self._introductions[job.client].samples
         if job.kind == "score":
             rng = numpy_stream(job.seed, "dry scores", job.client, job.version)
             return {"samples": samples}, scores_to_vector(random_scores(job.shape, job.plan.depth, rng))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 from cosp.experiment import Experiment, single_thread
+from cosp.fleet.introduction import Introduction
 from cosp.held import scratch_folder
 from cosp.processor import usable_cores
 from cosp.run import checkpoint as checkpoints
@@ -73,12 +74,15 @@ def simulate(
     ``dry`` runs the timeline only: nothing is trained or evaluated.
     """
     started = time.monotonic()
+    introductions = experiment.introductions
     single_thread()
     saved = checkpoints.load(directory.checkpoints) if resume else None
-    with _pool(experiment, workers, engine="dry" if dry else engine, address=address, devices=devices) as pool:
+    with _pool(
+        experiment, introductions, workers, engine="dry" if dry else engine, address=address, devices=devices
+    ) as pool:
         grid = VirtualGrid(
             experiment.fleet,
-            experiment.introductions,
+            introductions,
             pool,
             sigma=experiment.config.jitter,
             begin=saved is None,
@@ -98,6 +102,7 @@ def simulate(
 @contextmanager
 def _pool(
     experiment: Experiment,
+    introductions: Sequence[Introduction],
     workers: int | None,
     *,
     engine: Engine | Literal["dry"],
@@ -106,7 +111,7 @@ def _pool(
 ) -> Iterator[Pool]:
     """Start what trains. Local workers map the experiment's data, laid out in a temporary folder."""
     if engine == "dry":
-        yield DryPool(experiment.introductions)
+        yield DryPool(introductions)
         return
     if engine == "ray":
         cores = default_workers()

@@ -14,19 +14,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from cosp.errors import FleetStalled
+from cosp.fleet.boards import one_of_each
 from cosp.fleet.fleet import Board, Fleet
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.fleet.live import End, Errand, LiveFleet
+from cosp.fleet.made import Made
 from cosp.fleet.timeline import Timeline
 from cosp.methods.clients import budget_of
 from cosp.methods.pricing import drops, price
 from cosp.run.pool import Pool, TaskFailed, TaskKilled
+from cosp.server.nodes import Guests, Nodes, NodesOn
 from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 from cosp.wire import messages as wire
@@ -61,24 +65,43 @@ class VirtualGrid(Grid):
         sigma: float,
         begin: bool = True,
     ) -> None:
-        self._boards = {FIRST_NODE + board.client: board for board in fleet.boards}
-        self._introductions = {FIRST_NODE + i: introduction for i, introduction in enumerate(introductions)}
-        self._strangers = set(self._boards)
+        self._boards, self._introductions = fleet.boards, introductions
+        self._on = NodesOn(FIRST_NODE, len(fleet.boards))
         self._pool = pool
         self._sigma = sigma
         self._timeline = Timeline()
         self._live = LiveFleet(fleet.boards, self._timeline, server=fleet.server, on_turn=self._turn)
-        if begin:
-            self._live.begin()
         self._most: dict[int, Budget] = {}
         """By client, what it can afford at most, learnt from a task over which workers died."""
         self._ready: list[tuple[float, int, str, Callable[[], Message]]] = []
         """When a reply came, its request's place in the order of sending and id, and what makes it once it is read."""
         self._awake = False
-        self._nodes_on: frozenset[int] | None = None
+        self._turned: set[int] = set()
+        """Clients whose boards have come on or gone off since somebody last asked who is on."""
         self._sent = 0
         self._run = Run.create_empty(RUN_ID)
+        if begin:
+            self._live.begin()
+            self._turned.update(self._live.eventful)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
+
+    def meet(self) -> Guests:
+        """Let all boards introduce themselves, each by a message there and back, those too that are off; return them.
+
+        A million messages would say nothing that is not known here.
+        """
+        boards = self._boards
+        known = one_of_each(boards)
+        self.jump_to(self.clock() + max(2 * board.link.latency_s for board in known))
+        nodes = np.arange(FIRST_NODE, FIRST_NODE + len(boards))
+        changing = any(board.changes for board in known)
+        clients = Made(len(boards), self._met) if changing else self._introductions
+        return Guests(nodes=Nodes(nodes, np.arange(len(boards))), clients=clients)
+
+    def _met(self, client: int) -> Introduction:
+        """Return what a client said of itself when it was asked first."""
+        board = self._boards[client]
+        return self._introductions[client].with_budget(budget_of(board.at(2 * board.link.latency_s)))
 
     def clock(self) -> float:
         """Return virtual seconds since the run began."""
@@ -127,8 +150,8 @@ class VirtualGrid(Grid):
         self.jump_to(now_s)
         for client, (keep, memory_bytes) in state.get("most", {}).items():
             self._most[int(client)] = Budget(keep=keep, memory_bytes=memory_bytes, speed=None)
-        self._live.restore(state, lambda end: self._turn(True))  # the server looks up, as at a reply it does not want
-        self._nodes_on = None
+        self._live.restore(state, lambda end: self._wake())  # the server looks up, as at a reply it does not want
+        self._turned.update(self._live.eventful)
 
     def resend(self, sent_s: float, message: Message) -> str:
         """Send a message again whose task has been under way since ``sent_s``; return its new id."""
@@ -138,12 +161,11 @@ class VirtualGrid(Grid):
         return message_id
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return the boards that are on. Strangers count: all introduce themselves before the run."""
-        if self._nodes_on is None:
-            on = self._live.is_on
-            boards = self._boards.items()
-            self._nodes_on = frozenset(n for n, board in boards if n in self._strangers or on(board.client))
-        return self._nodes_on
+        """Return the boards that are on: the same set each time, which changes."""
+        for client in self._turned:
+            self._on.set(client, self._live.is_on(client))
+        self._turned.clear()
+        return self._on
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         return [self._push(message) for message in messages]
@@ -180,7 +202,7 @@ class VirtualGrid(Grid):
     def _push(self, message: Message) -> str:
         message_id = self._number(message)
         if message.metadata.message_type == MessageType.QUERY:
-            self._hear(message)
+            self._introduce(message)
         else:
             task, errand = self._errand(message, self.clock())
             due_s = self.clock() + errand.cost.total_s
@@ -193,25 +215,23 @@ class VirtualGrid(Grid):
         message.metadata.__dict__["_message_id"] = message_id
         return message_id
 
-    def _hear(self, request: Message) -> None:
-        """A board is asked who it is: at first that takes its time; later on, when it sits out, none to speak of."""
-        node = request.metadata.dst_node_id
-        if node in self._strangers:
-            self._timeline.after(2 * self._boards[node].link.latency_s, lambda: self._introduce(request))
-        else:
-            self._introduce(request)
-
     def _introduce(self, request: Message) -> None:
+        """A board that sits out is asked what it can afford by now, which takes no time to speak of."""
+        client = self._client(request)
+        budget = self._affords(self._boards[client])
+        self._deliver(request, records.introduction_reply(request, self._introductions[client].with_budget(budget)))
+
+    def _client(self, request: Message) -> int:
+        """Return whom a message is for; KeyError if there is no such node."""
         node = request.metadata.dst_node_id
-        self._strangers.discard(node)
-        self._nodes_on = None
-        known = self._introductions[node].with_budget(self._affords(self._boards[node]))
-        self._deliver(request, records.introduction_reply(request, known))
+        if not 0 <= node - FIRST_NODE < len(self._boards):
+            raise KeyError(node)
+        return node - FIRST_NODE
 
     def _errand(self, request: Message, sent_s: float) -> tuple[Task, Errand]:
         """Return the message's task, and what it is to the fleet: the same whenever it is asked for."""
-        task, node = wire.read_task(request), request.metadata.dst_node_id
-        begun, known = self._boards[node], self._introductions[node]
+        task, client = wire.read_task(request), self._client(request)
+        begun, known = self._boards[client], self._introductions[client]
         board = begun.at(sent_s)
         # a board given more than it ever held goes on as it began: only what it could hold before can cease to fit
         held = board is begun or not board.profile.memory_bytes < peak_memory_bytes(task) <= begun.profile.memory_bytes
@@ -253,7 +273,7 @@ class VirtualGrid(Grid):
         try:
             facts, vector = self._pool.result(job)
         except TaskKilled as error:
-            self._halve(task, self._boards[request.metadata.dst_node_id].client)
+            self._halve(task, self._client(request))
             return self._lost(request, replace(end, lost=KILLED), detail=str(error))
         except TaskFailed as error:
             return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request)
@@ -261,7 +281,7 @@ class VirtualGrid(Grid):
 
     def _budget(self, request: Message) -> dict[str, Any]:
         """Return what a reply says of the board's budget, if that ever changes."""
-        board = self._boards[request.metadata.dst_node_id]
+        board = self._boards[self._client(request)]
         if not board.changes and board.client not in self._most:
             return {}
         return {"budget": asdict(self._affords(board))}
@@ -276,7 +296,7 @@ class VirtualGrid(Grid):
 
     def _halve(self, task: Task, client: int) -> None:
         """Workers died over ``task``, most likely for memory: from now on half of it is what the client can afford."""
-        budget = self._affords(self._boards[FIRST_NODE + client])
+        budget = self._affords(self._boards[client])
         keep = budget.keep and budget.keep / 2
         memory_bytes = min(budget.memory_bytes, peak_memory_bytes(task) // 2)
         self._most[client] = replace(budget, keep=keep, memory_bytes=memory_bytes)
@@ -295,10 +315,13 @@ class VirtualGrid(Grid):
         self._ready.append((self.clock(), int(message_id.removeprefix("message-")), message_id, make))
         self._awake = True
 
-    def _turn(self, on: bool) -> None:
+    def _turn(self, client: int, on: bool) -> None:
         """A board has come on, which the server must hear of, or gone off."""
-        self._nodes_on = None
+        self._turned.add(client)
         self._awake |= on
+
+    def _wake(self) -> None:
+        self._awake = True
 
 
 def _made(makers: deque[Callable[[], Message]]) -> Iterator[Message]:

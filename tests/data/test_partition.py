@@ -11,6 +11,11 @@ from hypothesis import strategies as st
 from cosp.data.partition import Kind, PartitionScheme, hold_back, merge, partition
 from cosp.errors import DataError
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import datasets
+    from flwr_datasets import partitioner as theirs
+
 PAPER_SHARES = [6] * 2 + [3] * 8 + [3] * 3 + [3] * 2 + [1]  # 52 pseudo-clients, 16 clients
 BALANCED = np.arange(1000) % 10
 
@@ -43,6 +48,39 @@ def test_merging_keeps_every_row_and_gives_each_client_its_share(shares: list[in
     clients = merge(parts, shares=shares, rng=np.random.default_rng(seed))
     assert [len(rows) for rows in clients] == [2 * share for share in shares]
     assert sorted(np.concatenate(clients).tolist()) == list(range(2 * sum(shares)))
+
+
+def cut_by(partitioner: theirs.Partitioner, labels: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
+    """What flwr-datasets gives of rows in a random order."""
+    rows = rng.permutation(len(labels))
+    partitioner.dataset = datasets.Dataset.from_dict({"label": labels[rows], "row": rows})
+    return [sorted(partitioner.load_partition(part)["row"]) for part in range(partitioner.num_partitions)]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("parts", [3, 52])
+def test_parts_are_those_of_flwr_datasets(parts: int, seed: int):
+    labels = np.random.default_rng(seed).integers(0, 7, 1234)
+    rng = np.random.default_rng([seed, 0])  # of the first attempt
+    plain = PartitionScheme(kind="iid", min_samples=1)
+    wanted = cut_by(theirs.IidPartitioner(parts), labels, rng)
+    order = rng.permutation(parts)
+    got = partition(labels, scheme=plain, shares=[1] * parts, seed=seed)
+    assert [rows.tolist() for rows in got] == [wanted[part] for part in order]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("parts", "alpha"), [(3, 0.5), (20, 1.5)])
+def test_shares_of_classes_are_those_of_flwr_datasets(parts: int, alpha: float, seed: int):
+    labels = np.random.default_rng(seed).integers(0, 7, 1234)
+    rng = np.random.default_rng([seed, 0])
+    drawn = theirs.DirichletPartitioner(
+        parts, "label", alpha, min_partition_size=0, shuffle=False, seed=int(rng.integers(2**31))
+    )
+    wanted = cut_by(drawn, labels, rng)
+    order = rng.permutation(parts)
+    got = partition(labels, scheme=PartitionScheme(alpha=alpha, min_samples=1), shares=[1] * parts, seed=seed)
+    assert [rows.tolist() for rows in got] == [wanted[part] for part in order]
 
 
 def test_merging_refuses_leftover_parts():

@@ -33,7 +33,7 @@ class World:
             boards,
             self.timeline,
             server=server,
-            on_turn=lambda on: self.ups.append(self.timeline.now_s) if on else None,
+            on_turn=lambda client, on: self.ups.append(self.timeline.now_s) if on else None,
         )
         if begin:
             self.fleet.begin()
