@@ -14,7 +14,6 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from cosp.errors import UserError
-from cosp.run.pool import DEATHS
 
 if TYPE_CHECKING:
     from cosp.experiment import Experiment
@@ -39,13 +38,14 @@ def ray_pool(
     except ImportError:
         raise UserError("--engine ray: Ray is not installed: pip install 'cosp[ray]'") from None
     from cosp.simulation.ray_pool import RayPool
-    from cosp.simulation.ray_worker import RunData
+    from cosp.simulation.ray_worker import Deaths, RunData
 
     with _connected(address, workers or own_cores):
         nodes = [node for node in ray.nodes() if node["Alive"]]
         data = ray.put(RunData(experiment.splits, experiment.rows))
         shares = _gpu_shares(nodes, where := _places(nodes, workers), devices)
-        actors = [_actor(node, share) for node, share in zip(where, shares, strict=True)]
+        deaths = ray.remote(Deaths).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        actors = [_actor(node, share, deaths) for node, share in zip(where, shares, strict=True)]
         _look_over(actors, data)
         yield RayPool([actor for _, actor in actors], data)
 
@@ -140,7 +140,7 @@ def _part(share: Fraction) -> float:
     return 1.0 if share >= 1 else 10_000 // ceil(1 / share) / 10_000
 
 
-def _actor(node: dict[str, Any], gpu_share: float) -> tuple[str, Any]:
+def _actor(node: dict[str, Any], gpu_share: float, deaths: Any) -> tuple[str, Any]:
     """Start an actor on ``node``, or elsewhere once that is gone; a task is tried by it and by its successors."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -149,9 +149,9 @@ def _actor(node: dict[str, Any], gpu_share: float) -> tuple[str, Any]:
 
     place = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=True)
     kind = ray.remote(RayWorker).options(
-        num_cpus=0, num_gpus=gpu_share, max_restarts=-1, max_task_retries=DEATHS - 1, scheduling_strategy=place
+        num_cpus=0, num_gpus=gpu_share, max_restarts=-1, max_task_retries=-1, scheduling_strategy=place
     )
-    return str(node["NodeManagerAddress"]), kind.remote("cuda" if gpu_share else "cpu")
+    return str(node["NodeManagerAddress"]), kind.remote("cuda" if gpu_share else "cpu", deaths)
 
 
 def _look_over(actors: Sequence[tuple[str, Any]], data: Any) -> None:

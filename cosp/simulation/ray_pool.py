@@ -16,7 +16,7 @@ import torch
 from ray.exceptions import RayError
 from torch import Tensor
 
-from cosp.errors import UserError
+from cosp.errors import CospError, UserError
 from cosp.run.pool import Source, TaskFailed, TaskKilled
 from cosp.simulation.ray_worker import Numbers
 from cosp.submodel.slicing import State
@@ -111,8 +111,12 @@ class RayPool:
 def _result(job: RayJob) -> tuple[dict[str, Any], Tensor]:
     try:
         facts, found = ray.get(job.found)
-    except RayError as error:  # Ray has tried it as often as it may
-        raise TaskKilled(job.task, f"as Ray says: {str(error).strip().splitlines()[0]}") from None
+    except RayError as error:  # not the task's fault: that, Ray tries for ever
+        raise CospError(
+            f"Ray: {str(error).strip().splitlines()[0]}; --resume goes on from the last checkpoint"
+        ) from error
+    if facts == "killed":
+        raise TaskKilled(job.task, "on Ray")
     if facts == "no memory":
         raise UserError(found)
     if not facts:

@@ -6,6 +6,7 @@ import json
 import platform
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 import cosp
+from cosp.run.pool import DEATHS
 from cosp.simulation.worker import keep_freed_memory, no_memory
 from cosp.submodel.flat import flatten
 from cosp.submodel.shape import layout_of
@@ -31,7 +33,7 @@ Numbers = dict[str, np.ndarray] | np.ndarray
 """A model by tensors, or weights end to end: what a ``Source`` is on its way."""
 
 Answer = tuple[str, np.ndarray | str]
-"""Facts as JSON and the vector that a task found; or "" and its traceback, or "no memory" and a line that says so."""
+"""Facts as JSON and the vector that a task found; or "" and its traceback, "no memory" and a line, or "killed"."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,27 @@ def software() -> dict[str, str]:
     }
 
 
+class Deaths:
+    """Counts, for all actors, the tasks that were given to successors of actors that died over them.
+
+    Ray's own count of tries is no measure of that: it uses up three as soon as a lost node refuses connections.
+    """
+
+    def __init__(self) -> None:
+        self._deaths: Counter[str] = Counter()
+
+    def over(self, task_id: str) -> int:
+        """Note that an actor died over the task; return how many have by now."""
+        self._deaths[task_id] += 1
+        return self._deaths[task_id]
+
+
 class RayWorker:
     """Does one task at a time, on one thread."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, deaths: Any) -> None:
+        """``deaths`` is the handle of the run's Deaths."""
+        self._deaths, self._fresh = deaths, True
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
@@ -92,6 +111,8 @@ class RayWorker:
 
     def run(self, text: str, source: Numbers, data: Sequence[Any]) -> Answer:
         """Do a task, given as JSON, on weights that it cuts out of ``source``."""
+        if self._has_killed():
+            return "killed", ""
         self._open(data)
         task = task_from_json(text)
         try:
@@ -101,6 +122,14 @@ class RayWorker:
             return "no memory", no_memory(self._trainer, task)
         except Exception:  # whatever a task raises is that task's result
             return "", traceback.format_exc()
+
+    def _has_killed(self) -> bool:
+        """Say whether too many actors died over the task at hand: it is a successor's first."""
+        fresh, self._fresh = self._fresh, False
+        context = ray.get_runtime_context()
+        if not (fresh and context.was_current_actor_reconstructed):
+            return False
+        return int(ray.get(self._deaths.over.remote(context.get_task_id()))) >= DEATHS
 
 
 def _weights(task: Task, source: Numbers) -> Tensor:
