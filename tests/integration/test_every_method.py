@@ -17,6 +17,7 @@ from cosp.methods import MethodSettings
 from cosp.run import checkpoint
 from cosp.run.directory import RunDirectory
 from cosp.run.evaluation import in_process
+from cosp.run.pool import Source
 from cosp.run.serve import serve
 from cosp.simulation.simulate import simulate
 from cosp.simulation.virtual_grid import VirtualGrid
@@ -38,7 +39,9 @@ class OwnPool:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
-    def submit(self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float) -> Result:
+    def submit(
+        self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float, source: Source = None
+    ) -> Result:
         vector = torch.empty(floats)
         fill(vector)
         return self.trainer.run(task_from_json(task_to_json(task)), vector)
