@@ -38,3 +38,9 @@ def _print_row(row: dict[str, Any]) -> None:
         print(f"version {row['version']} after {row['virtual_s']:.1f} s{accuracy}", flush=True)
     elif row["kind"] == "arrival" and not row["accepted"]:
         print(f"client {row['client']} refused: {row['reason']} {row.get('detail', '')}", flush=True)
+    elif row["kind"] == "refused":
+        print(f"node {row['node']} refused: {row['reason']}: {row['detail']}", flush=True)
+    elif row["kind"] == "ban":
+        print(f"client {row['client']} (node {row['node']}) banned: {row['lies']} lies in a row", flush=True)
+    elif row["kind"] == "client" and "claimed" in row:
+        print(f"client {row['client']} claims {row['claimed']}, counted as {row['samples']} samples", flush=True)

@@ -54,6 +54,11 @@ class Checkpoint:
         return int(self.facts["rows_bytes"])
 
     @property
+    def banned(self) -> dict[str, int]:
+        """Clients that were banned, and their nodes."""
+        return dict(self._fact("ledger").get("banned", {}))
+
+    @property
     def fleet(self) -> dict[str, Any]:
         """Where the virtual fleet stood: ``VirtualTime.state``."""
         return self._fact("fleet")
@@ -104,6 +109,7 @@ def save(folder: Path, loop: Loop, config: Config, *, rows_bytes: int) -> None:
         "config": _settings(config),
         "fleet": loop.grid.state() if isinstance(loop.grid, VirtualTime) else {},
         "ledger": loop.ledger.as_json(),
+        "norms": list(coordinator.bound.norms) if coordinator.bound else [],
         "records": {
             str(client): {
                 **{name: getattr(record, name) for name in COUNTERS},
@@ -164,8 +170,12 @@ def _restored(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
             owner, block, group = rest.split("/")
             scores.setdefault(int(owner), {}).setdefault(int(block), {})[group] = tensor.numpy()
     coordinator.restore(int(facts["version"]), snapshots, velocity)
+    if coordinator.bound:
+        coordinator.bound.norms.extend(map(float, facts.get("norms", ())))
     for client, record in coordinator.records.items():
-        known = facts["records"][str(client)]
+        known = facts["records"].get(str(client))
+        if known is None:  # it was not there then
+            continue
         for name in COUNTERS:
             setattr(record, name, known[name])
         coordinator.learn(client, Budget.from_json(known["budget"]))

@@ -12,9 +12,11 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from cosp.errors import ConfigError
 from cosp.experiment import Experiment
 from cosp.fleet.introduction import Introduction
 from cosp.fleet.speed import speed_of
+from cosp.merge.clipping import Clip
 from cosp.methods import Method
 from cosp.run import checkpoint as checkpoints
 from cosp.run.checkpoint import Checkpoint
@@ -26,13 +28,17 @@ from cosp.run.measured import Measured
 from cosp.run.now import Now
 from cosp.run.opening import opening_rows
 from cosp.run.virtual import VirtualTime
+from cosp.server.admission import Admission
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions
-from cosp.server.greeting import greet
+from cosp.server.greeting import Greeter
 from cosp.server.loop import Loop
 from cosp.server.metrics import metrics
 
 Row = dict[str, Any]
+
+GREETING_S = 300.0
+"""How long boards may take until all have said who they are."""
 
 
 def serve(
@@ -85,24 +91,46 @@ def _loop(
 ) -> Loop:
     """Return the server loop, ready to start or to go on from ``saved``."""
     config, shape = experiment.config, experiment.shape
-    found = {node: _with_speed(client, experiment) for node, client in greet(grid, len(experiment.boards)).items()}
-    clients = tuple(sorted(found.values(), key=lambda introduction: introduction.client))
-    method = experiment.method(clients)
+    banned = saved.banned if saved else {}
+    greeter = Greeter(
+        grid,
+        len(experiment.boards),
+        classes=shape.classes,
+        banned=banned.values(),
+        on_refused=lambda row: kept_out.append(row),
+    )
+    kept_out: list[Row] = []
+    greeter.greet(timeout_s=GREETING_S, least=config.server.min_clients)
+    virtual = isinstance(grid, VirtualTime)
+    admission = Admission(experiment.boards, simulated=virtual)
+    admission.meet(greeter.found.values())
+    admitted = {node: admission.admit(_with_speed(client, experiment)) for node, client in greeter.found.items()}
+    known = sorted(admitted.values(), key=lambda one: one.introduction.client)
+    clients = tuple(one.introduction for one in known)
+    claimed = {one.introduction.client: one.claimed for one in known}
+    able = clients if virtual else _able(clients, experiment)
+    method = experiment.method(able)
     coordinator = Coordinator(
         shape=shape,
         method=method,
         training=config.training,
         model=method.model.initial({} if dry else experiment.initial_model()),
-        clients=clients,
+        clients=able if virtual else (),
         seed=config.seed,
         max_staleness=config.server.max_staleness,
         limit_bytes=experiment.limit_bytes,
         heads=head_fit(experiment, method),
+        clip=clip_of(method, simulated=virtual),
     )
+    for client in () if virtual else clients:  # a simulated fleet is mended before its run, a board sits out
+        coordinator.add(client, claimed[client.client].get("samples"))
 
     def record(row: Row) -> None:
         directory.write_row(row)
         on_row(row)
+
+    def refused(row: Row) -> None:
+        record({**row, "version": coordinator.version, "virtual_s": loop.now_s()})
 
     measured = Measured(experiment.boards, plans_follow=config.assignment.target_round_s is not None)
 
@@ -117,21 +145,31 @@ def _loop(
     if evaluate_with is not None:
         sizes = {name: len(split.y) for name, split in experiment.splits.items()}
         count = served_by(method, counter(evaluate_with, shape, method.model.evaluated, sizes))
-    opening = opening_rows(config, shape, experiment.dataset.classes, method, clients, dry=dry)
+    opening = opening_rows(
+        config,
+        shape,
+        experiment.dataset.classes,
+        method,
+        clients,
+        boards=len(experiment.boards),
+        claimed=claimed,
+        dry=dry,
+    )
     if saved:  # real boards may be others by now
-        virtual = isinstance(grid, VirtualTime)
         saved.check_config(config, free=checkpoints.FREE if virtual else checkpoints.FREE_ON_BOARDS)
         directory.check_begun(opening if virtual else opening[:1], saved.rows_bytes)
     loop = Loop(
         grid,
         coordinator,
-        {node: introduction.client for node, introduction in found.items() if method.takes_part(introduction)},
+        {node: one.introduction.client for node, one in admitted.items() if method.takes_part(one.introduction)},
         rules=replace(experiment.rules, quorum=method.merging.quorum or experiment.rules.quorum),
         count=count,
         on_row=record,
         on_round=after_round,
         on_step=now.look,
         observe=lambda task, row: measured.observe(coordinator.records[task.client].introduction, task, row),
+        greeter=greeter,
+        admission=admission,
         ledger=checkpoints.restore(saved, coordinator) if saved else None,
         began_s=saved.now_s if saved else 0.0,
     )
@@ -141,7 +179,33 @@ def _loop(
     else:
         for row in opening:
             record(row)
+    greeter.on_refused = refused
+    for row in kept_out:
+        refused(row)
     return loop
+
+
+def _able(clients: tuple[Introduction, ...], experiment: Experiment) -> tuple[Introduction, ...]:
+    """Return those of real boards that the method can be made for; the others are for the coordinator to let sit out.
+
+    ConfigError if it can be made for none of them.
+    """
+    try:
+        experiment.method(clients)
+    except ConfigError:
+        able = tuple(client for client in clients if _can_be_alone(client, experiment))
+        if not able:
+            raise
+        return able
+    return clients
+
+
+def _can_be_alone(client: Introduction, experiment: Experiment) -> bool:
+    try:
+        experiment.method((client,))
+    except ConfigError:
+        return False
+    return True
 
 
 def _with_speed(client: Introduction, experiment: Experiment) -> Introduction:
@@ -149,6 +213,14 @@ def _with_speed(client: Introduction, experiment: Experiment) -> Introduction:
     if client.speed is not None or client.client >= len(experiment.boards):
         return client
     return replace(client, speed=speed_of(experiment.boards[client.client]))
+
+
+def clip_of(method: Method, *, simulated: bool) -> Clip | None:
+    """Return how large an update may be: as ``method`` says, else bounded on boards that others hold."""
+    asked = method.merging.clip
+    if isinstance(asked, Clip):
+        return asked
+    return None if asked is False or simulated else Clip()
 
 
 def served_by(method: Method, count: CountPredictions) -> CountPredictions:

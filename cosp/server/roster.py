@@ -21,13 +21,23 @@ class Roster:
         self._listed: set[int] = set()
         """All of those: nobody is listed twice."""
         self._resting: set[int] = set()
+        self._gone: set[int] = set()
         self._connected: frozenset[int] | None = None
 
     def wait(self, client: int, *, dispatches: int) -> None:
         """``client`` may be sent a task, unless it rests; ``dispatches`` is how often it was sent one to train."""
-        if client not in self._listed and client not in self._resting:
+        if client not in self._listed and client not in self._resting and client not in self._gone:
             self._listed.add(client)
             heapq.heappush(self._waiting, (dispatches, client))
+
+    def join(self, node: int, client: int) -> None:
+        """``client`` takes part from now on; it may be sent a task once it waits."""
+        self._nodes[client] = node
+
+    def leave(self, client: int) -> None:
+        """``client`` gets nothing any more."""
+        self._resting.discard(client)
+        self._gone.add(client)
 
     def rest(self, client: int) -> None:
         """``client`` gets nothing before ``wake``."""
@@ -45,7 +55,9 @@ class Roster:
         while self._waiting and len(taken) < most:
             entry = heapq.heappop(self._waiting)
             client = entry[1]
-            if self._nodes[client] in here:
+            if client in self._gone:
+                self._listed.discard(client)
+            elif self._nodes[client] in here:
                 taken.append((self._nodes[client], client))
                 self._listed.remove(client)
             else:
