@@ -8,6 +8,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from cosp.experiment import single_thread
+from cosp.flower.guarded_grid import guarded
 from cosp.flower.run_config import experiment_from, out_folder, source_of
 from cosp.run import checkpoint as checkpoints
 from cosp.run.directory import RunDirectory
@@ -28,7 +29,7 @@ def main(grid: Grid, context: Context) -> None:
     saved = checkpoints.load(directory.checkpoints) if resume else None
     single_thread()
     evaluate_with = in_process(Trainer({}, experiment.splits))
-    serve(grid, experiment, directory, evaluate_with=evaluate_with, on_row=_print_row, saved=saved)
+    serve(guarded(grid), experiment, directory, evaluate_with=evaluate_with, on_row=_print_row, saved=saved)
     print(f"run directory: {folder}", flush=True)
 
 
