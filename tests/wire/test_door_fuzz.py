@@ -32,7 +32,7 @@ from cosp.task.task import Task
 from cosp.wire import door
 from cosp.wire import messages as wire
 
-REPLIES = int(os.environ.get("COSP_FUZZ_REPLIES", "400"))
+REPLIES = int(os.environ.get("COSP_FUZZ_REPLIES", "300"))
 SEED = int(os.environ.get("COSP_FUZZ_SEED", "0"))
 
 HOSTILE: list[Any] = [
