@@ -92,14 +92,14 @@ def _loop(
     """Return the server loop, ready to start or to go on from ``saved``."""
     config, shape = experiment.config, experiment.shape
     banned = saved.banned if saved else {}
+    kept_out: list[Row] = []
     greeter = Greeter(
         grid,
         len(experiment.boards),
         classes=shape.classes,
         banned=banned.values(),
-        on_refused=lambda row: kept_out.append(row),
+        on_refused=kept_out.append,
     )
-    kept_out: list[Row] = []
     greeter.greet(timeout_s=GREETING_S, least=config.server.min_clients)
     virtual = isinstance(grid, VirtualTime)
     admission = Admission(experiment.boards, simulated=virtual)
@@ -130,6 +130,7 @@ def _loop(
         on_row(row)
 
     def refused(row: Row) -> None:
+        loop.ledger.count_refused(row["reason"])
         record({**row, "version": coordinator.version, "virtual_s": loop.now_s()})
 
     measured = Measured(experiment.boards, plans_follow=config.assignment.target_round_s is not None)

@@ -164,6 +164,7 @@ def test_a_wrong_introduction_keeps_that_board_out_and_the_run_goes_on(
     named = [row for row in rows if row["kind"] == "refused"]
     assert named
     assert {row["node"] for row in named} == {NODE}
+    assert metrics["refused"] == {"introduction": len(named)}
 
 
 def test_a_board_may_join_when_its_introduction_has_become_right(experiment: Experiment, tmp_path: Path):
