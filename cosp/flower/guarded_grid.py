@@ -66,14 +66,15 @@ def guarded(grid: Grid) -> Grid:
 @contextmanager
 def _each_by_itself() -> Iterator[None]:
     """Unpack a reply as soon as its parts are there, where Flower makes an error of what cannot be had."""
-    pull, unpack = http_grid.pull_objects, http_grid.inflate_object_from_contents
+    flowers: Any = http_grid
+    pull, unpack = flowers.pull_objects, flowers.inflate_object_from_contents
     unpacked: dict[str, Message] = {}
 
     def pull_and_unpack(object_ids: list[str], *rest: Any, **named: Any) -> dict[str, bytes]:
-        parts = pull(object_ids, *rest, **named)
+        parts: dict[str, bytes] = pull(object_ids, *rest, **named)
         whole = object_ids[-1]  # children come first
         try:
-            message = unpack(whole, parts)
+            message: object = unpack(whole, parts)
         except Exception as error:  # bytes from outside: a class by name, children by number, JSON at any depth
             raise ObjectPullError(whole, f"cannot be unpacked: {error!r:.200}") from error
         if not isinstance(message, Message) or not (message.has_content() or message.has_error()):
@@ -84,11 +85,11 @@ def _each_by_itself() -> Iterator[None]:
     def take(object_id: str, parts: dict[str, bytes]) -> Message:
         return unpacked.pop(object_id)
 
-    http_grid.pull_objects, http_grid.inflate_object_from_contents = pull_and_unpack, take
+    flowers.pull_objects, flowers.inflate_object_from_contents = pull_and_unpack, take
     try:
         yield
     finally:
-        http_grid.pull_objects, http_grid.inflate_object_from_contents = pull, unpack
+        flowers.pull_objects, flowers.inflate_object_from_contents = pull, unpack
 
 
 @contextmanager

@@ -120,5 +120,5 @@ def _head_of(moments: Moments) -> Head | None:
             head = fitted_head(moments)
     except (np.linalg.LinAlgError, ArithmeticError):
         return None
-    told = (head.alpha, head.error, head.scale)
-    return head if all(np.isfinite(values).all() for values in (head.weight, head.bias, told)) else None
+    told = np.array([head.alpha, head.error, head.scale])
+    return head if all(bool(np.isfinite(values).all()) for values in (head.weight, head.bias, told)) else None
