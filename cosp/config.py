@@ -168,6 +168,10 @@ class ServerConfig(Settings):
 
     A run ends at ``versions``, or at ``until_s`` seconds with the last version that closed by then, whichever is first.
     Without either it makes 40 versions. ``evaluate_every_s`` takes the place of ``evaluate_every``.
+
+    A run goes on without boards that cannot take part while ``min_clients`` are left: half of the fleet, unless given;
+    given, it also begins without those who do not come in time. Who sends ``ban_after`` replies in a row that no honest
+    board sends is banned for the run (null: nobody is).
     """
 
     versions: int | None = Field(None, ge=1)
@@ -179,6 +183,8 @@ class ServerConfig(Settings):
     task_timeout_s: float | None = Field(None, gt=0)
     evaluate_every: int = Field(1, ge=1)
     evaluate_every_s: float | None = Field(None, gt=0)
+    min_clients: int | None = Field(None, ge=1)
+    ban_after: int | None = Field(3, ge=1)
     checkpoint_every: int = Field(10, ge=1)
 
     @model_validator(mode="before")

@@ -187,6 +187,8 @@ class Experiment:
             task_timeout_s=server.task_timeout_s,
             evaluate_every=server.evaluate_every,
             evaluate_every_s=server.evaluate_every_s,
+            ban_after=server.ban_after,
+            min_clients=server.min_clients,
         )
 
 

@@ -30,7 +30,7 @@ class ExitScores:
     after: int
     accuracy: float
     macro_f1: float
-    loss: float
+    loss: float | None  # None: NaN or infinite
     validation_accuracy: float
 
 

@@ -66,6 +66,7 @@ class KindForm(Form):
     link: str
     keep: float | None = Field(None, gt=0, le=1)
     shares: int = Field(1, ge=1)
+    samples: int | None = Field(None, ge=1)  # the most that it is counted with, whatever it claims
     slowdown: float = Field(1.0, ge=1)
     dropout: float = Field(0.0, ge=0, le=1)
     availability: AvailabilityForm | None = None

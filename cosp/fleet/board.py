@@ -28,6 +28,7 @@ class Board:
     link: Link
     keep: float | None = None  # keep ratio of the model's parameters; None: as much as the memory holds
     shares: int = 1  # pseudo-clients of the data partition merged into this client
+    samples: int | None = None  # the most that it is counted with, whatever it claims; None: nobody has said
     slowdown: float = 1.0  # multiplies compute time: the board does its day job as well
     dropout: float = 0.0  # chance that a dispatched task never returns
     availability: Availability | None = None  # when it is on; None: always
@@ -40,6 +41,7 @@ class Board:
             "client": ("must be >= 0", self.client >= 0),
             "keep": ("must be in (0, 1] or None", self.keep is None or 0 < self.keep <= 1),
             "shares": ("must be >= 1", self.shares >= 1),
+            "samples": ("must be >= 1 or None", self.samples is None or self.samples >= 1),
             "slowdown": ("must be >= 1", self.slowdown >= 1),
             "dropout": ("must be in [0, 1]", 0 <= self.dropout <= 1),
             "battery_j": ("must be > 0 or None", self.battery_j is None or self.battery_j > 0),

@@ -105,6 +105,7 @@ def _maker(entry: KindForm, where: str, *, links: LinkKinds, files: _Files, seed
             link=links.link(entry.link, client),
             keep=entry.keep,
             shares=entry.shares,
+            samples=entry.samples,
             slowdown=entry.slowdown,
             dropout=entry.dropout,
             availability=available(client),

@@ -8,6 +8,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from cosp.experiment import single_thread
+from cosp.flower.guarded_grid import guarded
 from cosp.flower.run_config import experiment_from, out_folder, source_of
 from cosp.run import checkpoint as checkpoints
 from cosp.run.directory import RunDirectory
@@ -28,7 +29,7 @@ def main(grid: Grid, context: Context) -> None:
     saved = checkpoints.load(directory.checkpoints) if resume else None
     single_thread()
     evaluate_with = in_process(Trainer({}, experiment.splits))
-    serve(grid, experiment, directory, evaluate_with=evaluate_with, on_row=_print_row, saved=saved)
+    serve(guarded(grid), experiment, directory, evaluate_with=evaluate_with, on_row=_print_row, saved=saved)
     print(f"run directory: {folder}", flush=True)
 
 
@@ -38,3 +39,9 @@ def _print_row(row: dict[str, Any]) -> None:
         print(f"version {row['version']} after {row['virtual_s']:.1f} s{accuracy}", flush=True)
     elif row["kind"] == "arrival" and not row["accepted"]:
         print(f"client {row['client']} refused: {row['reason']} {row.get('detail', '')}", flush=True)
+    elif row["kind"] == "refused":
+        print(f"node {row['node']} refused: {row['reason']}: {row['detail']}", flush=True)
+    elif row["kind"] == "ban":
+        print(f"client {row['client']} (node {row['node']}) banned: {row['lies']} lies in a row", flush=True)
+    elif row["kind"] == "client" and "claimed" in row:
+        print(f"client {row['client']} claims {row['claimed']}, counted as {row['samples']} samples", flush=True)

@@ -37,6 +37,8 @@ class ClientRecord:
     scores: Scores | None = None
     scored_at: int = 0
     """Value of ``dispatches`` when the scores were made."""
+    claimed_samples: int | None = None
+    """What it introduced itself with, where its introduction counts fewer."""
     sits_out: str | None = None
     """Why it is given no tasks: what it can afford now holds no submodel."""
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from cosp.fleet.introduction import Introduction
 from cosp.merge.aggregation import Merged
+from cosp.merge.clipping import Clip
 from cosp.merge.staleness import WeightRule
 from cosp.methods.assignment import Assignment
 from cosp.methods.clients import ClientRecord
@@ -106,6 +107,8 @@ class Merging:
     """Whom a merged entry is divided by; see ``cosp.merge.aggregation.OpenRound``."""
     interpolates: bool = False
     """An update leads from the model as it is now, not as it was received, to the trained weights."""
+    clip: Clip | bool | None = None
+    """How large an update may be; None: as large as it is in a simulation, bounded on real boards; False: no bound."""
     quorum: int | None = None
     """How many arrivals close a round; None: as the run says."""
 

@@ -43,6 +43,8 @@ class Records(Mapping[int, ClientRecord]):
         self._introductions: dict[int, Introduction] = {}
         """Of those who can afford something else than they said at first."""
         self._sits_out: dict[int, str] = {}
+        self._claimed_samples: dict[int, int] = {}
+        """Of those who claimed more samples than their introductions count."""
 
     def __getitem__(self, client: int) -> ClientRecord:
         record = self._objects.get(client)
@@ -53,6 +55,7 @@ class Records(Mapping[int, ClientRecord]):
             record = self._objects[client] = ClientRecord(
                 introduction=self._introductions.get(client) or self._clients[place],
                 scores=None if scores is None else unpacked(scores),
+                claimed_samples=self._claimed_samples.get(client),
                 sits_out=self._sits_out.get(client),
                 **dict(zip(COUNTERS, self._rows[place].tolist(), strict=True)),
             )
@@ -63,6 +66,18 @@ class Records(Mapping[int, ClientRecord]):
 
     def __len__(self) -> int:
         return len(self._clients)
+
+    def add(self, introduction: Introduction) -> None:
+        """Let one more client in, the last in their order; not where clients are made when they are asked for."""
+        if not isinstance(self._places, dict):
+            raise TypeError("clients that are made cannot be added to")
+        self._places[introduction.client] = len(self._clients)
+        self._clients = (*self._clients, introduction)
+        self._rows = np.append(self._rows, np.array([FRESH], np.int32), axis=0)
+
+    def claim(self, client: int, samples: int) -> None:
+        """Take note that ``client`` claims so many samples, more than its introduction counts."""
+        self[client].claimed_samples = self._claimed_samples[client] = samples
 
     def introduce(self, client: int, introduction: Introduction) -> None:
         """Take note of what ``client`` says of itself from now on."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cosp.forms import Form
 from cosp.merge import staleness
 from cosp.merge.aggregation import ServerStep
+from cosp.merge.clipping import Clip
 from cosp.methods.method import LocalTraining, Merging
 from cosp.submodel import budget as budgets
 from cosp.task.compression import CompressionSettings
@@ -77,16 +78,20 @@ Weighting = Annotated[Constant | Polynomial | Hinge | Drift, Field(discriminator
 
 
 class Merge(Settings):
-    """How a round moves the model. ``normalise`` "all" divides by the weight of all arrivals, the paper's rule."""
+    """How a round moves the model. ``normalise`` "all" divides by the weight of all arrivals, the paper's rule.
+
+    ``clip`` bounds the norm of an update: null on real boards alone, a mapping everywhere, false nowhere.
+    """
 
     normalise: Literal["covered", "all"] = "covered"
     rate: float = Field(1.0, gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
+    clip: Clip | Literal[False] | None = None
 
     def weighed_by(self, rule: staleness.WeightRule) -> Merging:
         """Return the merge of arrivals that weigh what ``rule`` says."""
         step = ServerStep(rate=self.rate, momentum=self.momentum)
-        return Merging(weigh=rule, step=step, over_all=self.normalise == "all")
+        return Merging(weigh=rule, step=step, over_all=self.normalise == "all", clip=self.clip)
 
 
 class Shared(Settings):

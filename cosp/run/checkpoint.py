@@ -54,6 +54,11 @@ class Checkpoint:
         return int(self.facts["rows_bytes"])
 
     @property
+    def banned(self) -> dict[str, int]:
+        """Clients that were banned, and their nodes."""
+        return dict(self._fact("ledger").get("banned", {}))
+
+    @property
     def fleet(self) -> dict[str, Any]:
         """Where the virtual fleet stood: ``VirtualTime.state``."""
         return self._fact("fleet")
@@ -104,6 +109,7 @@ def save(folder: Path, loop: Loop, config: Config, *, rows_bytes: int) -> None:
         "config": _settings(config),
         "fleet": loop.grid.state() if isinstance(loop.grid, VirtualTime) else {},
         "ledger": loop.ledger.as_json(),
+        "norms": list(coordinator.bound.norms) if coordinator.bound else [],
         "records": {
             str(client): {
                 **{name: getattr(record, name) for name in COUNTERS},
@@ -164,7 +170,11 @@ def _restored(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
             owner, block, group = rest.split("/")
             scores.setdefault(int(owner), {}).setdefault(int(block), {})[group] = tensor.numpy()
     coordinator.restore(int(facts["version"]), snapshots, velocity)
+    if coordinator.bound:
+        coordinator.bound.norms.extend(map(float, facts.get("norms", ())))
     for client in map(int, facts["records"]):  # all others have done nothing yet
+        if client not in coordinator.records:  # a real board that is not there now
+            continue
         record, known = coordinator.records[client], facts["records"][str(client)]
         for name in COUNTERS:
             setattr(record, name, known[name])

@@ -24,7 +24,7 @@ from cosp.held import Hold, hold_alone, holder
 
 Row = dict[str, Any]
 
-_ROW = json.JSONEncoder(sort_keys=True)  # json.dumps would make one a row
+_ROW = json.JSONEncoder(sort_keys=True, allow_nan=False)  # json.dumps would make one a row
 
 CONFIG = "config.yaml"
 """Also the file that a run's process holds."""
@@ -165,7 +165,7 @@ class RunDirectory:
                 )
 
     def write_metrics(self, metrics: Row) -> None:
-        text = json.dumps(metrics, indent=2, sort_keys=True)
+        text = json.dumps(metrics, indent=2, sort_keys=True, allow_nan=False)
         with self.writing():
             write_whole(self.folder / "metrics.json", text + "\n")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cosp.config import Config
 from cosp.fleet.introduction import Introduction
 from cosp.methods import Method
+from cosp.server.rows import client_row
 from cosp.submodel.footprint import footprint
 from cosp.submodel.shape import TransformerShape
 
@@ -21,10 +22,13 @@ def opening_rows(
     method: Method,
     clients: Sequence[Introduction],
     *,
+    boards: int,
+    claimed: Mapping[int, Row],
     dry: bool = False,
 ) -> Iterator[Row]:
     """Yield the row of the run and one row a client. ``exits``: those that the method's result has;
-    ``training_bytes``: what plain training of the whole model holds.
+    ``training_bytes``: what plain training of the whole model holds; ``claimed``: see ``client_row``. Of the ``boards``
+    of the fleet some may be missing.
     """
     whole = footprint(shape, (shape.sizes,) * shape.blocks)
     run = {
@@ -33,7 +37,7 @@ def opening_rows(
         "variant": config.variant,
         "method": method.name,
         "seed": config.seed,
-        "clients": len(clients),
+        "clients": boards,
         "blocks": shape.blocks,
         "exits": list(shape.exits_within(method.model.evaluated.depth)),
         "classes": list(classes),
@@ -44,10 +48,4 @@ def opening_rows(
         "until_s": config.server.until_s,
     } | ({"dry": True} if dry else {})
     yield run
-    yield from map(_client_row, clients)
-
-
-def _client_row(client: Introduction) -> Row:
-    row = {"kind": "client", **vars(client)}
-    del row["speed"], row["gpu"]  # the board's own file says it better
-    return row
+    yield from (client_row(client, claimed.get(client.client, {})) for client in clients)

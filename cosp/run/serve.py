@@ -6,22 +6,17 @@ The simulator and Flower's ServerApp differ in the grid that they bring and in w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 from cosp.experiment import Experiment
-from cosp.fleet.introduction import Introduction
-from cosp.fleet.made import Made
-from cosp.fleet.speed import speed_of
+from cosp.merge.clipping import Clip
 from cosp.methods import Method
-from cosp.methods.method import everybody
 from cosp.run import checkpoint as checkpoints
 from cosp.run.checkpoint import Checkpoint
 from cosp.run.directory import RunDirectory, versions
@@ -31,10 +26,10 @@ from cosp.run.heads import head_fit
 from cosp.run.measured import Measured
 from cosp.run.now import Now
 from cosp.run.opening import opening_rows
+from cosp.run.party import able, gather
 from cosp.run.virtual import VirtualTime
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions
-from cosp.server.greeting import greet
 from cosp.server.loop import Loop
 from cosp.server.metrics import metrics
 
@@ -91,24 +86,35 @@ def _loop(
 ) -> Loop:
     """Return the server loop, ready to start or to go on from ``saved``."""
     config, shape = experiment.config, experiment.shape
-    guests = greet(grid, len(experiment.boards))
-    clients = _with_speeds(guests.clients, experiment)
-    method = experiment.method(clients)
+    kept_out: list[Row] = []
+    party = gather(grid, experiment, banned=saved.banned.values() if saved else (), on_refused=kept_out.append)
+    clients, virtual = party.clients, isinstance(grid, VirtualTime)
+    method = experiment.method(clients if virtual else able(clients, experiment))
     coordinator = Coordinator(
         shape=shape,
         method=method,
         training=config.training,
         model=method.model.initial({} if dry else experiment.initial_model()),
-        clients=clients,
+        clients=clients if virtual else (),
         seed=config.seed,
         max_staleness=config.server.max_staleness,
         limit_bytes=experiment.limit_bytes,
         heads=head_fit(experiment, method),
+        clip=clip_of(method, simulated=virtual),
     )
+    for client in () if virtual else clients:  # a simulated fleet is mended before its run, a board sits out
+        coordinator.add(client)
+    for number, claimed in party.claimed.items():
+        if "samples" in claimed:
+            coordinator.records.claim(number, claimed["samples"])
 
     def record(row: Row) -> None:
         directory.write_row(row)
         on_row(row)
+
+    def refused(row: Row) -> None:
+        loop.ledger.count_refused(row["reason"])
+        record({**row, "version": coordinator.version, "virtual_s": loop.now_s()})
 
     measured = Measured(experiment.boards, plans_follow=config.assignment.target_round_s is not None)
 
@@ -123,21 +129,32 @@ def _loop(
     if evaluate_with is not None:
         sizes = {name: len(split.y) for name, split in experiment.splits.items()}
         count = served_by(method, counter(evaluate_with, shape, method.model.evaluated, sizes))
-    opening = partial(opening_rows, config, shape, experiment.dataset.classes, method, clients, dry=dry)
+    opening = partial(
+        opening_rows,
+        config,
+        shape,
+        experiment.dataset.classes,
+        method,
+        clients,
+        boards=len(experiment.boards),
+        claimed=party.claimed,
+        dry=dry,
+    )
     if saved:  # real boards may be others by now
-        virtual = isinstance(grid, VirtualTime)
         saved.check_config(config, free=checkpoints.FREE if virtual else checkpoints.FREE_ON_BOARDS)
         directory.check_begun(opening() if virtual else islice(opening(), 1), saved.rows_bytes)
     loop = Loop(
         grid,
         coordinator,
-        guests.nodes if method.takes_part is everybody else guests.nodes.only(_taking_part(method, clients)),
+        party.nodes_of(method),
         rules=replace(experiment.rules, quorum=method.merging.quorum or experiment.rules.quorum),
         count=count,
         on_row=record,
         on_round=after_round,
         on_step=now.look,
         observe=lambda task, row: measured.observe(coordinator.records[task.client].introduction, task, row),
+        greeter=party.greeter,
+        admission=party.admission,
         ledger=checkpoints.restore(saved, coordinator) if saved else None,
         began_s=saved.now_s if saved else 0.0,
     )
@@ -147,24 +164,19 @@ def _loop(
     else:
         for row in opening():
             record(row)
+    if party.greeter is not None:
+        party.greeter.on_refused = refused
+    for row in kept_out:
+        refused(row)
     return loop
 
 
-def _taking_part(method: Method, clients: Sequence[Introduction]) -> NDArray[np.bool_]:
-    return np.fromiter(map(method.takes_part, clients), bool, len(clients))
-
-
-def _with_speeds(clients: Sequence[Introduction], experiment: Experiment) -> Sequence[Introduction]:
-    """Return ``clients``, which declare their speeds or, as real boards do not, are taken to be what the fleet says."""
-    if isinstance(clients, Made):  # simulated
-        return clients
-    return tuple(_with_speed(client, experiment) for client in clients)
-
-
-def _with_speed(client: Introduction, experiment: Experiment) -> Introduction:
-    if client.speed is not None or client.client >= len(experiment.boards):
-        return client
-    return replace(client, speed=speed_of(experiment.boards[client.client]))
+def clip_of(method: Method, *, simulated: bool) -> Clip | None:
+    """Return how large an update may be: as ``method`` says, else bounded on boards that others hold."""
+    asked = method.merging.clip
+    if isinstance(asked, Clip):
+        return asked
+    return None if asked is False or simulated else Clip()
 
 
 def served_by(method: Method, count: CountPredictions) -> CountPredictions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from cosp.errors import ConfigError, RefusedUpdate
 from cosp.fleet.census import one_of_each
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.merge.aggregation import OpenRound, is_finite, squares_of
+from cosp.merge.clipping import Clip, NormBound, norm_of
 from cosp.merge.staleness import Arrival
 from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.method import Method
@@ -25,6 +27,7 @@ from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import summed
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import State, extract
+from cosp.task.bits import bits_sent
 from cosp.task.cut import Cut
 from cosp.task.payload import scores_from_vector
 from cosp.task.scoring import ScoreSettings
@@ -62,6 +65,7 @@ class Coordinator:
         max_staleness: int | None = None,
         limit_bytes: Callable[[Introduction], int] = lambda client: client.memory_bytes,
         heads: HeadFit | None = None,
+        clip: Clip | None = None,
     ) -> None:
         self.shape = shape
         self.layout = {name: entry for name, entry in layout_of(shape).items() if name in model}
@@ -73,6 +77,8 @@ class Coordinator:
         self.heads = heads
         """What gathers moments for closed-form heads; None where there are none to fit, or all are fitted."""
         self._limit_bytes = limit_bytes
+        self.bound = None if clip is None else NormBound(clip)
+        """How large an update may be, if that is bounded."""
         self.version = 0
         self.velocity: State = {}
         self.snapshots: dict[int, State] = {0: model}
@@ -99,6 +105,13 @@ class Coordinator:
         self.version, self.snapshots, self.velocity, self.heads = version, snapshots, velocity, None
         self._open_round()
 
+    def add(self, client: Introduction, claimed_samples: int | None = None) -> None:
+        """Let one more client take part; it sits out if it can hold nothing."""
+        self.records.add(client)
+        if claimed_samples is not None:
+            self.records.claim(client.client, claimed_samples)
+        self._look_at(self.records[client.client])
+
     def learn(self, client: int, budget: Budget) -> bool:
         """Take note of what ``client`` can afford now; True if that is news. Who can hold no submodel sits out.
 
@@ -110,11 +123,15 @@ class Coordinator:
             return False
         self.records.introduce(client, record.introduction.with_budget(budget))
         record.sits_out = None
+        self._look_at(record)
+        return True
+
+    def _look_at(self, record: ClientRecord) -> None:
+        """Find how a client scores, or that it sits out."""
         try:
-            self._scoring[client] = self._scoring_of(record.introduction)
+            self._scoring[record.client] = self._scoring_of(record.introduction)
         except ConfigError as error:
             record.sits_out = str(error)
-        return True
 
     @property
     def sitting_out(self) -> tuple[int, ...]:
@@ -197,6 +214,14 @@ class Coordinator:
         """Return the tensors that ``task`` starts from, as the client receives them, cut out when they are read."""
         return Cut(self.snapshots[task.version], self.layout, task)
 
+    def counted(self, client: int, samples: int) -> int:
+        """Return how many of the ``samples`` that a reply claims count; RefusedUpdate if the client has not as many."""
+        record = self.records[client]
+        known = record.claimed_samples or record.introduction.samples
+        if not 0 < samples <= known:
+            raise RefusedUpdate("samples", f"claims {samples} samples, introduced itself with {known}")
+        return min(samples, record.introduction.samples)
+
     def take_scores(self, task: Task, scores: Tensor) -> None:
         """Keep a client's scores; RefusedUpdate if they are not what was asked for."""
         try:
@@ -210,8 +235,8 @@ class Coordinator:
         """Add a client's moments; RefusedUpdate if they are not what was asked for, or come too late."""
         if self.heads is None:
             raise RefusedUpdate("stale", "the heads are fitted already")
-        self._check_samples(task, samples)
-        self.heads.take(task.client, task.plan.depth, moments, samples)
+        counted = self.counted(task.client, samples)
+        self.heads.take(task.client, task.plan.depth, moments, samples, counted)
 
     def fit_heads(self) -> dict[str, Any]:
         """Put the heads that the gathered moments give into the model, and return what a run writes down of them."""
@@ -221,12 +246,26 @@ class Coordinator:
         self.heads = None
         return told
 
-    def take_update(self, task: Task, delta: Mapping[str, Tensor], samples: int) -> float:
-        """Fold an update into the open round and return its weight; RefusedUpdate leaves the round as it was."""
+    def take_update(
+        self,
+        task: Task,
+        delta: Mapping[str, Tensor],
+        samples: int,
+        *,
+        on_clip: Callable[[float], None] = lambda scale: None,
+    ) -> float:
+        """Fold an update into the open round and return its weight; RefusedUpdate leaves the round as it was.
+
+        ``on_clip`` is told by what one that is out of bounds was multiplied.
+        """
         staleness = self.version - task.version
         if self.max_staleness is not None and staleness > self.max_staleness:
             raise RefusedUpdate("stale", f"{staleness} versions old, at most {self.max_staleness} are merged")
-        squares: float | None = self._check(task, delta, samples)
+        squares: float | None = self._check(task, delta)
+        samples = self.counted(task.client, samples)
+        bounded = self._clipped(task, delta, on_clip)
+        if bounded is not delta:
+            delta, squares = bounded, None
         record, coming = self.records[task.client], self.version + 1
         arrival = Arrival(
             staleness=staleness,
@@ -245,21 +284,45 @@ class Coordinator:
         return weight
 
     def close_round(self, in_flight: Iterable[Task]) -> ClosedRound:
-        """Turn the open round into the next version; keep only the snapshots that ``in_flight`` tasks started from."""
+        """Turn the open round into the next version; keep only the snapshots that ``in_flight`` tasks started from.
+
+        RefusedUpdate if that would hold NaN or infinity: then the round is empty again and nothing else is another.
+        """
         closed = self._round
         coverage = tuple(closed.coverage(block) for block in range(self.shape.blocks))
         merged = closed.close()
-        model, self.velocity = self.method.merging.step.apply(self.model, self.velocity, merged)
+        model, velocity = self.method.merging.step.apply(self.model, self.velocity, merged)
+        if not all(bool(torch.isfinite(model[name]).all()) for name in merged.delta):
+            self._open_round()
+            raise RefusedUpdate("non-finite", f"the merge of {closed.arrivals} updates holds NaN or infinity")
+        self.velocity = velocity
         self.version += 1
         self.snapshots[self.version] = model
         needed = {task.version for task in in_flight} | {self.version}
         self.snapshots = {version: state for version, state in self.snapshots.items() if version in needed}
         self._open_round()
-        return ClosedRound(self.version, closed.arrivals, coverage, merged.drift)
+        drift = merged.drift if merged.drift is not None and math.isfinite(merged.drift) else None
+        return ClosedRound(self.version, closed.arrivals, coverage, drift)
 
     def _open_round(self) -> None:
         merging, layout = self.method.merging, layout_of(self.shape)
         self._round = OpenRound(layout, self.shape.sizes, over_all=merging.over_all, over_moved=merging.over_moved)
+
+    def _clipped(
+        self, task: Task, delta: Mapping[str, Tensor], on_clip: Callable[[float], None]
+    ) -> Mapping[str, Tensor]:
+        """Return ``delta`` within bounds; RefusedUpdate if it is not and those are to be refused. Masks have none."""
+        if self.bound is None or not delta or bits_sent(task):
+            return delta
+        norm = norm_of(delta.values())
+        scale = self.bound.scale_of(norm, lambda: norm_of(self.weights(task).values()))
+        if scale < 1 and self.bound.clip.how == "refuse":
+            raise RefusedUpdate("norm", f"its norm is {norm:.3g} a parameter, {scale * norm:.3g} would be ordinary")
+        self.bound.note(scale * norm)
+        if scale == 1:
+            return delta
+        on_clip(scale)
+        return {name: change * scale for name, change in delta.items()}
 
     def _since_now(self, task: Task, delta: Mapping[str, Tensor]) -> State:
         """Return what leads from the model as it is now to the client's trained weights."""
@@ -292,8 +355,8 @@ class Coordinator:
             return True
         return record.dispatches - record.scored_at >= scoring.refresh_dispatches
 
-    def _check(self, task: Task, delta: Mapping[str, Tensor], samples: int) -> float:
-        """Refuse what is malformed, not finite or claims more samples than the client has; return its square."""
+    def _check(self, task: Task, delta: Mapping[str, Tensor]) -> float:
+        """Refuse what is malformed or not finite; return its square."""
         wanted = {name: span.shape for name, span in spans_of(self.layout, task.plan.counts).items()}
         got = {name: tuple(tensor.shape) for name, tensor in delta.items()}
         if got != wanted:
@@ -303,13 +366,7 @@ class Coordinator:
         squares = squares_of(delta)
         if not is_finite(delta, squares):
             raise RefusedUpdate("non-finite", "the update holds NaN or infinity")
-        self._check_samples(task, samples)
         return squares
-
-    def _check_samples(self, task: Task, samples: int) -> None:
-        known = self.records[task.client].introduction.samples
-        if not 0 < samples <= known:
-            raise RefusedUpdate("samples", f"claims {samples} samples, introduced itself with {known}")
 
 
 def _l1(tensors: Iterable[Tensor]) -> float:

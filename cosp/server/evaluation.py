@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,7 +29,8 @@ class Evaluation:
     """
 
     accuracy: list[float]
-    loss: list[float]
+    loss: list[float | None]
+    """None where it is NaN or infinite: of a model that has diverged."""
     macro_f1: list[float]
     mean_accuracy: float
     chosen_exit: int
@@ -48,13 +50,18 @@ def evaluate(model: State, count: CountPredictions) -> Evaluation:
     chosen = max(range(len(preferred)), key=lambda i: (preferred[i], i))
     return Evaluation(
         accuracy=accuracy[:-1],
-        loss=[float(loss / c.sum()) for loss, c in zip(losses[:-1], confusion[:-1], strict=True)],
+        loss=[_finite(loss / c.sum()) for loss, c in zip(losses[:-1], confusion[:-1], strict=True)],
         macro_f1=[macro_f1(c) for c in confusion[:-1]],
         mean_accuracy=accuracy[-1],
         chosen_exit=chosen,
         chosen_accuracy=accuracy[chosen],
         validation_accuracy=preferred,
     )
+
+
+def _finite(loss: float) -> float | None:
+    """Return a loss as a row holds it."""
+    return float(loss) if math.isfinite(loss) else None
 
 
 def accuracy_of(confusion: NDArray[np.int64]) -> float:

@@ -1,67 +1,188 @@
-"""Who takes part: every node says which client it is before the first round."""
+"""Who takes part: every node says which client it is before the first round, or later if it could not."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
+from flwr.app import Message
 from flwr.serverapp import Grid
 
-from cosp.errors import CospError
+from cosp.errors import CospError, RefusedUpdate
 from cosp.fleet.introduction import Introduction
-from cosp.server.nodes import Guests, Nodes
+from cosp.wire import door
 from cosp.wire import messages as wire
 
+Row = dict[str, Any]
+
 POLL_S = 0.2
+GRACE_S = 3.0
+"""How long nodes that cannot take part may be the only ones there."""
 INTRODUCTIONS = 3
-"""How often a node may fail to introduce itself."""
+"""How often a node may fail to introduce itself before the run begins without it."""
 
 
-def greet(grid: Grid, expected: int, *, timeout_s: float = 300.0) -> Guests:
-    """Ask every node who it is until ``expected`` clients have answered; return them. A grid that knows them all has
-    them introduce themselves by itself (``meet``).
+class Greeter:
+    """Asks nodes who they are; ``found`` are those who said it rightly, each the only one of its number.
 
-    CospError when they are not there after ``timeout_s`` of the grid's clock, when a node keeps failing, or when two
-    nodes claim one client.
+    ``boards``: how many clients the fleet has, 0, 1, ...; ``classes``: how many counts an introduction brings, None if
+    nobody knows. Who says it wrongly is kept out and told to ``on_refused``, once for each thing that it says; it may
+    be asked again.
     """
-    meet: Callable[[], Guests] | None = getattr(grid, "meet", None)
-    if meet is not None:
-        return meet()
-    clock, idle = getattr(grid, "clock", time.monotonic), getattr(grid, "idle", time.sleep)
-    started_s, waiting, found = clock(), dict[str, int](), dict[int, Introduction]()
-    failures = Counter[int]()
-    while len(found) < expected:
-        nodes = sorted(grid.get_node_ids())
-        asked = found.keys() | set(waiting.values())
-        new = [node for node in nodes if node not in asked]
-        ids = grid.push_messages([wire.introduction_request(node) for node in new]) if new else []
-        waiting |= {message_id: node for message_id, node in zip(ids, new, strict=False) if message_id}
-        for reply in grid.pull_messages(list(waiting)):
-            node = waiting.pop(reply.metadata.reply_to_message_id)
+
+    def __init__(
+        self,
+        grid: Grid,
+        boards: int,
+        *,
+        classes: int | None = None,
+        banned: Collection[int] = (),
+        on_refused: Callable[[Row], None] = lambda row: None,
+    ) -> None:
+        self.found: dict[int, Introduction] = {}
+        self.boards = boards
+        self._grid = grid
+        self._classes = classes
+        self._banned = set(banned)
+        self.on_refused = on_refused
+        self._waiting: dict[str, int] = {}
+        self._failures = Counter[int]()
+        self._why: dict[int, str] = {}
+        """Node -> what was wrong with the last thing it said."""
+
+    @property
+    def complete(self) -> bool:
+        """Say whether every number of the fleet is taken."""
+        return len(self.found) >= self.boards
+
+    def greet(self, *, timeout_s: float, least: int | None = None) -> None:
+        """Ask until every client is there, or all but those who are kept out and ``least`` clients (half of them).
+
+        CospError if fewer are left, or come within ``timeout_s`` of the grid's clock; with a ``least`` the run begins
+        after that time with those who came.
+        """
+        clock, idle = getattr(self._grid, "clock", time.monotonic), getattr(self._grid, "idle", time.sleep)
+        started_s, enough = clock(), least_of(self.boards, least)
+        alone_s = started_s
+        while not self.complete:
+            self.ask(self._known() - self._kept_out())
+            self.hear()
+            out = self._kept_out()
+            if self.found or not out or self._unsettled():
+                alone_s = clock()
+            full = len(self.found) + len(out) >= self.boards and not self._unsettled()
+            if not self.complete and (full or clock() - alone_s > GRACE_S):
+                if len(self.found) < enough:
+                    raise CospError(f"{self._count()} can take part, at least {enough} must (server.min_clients): "
+                                    + self._reasons())  # fmt: skip
+                return
+            if clock() - started_s > timeout_s:
+                if least is not None and len(self.found) >= least:
+                    return
+                raise CospError(
+                    f"{self._count()} introduced themselves within {timeout_s:.0f} s; {len(self._known())} nodes are "
+                    f"connected: connect {self.boards}, one a board of the fleet" + self._reasons(before="; ")
+                )
+            if not self.complete:
+                idle(POLL_S)
+
+    def ask(self, nodes: Iterable[int]) -> None:
+        """Ask those of ``nodes`` who they are that have not said it yet and are not being asked."""
+        asked = self.found.keys() | self._banned | set(self._waiting.values())
+        new = sorted(set(nodes) - asked)
+        ids = self._grid.push_messages([wire.introduction_request(node) for node in new]) if new else []
+        self._waiting |= {message_id: node for message_id, node in zip(ids, new, strict=False) if message_id}
+
+    def ask_missing(self) -> None:
+        """Ask all that are connected and have not said who they are, if any of the fleet is missing."""
+        if not self.complete:
+            self.ask(self._known())
+
+    def hear(self) -> list[int]:
+        """Return the nodes that have said by now who they are."""
+        new = []
+        for reply in self._grid.pull_messages(list(self._waiting)) if self._waiting else ():
+            node = self._waiting.pop(reply.metadata.reply_to_message_id, None)
+            if node is not None and self._let_in(node, reply):
+                new.append(node)
+        return new
+
+    def refuse(self, node: int, why: str) -> None:
+        """Keep ``node`` out; it may be asked again."""
+        self.found.pop(node, None)
+        if self._why.get(node) != why:
+            self._why[node] = why
+            self.on_refused({"kind": "refused", "node": node, "reason": "introduction", "detail": why})
+
+    def _let_in(self, node: int, reply: Message) -> bool:
+        try:
             if reply.has_error():
-                failures[node] += 1
-                _give_up(node, failures[node], reply.error.reason or "")
-            else:
-                found[node] = wire.read_introduction(reply)
-        if clock() - started_s > timeout_s:
-            raise CospError(
-                f"{len(found)} of {expected} clients introduced themselves within {timeout_s:.0f} s; {len(nodes)} "
-                f"nodes are connected: connect {expected}, one a board of the fleet"
+                self._failures[node] += 1
+                raise RefusedUpdate("introduction", _last_line(wire.read_error(reply.error)[1]))
+            told = wire.read_introduction(reply)
+            self._check(told)
+        except RefusedUpdate as refused:
+            if not reply.has_error():
+                self._failures[node] = INTRODUCTIONS  # it would say the same again
+            if self._failures[node] >= INTRODUCTIONS:
+                self.refuse(node, str(refused).removeprefix("introduction: "))
+            return False
+        self.found[node] = told
+        self._why.pop(node, None)
+        return True
+
+    def _check(self, told: Introduction) -> None:
+        if told.client >= self.boards:
+            raise RefusedUpdate(
+                "introduction", f"client: must be one of the fleet's, 0 to {self.boards - 1}, got {told.client}"
             )
-        if len(found) < expected:
-            idle(POLL_S)
-    claimed = [introduction.client for introduction in found.values()]
-    if sorted(claimed) != sorted(set(claimed)):
-        raise CospError(f"two nodes claim one client: {sorted(claimed)}")
-    return Guests(
-        nodes=Nodes.of({node: introduction.client for node, introduction in found.items()}),
-        clients=sorted(found.values(), key=lambda introduction: introduction.client),
-    )
+        owner = next((node for node, known in self.found.items() if known.client == told.client), None)
+        if owner is not None:
+            raise RefusedUpdate(
+                "introduction",
+                f"client: {told.client} ({told.board}) is taken by node {owner} ({self.found[owner].board}); "
+                "give each board a --number of its own",
+            )
+        if self._classes is not None and len(told.class_counts) != self._classes:
+            raise RefusedUpdate(
+                "introduction",
+                f"class_counts: the task has {self._classes} classes, the board's data {len(told.class_counts)}; make "
+                "its store with the experiment's configuration",
+            )
+
+    def _known(self) -> set[int]:
+        return set(self._grid.get_node_ids()) - self._banned
+
+    def _kept_out(self) -> set[int]:
+        return self._banned | {node for node, count in self._failures.items() if count >= INTRODUCTIONS}
+
+    def _unsettled(self) -> bool:
+        """Say whether somebody who is connected has neither been let in nor kept out."""
+        return bool(self._known() - self.found.keys() - self._kept_out())
+
+    def _count(self) -> str:
+        return f"{len(self.found)} of {self.boards} clients"
+
+    def _reasons(self, before: str = "") -> str:
+        told = "; ".join(f"node {node}: {why}" for node, why in sorted(self._why.items())[:5])
+        return before + told if told else ""
 
 
-def _give_up(node: int, failures: int, reason: str) -> None:
-    """Raise CospError when a node has failed often enough to introduce itself; the last line of ``reason`` says why."""
-    if failures >= INTRODUCTIONS:
-        lines = reason.replace("\\n", "\n").strip().splitlines() or ["no reason given"]
-        raise CospError(f"node {node} cannot take part: {lines[-1].strip()}")
+def least_of(boards: int, asked: int | None) -> int:
+    """Return how many clients are enough for a run: as ``asked``, or half of the fleet."""
+    return (boards + 1) // 2 if asked is None else asked
+
+
+def greet(grid: Grid, expected: int, *, timeout_s: float = 300.0) -> dict[int, Introduction]:
+    """Ask every node who it is until ``expected`` clients have answered; return node -> introduction."""
+    greeter = Greeter(grid, expected)
+    greeter.greet(timeout_s=timeout_s)
+    return greeter.found
+
+
+def _last_line(reason: str) -> str:
+    """Return the last line of an error's reason, where it says why."""
+    lines = reason.replace("\\n", "\n").strip().splitlines() or ["no reason given"]
+    return door.cleaned(lines[-1].strip(), door.MOST_DETAIL)

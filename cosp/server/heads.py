@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,10 +70,10 @@ class HeadFit:
         """Who has given moments."""
         return self._clients[self.exits[0]]
 
-    def take(self, client: int, depth: int, vector: Tensor, samples: int) -> None:
+    def take(self, client: int, depth: int, vector: Tensor, samples: int, counted: int | None = None) -> None:
         """Add a client's moments; RefusedUpdate if they are not those of so many ``samples``.
 
-        An empty vector is that of a dry run.
+        ``counted``: as how many they count, if fewer. An empty vector is that of a dry run.
         """
         try:
             found = from_vector(vector, self.shape, depth) if vector.numel() else []
@@ -81,6 +82,9 @@ class HeadFit:
         moments = [Moments(squares.numpy(), classes.numpy()) for squares, classes in found]
         if any(one.samples != samples or round(float(one.classes[-1].sum())) != samples for one in moments):
             raise RefusedUpdate("malformed", f"the moments are not those of {samples} samples")
+        if counted is not None and counted < samples:
+            share = counted / samples
+            moments = [Moments(one.squares * share, one.classes * share) for one in moments]
         by_exit = dict(zip(self.shape.exits_within(depth), moments, strict=False))
         for position in self.exits:
             if position <= depth:
@@ -91,7 +95,8 @@ class HeadFit:
 
     def fitted(self, state: State) -> tuple[State, Row]:
         """Return ``state`` with the heads of all exits that moments came for, and what a run writes down of them."""
-        heads = {position: fitted_head(moments) for position, moments in sorted(self._sums.items())}
+        found = {position: _head_of(moments) for position, moments in sorted(self._sums.items())}
+        heads = {position: head for position, head in found.items() if head is not None}
         numbers = {position: i for i, position in enumerate(self.shape.exits)}
         changed = dict(state)
         for position, head in heads.items():
@@ -106,3 +111,14 @@ class HeadFit:
             return told
         fit = {"alpha": head.alpha, "error": head.error, "scale": head.scale}
         return told | {"samples": self._sums[position].samples} | fit
+
+
+def _head_of(moments: Moments) -> Head | None:
+    """Return the head that ``moments`` give; None if no finite one does, as of sums that no samples have."""
+    try:
+        with np.errstate(all="ignore"):
+            head = fitted_head(moments)
+    except (np.linalg.LinAlgError, ArithmeticError):
+        return None
+    told = np.array([head.alpha, head.error, head.scale])
+    return head if all(bool(np.isfinite(values).all()) for values in (head.weight, head.bias, told)) else None

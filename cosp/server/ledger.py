@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cosp.server.evaluation import Evaluation
+from cosp.wire.door import REASONS
 
 NO_FIGURES: Mapping[str, float] = {}
 
@@ -26,6 +27,11 @@ class Ledger:
     """Energy of finished tasks; waiting is added by :meth:`energy_at`."""
     staleness: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
+    """By reason, one of ``cosp.wire.door.REASONS``."""
+    lies: dict[str, int] = field(default_factory=dict)
+    """Client -> lies in a row by now, of all that have told any since they last told the truth."""
+    banned: dict[str, int] = field(default_factory=dict)
+    """Client -> its node: who gets no task any more, in this run and when it goes on."""
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
     local_accuracy: dict[str, float] = field(default_factory=dict)
     """Client -> latest accuracy on its own held-back split, after local training."""
@@ -43,7 +49,7 @@ class Ledger:
         board, peak_bytes = row["board"], row["peak_memory_bytes"]
         self.peak_memory_bytes[board] = max(self.peak_memory_bytes.get(board, 0), peak_bytes)
         if not row["accepted"]:
-            _add(self.refused, row["reason"])
+            self.count_refused(row["reason"])
         elif row["task"] == "train":
             _add(self.staleness, str(row["staleness"]))
             if row["local_accuracy_trained"] is not None:
@@ -55,6 +61,12 @@ class Ledger:
         self.bytes_up += int(figures.get("bytes_up", 0))
         self.energy_j += figures.get("energy_j", 0.0)
         self.busy_s[str(client)] = self.busy_s.get(str(client), 0.0) + busy_s
+        self.count_refused(reason)
+
+    def count_refused(self, reason: str) -> None:
+        """Add one under ``reason``; KeyError if that is none of the known ones, whose number is bounded."""
+        if reason not in REASONS:
+            raise KeyError(reason)
         _add(self.refused, reason)
 
     def note_evaluation(self, evaluation: Evaluation) -> None:

@@ -19,17 +19,22 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from cosp.errors import CospError, FleetStalled, RefusedUpdate
-from cosp.fleet.introduction import Budget
+from cosp.fleet.introduction import Budget, Introduction
+from cosp.server.admission import Admission
+from cosp.server.conduct import Conduct
 from cosp.server.coordinator import ClosedRound, Coordinator
 from cosp.server.evaluation import CountPredictions, Evaluation, evaluate
+from cosp.server.greeting import Greeter
 from cosp.server.heads import HeadFit
 from cosp.server.ledger import NO_FIGURES, Ledger
 from cosp.server.nodes import Nodes, set_of
 from cosp.server.roster import Roster
-from cosp.server.rows import arrival_row, budget_row, reported
+from cosp.server.rows import arrival_row, budget_row, client_row, reported
 from cosp.server.rules import LoopRules
 from cosp.server.waiting import Waiting
+from cosp.task.demand import upload_bytes
 from cosp.task.task import Task
+from cosp.wire import door
 from cosp.wire import messages as wire
 
 Row = dict[str, Any]
@@ -52,8 +57,9 @@ class Loop:
     ``on_step`` whenever something may have changed.
 
     ``count`` None evaluates nothing (a dry run). ``observe`` may find in an accepted task's row that its client can
-    afford something else than it said. ``began_s``: what the clock showed when the run broke off, for a grid
-    that has no clock of its own.
+    afford something else than it said. ``greeter`` knows who is still missing of the fleet, ``admission`` what is
+    believed of what a board claims; without them everybody is there, and everything is. ``began_s``: what the clock
+    showed when the run broke off, for a grid that has no clock of its own.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class Loop:
         on_round: Callable[[Loop], None] = lambda loop: None,
         on_step: Callable[[Loop], None] = lambda loop: None,
         observe: Callable[[Task, Row], Budget | None] = lambda task, row: None,
+        greeter: Greeter | None = None,
+        admission: Admission | None = None,
         ledger: Ledger | None = None,
         began_s: float = 0.0,
     ) -> None:
@@ -84,8 +92,18 @@ class Loop:
         self._on_round = on_round
         self._on_step = on_step
         self._observe = observe
+        self._greeter = greeter
+        self._admission = admission or Admission((), simulated=True)
         self._roster = Roster(nodes)
         self._waiting = Waiting(coordinator.records, self.ledger.busy_s)
+        self.conduct = Conduct(
+            self.ledger,
+            boards=greeter.boards if greeter else len(nodes),
+            ban_after=rules.ban_after,
+            min_clients=rules.min_clients,
+        )
+        for client in self.conduct.banned:
+            self._roster.leave(client)
         self._asked: dict[str, int] = {}
         """Message id -> client that sits out and was asked what it can afford."""
         self._barren = 0
@@ -172,6 +190,7 @@ class Loop:
 
     def _fill_round(self) -> None:
         opened_s = self.now_s()
+        self._welcome()
         self._ask()
         self._dispatch()
         wanted = self.rules.arrivals_wanted(len(self.in_flight))
@@ -187,6 +206,7 @@ class Loop:
             self._idle(min(self._left_s(opened_s) if arrived else math.inf, self._time_left_s()))
             self._receive()
             self._hear()
+            self._welcome(ask=False)
             self._forget_overdue()
             self._dispatch()
             if not self.in_flight and not self.coordinator.arrivals:
@@ -194,12 +214,23 @@ class Loop:
                 self._dispatch()
 
     def _close(self, closed_by: str) -> None:
-        closed = self.coordinator.close_round([dispatch.task for dispatch in self.in_flight.values()])
+        try:
+            closed = self.coordinator.close_round([dispatch.task for dispatch in self.in_flight.values()])
+        except RefusedUpdate as refused:
+            self._throw_away(refused)
+            return
         self._wake()
         self._barren = 0
         self._found = None
         self._report_round(closed_by, closed)
         self._on_round(self)
+
+    def _throw_away(self, refused: RefusedUpdate) -> None:
+        """Count and name a round whose merge can be no version, and ask for another; CospError if that is no use."""
+        self.ledger.count_refused(refused.reason)
+        self._on_row({"kind": "refused", "client": None, "node": None, "reason": refused.reason,
+                      "detail": str(refused), **self._moment()})  # fmt: skip
+        self._ask_everybody_again()
 
     def _nothing(self) -> ClosedRound:
         """Return what stands in for a round where none was closed: at the start, and at ``until_s``."""
@@ -226,37 +257,81 @@ class Loop:
         return wire.instruction(task, weights, node=node, model=model)
 
     def _receive(self) -> None:
+        asked: dict[str, Dispatch] = {}
+        honest: dict[str, int] = {}
         for reply in self.grid.pull_messages(self.in_flight.keys()):  # each is let go of before the next is made
-            dispatch = self.in_flight.pop(reply.metadata.reply_to_message_id)
+            message_id = reply.metadata.reply_to_message_id
+            dispatch = self.in_flight.pop(message_id, None)
+            if dispatch is None:
+                honest.pop(message_id, None)
+                self._refuse_second(asked.get(message_id))
+                continue
+            asked[message_id] = dispatch
             if reply.has_error():
                 self._fail(dispatch, *wire.read_error(reply.error))
-                self._learn(dispatch.task.client, wire.error_budget(reply.error))
+                self._learn(dispatch.task.client, self._admitted(dispatch, wire.error_budget(reply.error)))
                 self.coordinator.put_away(dispatch.task.client)
-            else:
-                self._take(dispatch, reply)
+            elif self._take(dispatch, reply):
+                honest[message_id] = dispatch.task.client
             del reply
+        for client in honest.values():
+            self.conduct.told_the_truth(client)
 
-    def _take(self, dispatch: Dispatch, reply: Message) -> None:
+    def _refuse_second(self, dispatch: Dispatch | None) -> None:
+        """Count and name a reply to a message that has been answered, or that nobody sent."""
+        self.ledger.count_refused("twice")
+        client = None if dispatch is None else dispatch.task.client
+        self._on_row({"kind": "refused", "client": client, "node": None if dispatch is None else dispatch.node,
+                      "reason": "twice", "detail": "the message has been answered", **self._moment()})  # fmt: skip
+        if dispatch is not None:
+            self._lied(dispatch, "twice")
+
+    def _lied(self, dispatch: Dispatch, reason: str) -> None:
+        """Count a lie; who has told too many in a row is banned. CospError if too few are left then."""
+        ban = self.conduct.lied(dispatch.task.client, dispatch.node, reason)
+        if ban is not None:
+            self._roster.leave(dispatch.task.client)
+            self._on_row(ban | self._moment())
+            self.conduct.check_left(len(self.nodes))
+
+    def _moment(self) -> Row:
+        return {"version": self.coordinator.version, "virtual_s": self.now_s()}
+
+    def _admitted(self, dispatch: Dispatch, budget: Budget | None) -> Budget | None:
+        return None if budget is None else self._admission.budget(dispatch.task.client, budget)
+
+    def _take(self, dispatch: Dispatch, reply: Message) -> bool:
+        """Take in what a task found, if it can be; True if so."""
         task, budget = dispatch.task, None
         row = self._arrival_row(dispatch)
         try:
-            facts = wire.read_result(reply)
-            budget = wire.read_budget(facts)
+            facts = wire.read_facts(reply, task)
+            budget = self._admitted(dispatch, door.budget_in(facts))
             row |= reported(row, facts)
+            counted = self.coordinator.counted(task.client, facts.samples)
             if task.kind == "score":
-                self.coordinator.take_scores(task, wire.read_vector(reply))
+                self.coordinator.take_scores(task, wire.read_vector(reply, most_bytes=2 * upload_bytes(task)))
             elif task.kind == "moments":
-                self.coordinator.take_moments(task, wire.read_vector(reply), row["samples"])
+                found = wire.read_vector(reply, most_bytes=2 * upload_bytes(task))
+                self.coordinator.take_moments(task, found, facts.samples)
             else:
-                row["weight"] = self.coordinator.take_update(task, wire.read_update(reply, task), row["samples"])
+                row["weight"] = self.coordinator.take_update(
+                    task,
+                    wire.read_update(reply, task),
+                    facts.samples,
+                    on_clip=lambda scale: row.update(clipped=scale),
+                )
             row["accepted"] = True
+            if counted < facts.samples:
+                row |= {"samples": counted, "claimed": {"samples": facts.samples}}
         except RefusedUpdate as refused:
             row["reason"], row["detail"] = refused.reason, str(refused)
-        except (KeyError, TypeError, ValueError) as error:
-            row["reason"], row["detail"] = "malformed", repr(error)
+        row = self._admission.row(row)
         self.ledger.count_task(row)
         self._waiting.note(task.client)
         self._on_row(row)
+        if row["reason"] in door.LIES:
+            self._lied(dispatch, row["reason"])
         self._learn(task.client, budget or (self._observe(task, row) if row["accepted"] else None))
         failed = not row["accepted"] and row["reason"] != "stale"
         if failed or self.coordinator.records[task.client].last_version == self.coordinator.version:
@@ -264,6 +339,7 @@ class Loop:
         else:
             self._wait(task.client)
         self.coordinator.put_away(task.client)
+        return bool(row["accepted"])
 
     def _learn(self, client: int, budget: Budget | None) -> None:
         """Take note of what a client can afford now: its next plan follows it, or it sits out."""
@@ -271,9 +347,32 @@ class Loop:
             record = self.coordinator.records[client]
             self._on_row(budget_row(record, version=self.coordinator.version, now_s=self.now_s()))
 
+    def _welcome(self, *, ask: bool = True) -> None:
+        """Let those of the fleet in who were missing when the run began; ask them, once a version."""
+        greeter = self._greeter
+        if greeter is None or greeter.complete:
+            return
+        if ask:
+            greeter.ask_missing()
+        for node in greeter.hear():
+            self._join(node, greeter.found[node])
+
+    def _join(self, node: int, told: Introduction) -> None:
+        """Let a client take part from now on, as the coordinator's and the roster's."""
+        admitted = self._admission.admit(told)
+        client = admitted.introduction
+        self.coordinator.add(client, admitted.claimed.get("samples"))
+        self._waiting.join(client)
+        self._on_row(client_row(client, admitted.claimed))
+        if self.coordinator.method.takes_part(client):
+            self.nodes.join(node, client.client)
+            self._roster.join(client.client)
+            self._wait(client.client)
+
     def _ask(self) -> None:
         """Ask those who sit out what they can afford by now, once a version: who is sent no task sends no reply."""
-        idle = [client for client in self.coordinator.sitting_out if self.nodes.has(client)]
+        banned = set(self.conduct.banned)
+        idle = [one for one in self.coordinator.sitting_out if one not in banned and self.nodes.has(one)]
         if not idle:
             return
         known = set_of(self.grid.get_node_ids())
@@ -284,9 +383,13 @@ class Loop:
 
     def _hear(self) -> None:
         for reply in self.grid.pull_messages(list(self._asked)) if self._asked else ():
-            client = self._asked.pop(reply.metadata.reply_to_message_id)
+            client = self._asked.pop(reply.metadata.reply_to_message_id, None)
+            if client is None:
+                self._refuse_second(None)
+                continue
             with suppress(RefusedUpdate):  # it is asked again at the next version
-                self._learn(client, None if reply.has_error() else wire.read_introduction(reply).budget)
+                if not reply.has_error():
+                    self._learn(client, self._admission.budget(client, wire.read_introduction(reply).budget))
             self._wait(client)
             self.coordinator.put_away(client)
 
@@ -303,6 +406,7 @@ class Loop:
         ``figures``: what the grid knows of the spans, joules and bytes that it cost all the same.
         """
         self._roster.rest(dispatch.task.client)
+        figures = self._admission.figures(figures)
         self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s, figures)
         self._waiting.note(dispatch.task.client)
         self._on_row({**self._arrival_row(dispatch), **figures, "reason": reason, "detail": detail[-400:]})
@@ -321,8 +425,12 @@ class Loop:
 
         Real boards that are all cut off are waited for; a virtual grid knows by itself when nobody will come back.
         """
-        if not hasattr(self.grid, "idle") and not set(self.nodes) & set(self.grid.get_node_ids()):
+        left = set(self.nodes) - self.conduct.banned_nodes
+        if not hasattr(self.grid, "idle") and not left & set(self.grid.get_node_ids()):
             return
+        self._ask_everybody_again()
+
+    def _ask_everybody_again(self) -> None:
         self._barren += 1
         if self._barren > BARREN_ROUNDS:
             raise CospError(

@@ -35,5 +35,6 @@ def metrics(loop: Loop, *, wall_time_s: float) -> Row:
         ],
         "empty_batteries": getattr(loop.grid, "empty_batteries", list)(),
         "sitting_out": list(coordinator.sitting_out),
+        "banned": loop.conduct.banned,
         "ended_early": loop.ended_early,
     }

@@ -27,6 +27,12 @@ class Nodes(Mapping[int, int]):
         """Return those of the clients, in their order, of which ``wanted`` is true."""
         return Nodes(self.nodes[wanted], self.clients[wanted])
 
+    def join(self, node: int, client: int) -> None:
+        """Add a node and the client that it is."""
+        place = int(np.searchsorted(self.clients, client))
+        self.nodes, self.clients = np.insert(self.nodes, place, node), np.insert(self.clients, place, client)
+        self._by_node = np.argsort(self.nodes, kind="stable")
+
     def has(self, client: int) -> bool:
         place = int(np.searchsorted(self.clients, client))
         return place < len(self.clients) and bool(self.clients[place] == client)

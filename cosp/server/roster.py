@@ -32,6 +32,7 @@ class Roster:
         self._listed = np.zeros(1 + int(max(self._nodes.clients, default=0)), bool)
         """Whether a client is one of all those: nobody is listed twice."""
         self._resting: set[int] = set()
+        self._gone: set[int] = set()
         self._connected: Collection[int] | None = None
 
     def begin(self, clients: NDArray[np.int64]) -> None:
@@ -41,9 +42,20 @@ class Roster:
 
     def wait(self, client: int, *, dispatches: int) -> None:
         """``client`` may be sent a task, unless it rests; ``dispatches`` is how often it was sent one to train."""
-        if not self._listed[client] and client not in self._resting:
+        if not self._listed[client] and client not in self._resting and client not in self._gone:
             self._listed[client] = True
             heapq.heappush(self._waiting, (dispatches, client))
+
+    def join(self, client: int) -> None:
+        """``client``, one of the nodes by now, takes part from now on; it may be sent a task once it waits."""
+        more = client + 1 - len(self._listed)
+        if more > 0:
+            self._listed = np.append(self._listed, np.zeros(more, bool))
+
+    def leave(self, client: int) -> None:
+        """``client`` gets nothing any more."""
+        self._resting.discard(client)
+        self._gone.add(client)
 
     def rest(self, client: int) -> None:
         """``client`` gets nothing before ``wake``."""
@@ -61,7 +73,9 @@ class Roster:
         while len(taken) < most and (entry := self._pop()) is not None:
             client = entry[1]
             node = self._nodes.node_of(client)
-            if node in here:
+            if client in self._gone:
+                self._listed[client] = False
+            elif node in here:
                 taken.append((node, client))
                 self._listed[client] = False
             else:

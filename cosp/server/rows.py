@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
+from cosp.errors import RefusedUpdate
+from cosp.fleet.introduction import Introduction
 from cosp.methods.clients import ClientRecord
 from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
+from cosp.wire.door import Facts, TrainFacts
 
 Row = dict[str, Any]
 
@@ -45,6 +46,13 @@ def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_
     }
 
 
+def client_row(client: Introduction, claimed: Row) -> Row:
+    """Return the row of a client that takes part; ``claimed``: what it said that is more than is believed."""
+    row: Row = {"kind": "client", **vars(client)}
+    del row["speed"], row["gpu"]  # the board's own file says it better
+    return row | ({"claimed": claimed} if claimed else {})
+
+
 def budget_row(record: ClientRecord, *, version: int, now_s: float) -> Row:
     """Return the row of a client that can afford something else than before.
 
@@ -65,17 +73,16 @@ def budget_row(record: ClientRecord, *, version: int, now_s: float) -> Row:
     }
 
 
-def reported(row: Row, facts: Mapping[str, Any]) -> Row:
-    """Return what a client's reply adds to its row; KeyError, TypeError or ValueError if it does not say it.
+def reported(row: Row, facts: Facts) -> Row:
+    """Return what a client's reply adds to its row; RefusedUpdate if it does not say what its task took.
 
     Spans and energy come from the grid's cost model if it has one (``cost``), else from what the client measured.
     """
-    found: Row = {"samples": int(facts["samples"])}
-    if row["task"] == "train":
-        for key in ("loss", "local_accuracy_received", "local_accuracy_trained"):
-            found[key] = None if facts[key] is None else float(facts[key])
-    if "cost" in facts:
-        return found | {key: float(facts["cost"][key]) for key in ("download_s", "compute_s", "upload_s", "energy_j")}
+    found: Row = {"samples": facts.samples}
+    if isinstance(facts, TrainFacts):
+        found |= {key: getattr(facts, key) for key in ("loss", "local_accuracy_received", "local_accuracy_trained")}
+    if facts.cost is not None:
+        return found | dict(facts.cost)
     return found | _measured(row["arrived_s"] - row["sent_s"], facts)
 
 
@@ -83,18 +90,14 @@ MEASURED = ("wall_step_s", "wall_peak_rss_bytes", "wall_peak_cuda_bytes")
 """What an arrival's row holds where a real machine did the task, as far as that machine can tell."""
 
 
-def _measured(elapsed_s: float, facts: Mapping[str, Any]) -> Row:
+def _measured(elapsed_s: float, facts: Facts) -> Row:
     """Return the spans, joules and measurements of a task that no grid has priced.
 
-    All that was not compute, queues too, counts as download. ValueError for what cannot have been measured.
+    All that was not compute, queues too, counts as download.
     """
-    compute_s = min(_quantity("wall_s", facts["wall_s"]), max(0.0, elapsed_s))
-    measured = {key: _quantity(key, facts[key]) for key in MEASURED if key in facts}
-    energy = {"energy_j": _quantity("wall_energy_j", facts["wall_energy_j"])} if "wall_energy_j" in facts else {}
+    if facts.wall_s is None:
+        raise RefusedUpdate("malformed", "the facts: wall_s: is missing")
+    compute_s = min(facts.wall_s, max(0.0, elapsed_s))
+    measured = {key: value for key in MEASURED if (value := getattr(facts, key)) is not None}
+    energy = {} if facts.wall_energy_j is None else {"energy_j": facts.wall_energy_j}
     return {"download_s": elapsed_s - compute_s, "compute_s": compute_s, **energy, **measured}
-
-
-def _quantity(key: str, value: Any) -> float:
-    if not 0 <= (number := float(value)) < math.inf:
-        raise ValueError(f"{key} must be finite and >= 0, got {value}")
-    return number

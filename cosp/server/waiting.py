@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cosp.fleet.introduction import Introduction
 from cosp.methods.records import Records
 
 
@@ -19,7 +20,13 @@ class Waiting:
         self._idle_w = records.of_clients(lambda client: client.idle_w)
         self._spent_s = np.zeros(len(records))
         for client in busy_s:
-            self.note(int(client))
+            if int(client) in records:  # else a real board that is not there now
+                self.note(int(client))
+
+    def join(self, client: Introduction) -> None:
+        """Take note of one more client, the last of the records'."""
+        self._idle_w = np.append(self._idle_w, client.idle_w)
+        self._spent_s = np.append(self._spent_s, self._busy_s.get(str(client.client), 0.0))
 
     def note(self, client: int) -> None:
         self._spent_s[self._records.place_of(client)] = self._busy_s[str(client)]

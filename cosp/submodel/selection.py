@@ -122,16 +122,24 @@ def choose_plan(
     turn: int,
     start: float = 0.0,
 ) -> SubmodelPlan:
-    """Return the plan of one dispatch; a group that the budget covers wholly is kept wholly whatever the rule."""
+    """Return the plan of one dispatch; a group that the budget covers wholly is kept wholly whatever the rule.
+
+    Scores are looked at where there is something to choose: a client that has grown to the whole model may have scored
+    fewer blocks than it now holds.
+    """
     blocks = []
     for b in range(shape.depth):
         kept: Dict[str, Units] = {}
         for group in GROUPS:
             size, keep = model.sizes.of(group), shape.counts.of(group)
-            stream = partial(numpy_stream, seed, "units", client, turn, b, group)
+            if keep == size:
+                kept[group] = all_units(size)
+                continue
             known = None if scores is None else scores[b][group]
-            choice = Choice(size, keep, turn, start, known, stream)
-            kept[group] = all_units(size) if keep == size else units_at(np.sort(rule(choice)), size)
+            choice = Choice(
+                size, keep, turn, start, known, partial(numpy_stream, seed, "units", client, turn, b, group)
+            )
+            kept[group] = units_at(np.sort(rule(choice)), size)
         blocks.append(BlockPlan(**kept))
     return SubmodelPlan(tuple(blocks))
 

@@ -57,7 +57,8 @@ class Scalars:
             return {}
         found: dict[str, float] = {}
         for name in ("accuracy", "loss", "macro_f1"):
-            found |= {f"{name}/after_block_{block}": v for block, v in zip(self._exits, scores[name], strict=True)}
+            values = zip(self._exits, scores[name], strict=True)
+            found |= {f"{name}/after_block_{block}": value for block, value in values if value is not None}
         return found | {
             "accuracy/mean_of_exits": scores["mean_accuracy"],
             "accuracy/chosen_exit": scores["chosen_accuracy"],

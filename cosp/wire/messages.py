@@ -6,8 +6,8 @@ A task that a simulated board lost is an error whose reason is a JSON text: why,
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -25,14 +25,14 @@ from cosp.task.compression import pack
 from cosp.task.payload import from_payload, sends_whole_numbers, to_payload
 from cosp.task.serial import task_from_json, task_to_json
 from cosp.task.task import Task
-from cosp.wire import records
+from cosp.wire import door, records
+from cosp.wire.door import LOST, Facts
 from cosp.wire.records import JsonRecord
 
-LOST = 1000  # an error code beyond Flower's own
-REASONS = {2: "client-raised", 3: "message-lost", 5: "node-unavailable", 8: "client-died"}
-"""Flower's error codes, named as rows name them."""
-FIGURES = ("download_s", "compute_s", "upload_s", "energy_j", "bytes_down", "bytes_up")
 SCORE_QUERY = f"{MessageType.QUERY}.score"
+STYPE = "numpy.ndarray"
+DOUBLE_BYTES = 8
+"""An older board may send its numbers in any precision."""
 
 
 class TensorArray(Array):
@@ -47,7 +47,7 @@ class TensorArray(Array):
         self.tensor = tensor
         self.dtype = "float32"
         self.shape = tuple(tensor.shape)
-        self.stype = "numpy.ndarray"
+        self.stype = STYPE
 
     @property
     def data(self) -> bytes:  # type: ignore[override]
@@ -72,7 +72,7 @@ class PackedArray(TensorArray):
         self.model = model
         self.dtype = dtype
         self.shape = (floats,)
-        self.stype = "numpy.ndarray"
+        self.stype = STYPE
 
     def numpy(self) -> np.ndarray:
         whole, start = np.empty(self.shape, dtype=self.dtype), 0
@@ -119,12 +119,7 @@ def read_introduction(reply: Message) -> Introduction:
     record = reply.content.get(records.RESULT)
     if isinstance(record, JsonRecord) and isinstance(record.value, Introduction):
         return record.value
-    value = read_result(reply)
-    try:
-        budget = Budget.from_json({key: value[key] for key in ("keep", "memory_bytes", "speed")})
-        return Introduction(**{**value, "class_counts": tuple(value["class_counts"]), **vars(budget)})
-    except (KeyError, TypeError, ValueError) as error:
-        raise RefusedUpdate("malformed", f"the reply is not an introduction: {error!r}") from error
+    return door.introduction_of(read_result(reply))
 
 
 def read_task(request: Message) -> Task:
@@ -167,23 +162,21 @@ def _result_array(task: Task, vector: Tensor) -> Array:
 
 
 def read_result(reply: Message) -> dict[str, Any]:
-    """Return the facts of a reply; RefusedUpdate if it has none."""
+    """Return what a reply says beside its numbers, as it says it; RefusedUpdate if it says nothing that can be read."""
     try:
         record = reply.content[records.RESULT]
-        value = record.value if isinstance(record, JsonRecord) else json.loads(str(record[records.JSON]))
-    except (KeyError, ValueError) as error:
-        raise RefusedUpdate("malformed", f"the reply has no readable result: {error!r}") from error
-    if not isinstance(value, dict):
-        raise RefusedUpdate("malformed", f"the result is not an object but {type(value).__name__}")
-    return value
+        if isinstance(record, JsonRecord) and isinstance(record.value, dict):
+            return record.value
+        text = record[records.JSON]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedUpdate("malformed", f"the reply has no readable result: {error!r:.200}") from error
+    return door.json_of(text)
 
 
-def read_budget(facts: Mapping[str, Any]) -> Budget | None:
-    """Return what the facts of a reply say the client can afford now, None if they say nothing of it."""
-    try:
-        return None if facts.get("budget") is None else Budget.from_json(facts["budget"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RefusedUpdate("malformed", f"the reply's budget cannot be read: {error!r}") from error
+def read_facts(reply: Message, task: Task) -> Facts:
+    """Return what the reply to ``task`` says beside its numbers; RefusedUpdate if any of it is not as it must be."""
+    priced = isinstance(reply.content.get(records.RESULT), JsonRecord)  # which no network delivers
+    return door.facts_of(read_result(reply), task.kind, priced=priced)
 
 
 def loss_reply(request: Message, reason: str, detail: str, figures: Mapping[str, float], **facts: Any) -> Message:
@@ -193,30 +186,27 @@ def loss_reply(request: Message, reason: str, detail: str, figures: Mapping[str,
 
 
 def read_error(error: Error) -> tuple[str, str, dict[str, float]]:
-    """Return an error's short name, its detail, and the figures of a lost task (empty for any other error)."""
+    """Return an error's short name, one of ``door.REASONS``; its detail; and the figures of a lost task (empty for any
+    other error).
+    """
+    reason = error.reason or ""
     if error.code == LOST:
-        try:
-            loss = json.loads(error.reason or "")
-            return str(loss["reason"]), str(loss["detail"]), {key: loss["figures"][key] + 0 for key in FIGURES}
-        except (KeyError, TypeError, ValueError):  # not from a simulated board
-            pass
-    return REASONS.get(error.code, f"error-{error.code}"), error.reason or "", {}
+        with suppress(RefusedUpdate):  # not from a simulated board
+            return door.loss_of(reason)
+    return door.error_named(error.code), door.cleaned(str(reason), door.MOST_DETAIL), {}
 
 
 def error_budget(error: Error) -> Budget | None:
     """Return what the loser of a task says that it can afford now, None if it says nothing of it."""
-    try:
-        return read_budget(json.loads(error.reason or "")) if error.code == LOST else None
-    except (RefusedUpdate, ValueError):  # not from a simulated board
-        return None
+    with suppress(RefusedUpdate):  # not from a simulated board
+        if error.code == LOST and (told := door.json_of(error.reason).get("budget")) is not None:
+            return door.budget_of(told)
+    return None
 
 
-def read_vector(reply: Message) -> Tensor:
-    """Return the numbers of a reply end to end; RefusedUpdate if they cannot be read."""
-    try:
-        return _tensor(records.arrays_of(reply)).reshape(-1)
-    except Exception as error:  # bytes from outside: numpy raises nearly anything over them
-        raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
+def read_vector(reply: Message, *, most_bytes: int = 1 << 26) -> Tensor:
+    """Return the numbers of a reply end to end; RefusedUpdate if they cannot be read or are more than that."""
+    return _floats(_array(reply), most_bytes)
 
 
 def read_update(reply: Message, task: Task) -> State:
@@ -232,13 +222,40 @@ def read_update(reply: Message, task: Task) -> State:
 
 def _read_found(reply: Message, task: Task) -> Tensor:
     """Return the weight change of a reply, or its mask as zeros and ones; empty if nobody trained it."""
+    array = _array(reply)
+    if isinstance(array, TensorArray):
+        return array.tensor.reshape(-1)
+    numbers = door.numbers_of(array.data, most=DOUBLE_BYTES * task.parameters)
+    if not numbers.size:
+        return torch.empty(0)
+    try:
+        return from_payload(task, _own(numbers))
+    except ValueError as error:
+        raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error}") from error
+
+
+def _array(reply: Message) -> Array:
     try:
         array = records.arrays_of(reply)
-        if not math.prod(array.shape):
-            return torch.empty(0)
-        return array.tensor.reshape(-1) if isinstance(array, TensorArray) else from_payload(task, array.numpy())
-    except Exception as error:  # bytes from outside: numpy raises nearly anything over them
-        raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error!r}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedUpdate("malformed", f"the reply has no arrays: {error!r:.200}") from error
+    if not isinstance(array, Array) or array.stype != STYPE:
+        raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: not {STYPE}")
+    return array
+
+
+def _floats(array: Array, most_bytes: int) -> Tensor:
+    if isinstance(array, TensorArray):
+        return array.tensor.reshape(-1)
+    numbers = door.numbers_of(array.data, most=most_bytes)
+    if numbers.dtype.kind != "f":
+        raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {numbers.dtype} is no float")
+    return torch.from_numpy(_own(numbers)).float()
+
+
+def _own(numbers: np.ndarray) -> np.ndarray:
+    """Return a copy in this machine's order of bytes: a tensor must be able to write to what it lies on."""
+    return numbers.astype(numbers.dtype.newbyteorder("="))
 
 
 def _tensor(array: Array) -> Tensor:

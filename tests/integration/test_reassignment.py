@@ -177,6 +177,32 @@ def test_a_run_in_which_all_sit_out_ends_early_and_says_so(dry: Callable[..., An
     assert rows[-1]["reason"] == metrics["ended_early"]
 
 
+GROWING: list[dict[str, Any]] = [
+    {"device": "jetson-nano", "link": "wifi", "keep": keep, "changes": [{"at_s": 0.02, "keep": 1.0}]}
+    for keep in (0.3, 0.5)
+] + [BOARDS[0]]  # fmt: skip
+"""Shallow at first, so that fewer blocks are scored than the whole model has."""
+
+
+def test_a_board_whose_budget_grows_to_the_whole_model_holds_it_whatever_it_scored(start: Start, tmp_path: Path):
+    fleet = "fleet.boards=" + yaml.safe_dump(GROWING, default_flow_style=True)
+    experiment, whole = start("whole", fleet)
+    metrics = simulate(experiment, whole, workers=0)
+    rows = rows_of(whole.folder)
+    assert metrics["refused"] == {}
+    for client in (0, 1):
+        (told,) = of(rows, "budget", client)
+        assert told["keep"] == 1.0
+        after = [row["parameters"] for row in trained(rows, client) if row["sent_s"] >= told["virtual_s"]]
+        assert set(after) == {WHOLE}
+    for version in (4, 8):  # and when it goes on from a checkpoint
+        experiment, directory = start(f"stopped{version}", fleet, f"server.versions={version}")
+        simulate(experiment, directory, workers=0)
+        config = load_config(directory.folder / "config.yaml", ["server.versions=16"])
+        simulate(load_experiment(config), RunDirectory.reopen(directory.folder), workers=0, resume=True)
+        assert rows_of(directory.folder)[1:] == rows[1:]
+
+
 def test_a_killed_run_resumes_to_the_same_rows(config: Path, start: Start, tmp_path: Path):
     whole, resumed = whole_and_resumed_rows(config, *start("whole"), tmp_path / "killed")
     assert resumed == whole

@@ -128,6 +128,20 @@ def test_a_round_merges_what_arrived():
         torch.testing.assert_close(server.model[name], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_merge_that_holds_infinity_never_becomes_a_version():
+    """Each update is finite, their sum is not."""
+    server = coordinator(FULL, FULL)
+    tasks, before = [server.next_task(0), server.next_task(1)], server.model
+    for task in tasks:
+        server.take_update(task, {name: tensor * 0 + 3e38 for name, tensor in update(task).items()}, samples=100)
+    with pytest.raises(RefusedUpdate, match="^non-finite: the merge of 2 updates"):
+        server.close_round(in_flight=[])
+    assert (server.version, server.arrivals, server.velocity) == (0, 0, {})
+    assert server.model is before
+    server.take_update(tasks[0], update(tasks[0]), samples=100)
+    assert server.close_round(in_flight=[]).version == 1
+
+
 def test_a_round_of_one_narrow_client_leaves_the_rest_alone():
     server = coordinator(NARROW)
     task, before = server.next_task(0), dict(server.model)

@@ -4,11 +4,17 @@ from typing import Any
 
 import pytest
 
-from cosp.server.rows import reported
+from cosp.errors import RefusedUpdate
+from cosp.server.rows import reported as added
+from cosp.wire import door
 
 ROW = {"task": "score", "sent_s": 10.0, "arrived_s": 16.0}
 MEASURED = {"samples": 100, "wall_s": 4.0, "wall_step_s": 0.5, "wall_peak_rss_bytes": 2**20, "wall_energy_j": 30.0}
 COST = {"download_s": 1.0, "compute_s": 2.0, "upload_s": 3.0, "energy_j": 4.0}
+
+
+def reported(row: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    return added(row, door.facts_of(facts, row["task"], priced="cost" in facts))
 
 
 def test_a_real_board_s_row_holds_what_it_measured() -> None:
@@ -31,7 +37,9 @@ def test_a_virtual_run_s_row_holds_no_measured_figure() -> None:
     assert reported(ROW, {**MEASURED, "cost": COST}) == {"samples": 100, **COST}
 
 
-@pytest.mark.parametrize("wrong", [{"wall_energy_j": float("nan")}, {"wall_step_s": -1}, {"wall_s": "inf"}])
+@pytest.mark.parametrize(
+    "wrong", [{"wall_energy_j": float("nan")}, {"wall_step_s": -1}, {"wall_s": "inf"}, {"wall_s": None}]
+)
 def test_what_cannot_have_been_measured_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be finite and >= 0"):
+    with pytest.raises(RefusedUpdate, match=f"^(malformed|non-finite): the facts: {next(iter(wrong))}: "):
         reported(ROW, {**MEASURED, **wrong})

@@ -27,6 +27,13 @@ RULES: dict[str, Rule] = {
 UNBOUNDED: dict[str, Rule] = {**RULES, "bernoulli": selection.bernoulli}
 
 
+def test_scores_of_fewer_blocks_than_are_held_whole_are_not_looked_at():
+    scores = selection.random_scores(SMALL, 1, np.random.default_rng(0))
+    whole = SubmodelShape(SMALL.blocks, SMALL.sizes)
+    plan = choose_plan(SMALL, whole, selection.core_rolling(), scores=scores, seed=0, client=0, turn=3)
+    assert plan == SMALL.full_plan()
+
+
 def choice(*, size: int, keep: int, turn: int = 0, start: float = 0.0, scores: object = None, seed: int = 0) -> Choice:
     values = None if scores is None else np.asarray(scores, dtype=float)
     return Choice(size, keep, turn, start, values, lambda: np.random.default_rng(seed))

@@ -24,8 +24,8 @@ from cosp.task.demand import upload_bytes
 from cosp.task.local import LocalSettings
 from cosp.task.scoring import ScoreSettings
 from cosp.task.task import Task
+from cosp.wire import door, records
 from cosp.wire import messages as wire
-from cosp.wire import records
 
 LAYOUT = layout_of(SMALL)
 NARROW = same_units(2, heads=(1,), attention_rows=(0, 3), hidden=(2, 4), ffn_rows=(5,))
@@ -269,8 +269,8 @@ BUDGET = Budget(keep=None, memory_bytes=10**8, speed=SPEED)
 
 def test_a_reply_may_say_what_its_client_can_afford_now():
     facts = json.loads(json.dumps({"samples": 3, "budget": asdict(BUDGET)}))
-    assert wire.read_budget(facts) == BUDGET
-    assert wire.read_budget({"samples": 3}) is None
+    assert door.budget_in(door.facts_of(facts, "score", priced=False)) == BUDGET
+    assert door.budget_in(door.facts_of({"samples": 3}, "score", priced=False)) is None
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ def test_a_reply_may_say_what_its_client_can_afford_now():
 )
 def test_a_budget_that_cannot_be_is_malformed(change):
     with pytest.raises(RefusedUpdate, match="^malformed: the reply's budget cannot be read"):
-        wire.read_budget({"budget": {**asdict(BUDGET), **change}})
+        door.budget_of({**asdict(BUDGET), **change})
     for budget in ({**asdict(BUDGET), **change}, 3):
-        assert wire.error_budget(Error(wire.LOST, json.dumps({"budget": budget}))) is None
+        assert wire.error_budget(Error(door.LOST, json.dumps({"budget": budget}))) is None
 
 
 def test_who_refuses_a_task_says_what_it_can_hold():
@@ -296,8 +296,8 @@ def test_who_refuses_a_task_says_what_it_can_hold():
     [
         (Error(5, "gone"), ("node-unavailable", "gone", {})),
         (Error(2), ("client-raised", "", {})),
-        (Error(wire.LOST, "not JSON"), ("error-1000", "not JSON", {})),
-        (Error(wire.LOST, '{"reason": "off"}'), ("error-1000", '{"reason": "off"}', {})),
+        (Error(door.LOST, "not JSON"), ("error-1000", "not JSON", {})),
+        (Error(door.LOST, '{"reason": "off"}'), ("error-1000", '{"reason": "off"}', {})),
     ],
 )
 def test_other_errors_keep_their_number(error, found):
