@@ -12,7 +12,8 @@ class LoopRules:
 
     A run ends at ``versions``, or at ``until_s`` with the last version that closed by then, whichever comes first.
     With ``evaluate_every_s`` the first version to close at or after each multiple of it is evaluated, in place of every
-    ``evaluate_every``-th.
+    ``evaluate_every``-th. Who lies ``ban_after`` times in a row is banned; a run ends when fewer than ``min_clients``
+    (None: half of the fleet) are left.
     """
 
     versions: int | None
@@ -23,6 +24,8 @@ class LoopRules:
     task_timeout_s: float | None = None
     evaluate_every: int = 1
     evaluate_every_s: float | None = None
+    ban_after: int | None = None
+    min_clients: int | None = None
 
     def due(self, version: int, closed_s: float, before_s: float) -> bool:
         """Tell whether the version that closed at ``closed_s``, its predecessor at ``before_s``, is evaluated."""
