@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cosp.fleet.fleet import Board
+from cosp.fleet.board import Board
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.fleet.links import Link
 from cosp.fleet.profiles import DeviceProfile

@@ -21,8 +21,9 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from cosp.errors import FleetStalled
+from cosp.fleet.board import Board
 from cosp.fleet.boards import one_of_each
-from cosp.fleet.fleet import Board, Fleet
+from cosp.fleet.fleet import Fleet
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.made import Made
