@@ -16,7 +16,6 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array  # type: ignore[import-untyped]
 from torch import Tensor
 
 from cosp.submodel.slicing import Indices, grid
@@ -136,6 +135,8 @@ def _add_filled(total: Tensor, rows: Tensor, places: NDArray[np.int64], part: Ar
 
     Adding zero to the others changes no bit of them.
     """
+    from scipy.sparse import csr_array  # type: ignore[import-untyped]  # a fifth of a second, which plans do not need
+
     width, height = total.shape[1], min(len(rows), max(1, PIECE // total.shape[1]))
     scaled = np.zeros((height, len(places)), dtype=np.float32)
     ends = np.arange(height + 1, dtype=np.int32) * len(places)
