@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,11 @@ class Experiment:
     def introductions(self) -> Census:
         """What each client says of itself, as the run begins."""
         holdings = map(self._holding, range(len(self.boards)))
-        return Census(self.boards, holdings, self._introduction, alike=not self.assignment.timed)
+        return Census(self.boards, holdings, partial(introduction_of, self.boards), alike=not self.assignment.timed)
 
     def introduction(self, client: int) -> Introduction:
         """Return what ``client`` says of itself, without asking the others."""
-        return self._introduction(client, *self._holding(client))
+        return introduction_of(self.boards, client, *self._holding(client))
 
     def _holding(self, client: int) -> tuple[int, int, tuple[int, ...]]:
         """Return how many samples ``client`` trains on, how many it holds back, and its classes of the former."""
@@ -109,22 +109,6 @@ class Experiment:
         train, test = self.rows[client]
         counts = np.bincount(self.dataset.train.y[train], minlength=self.shape.classes)
         return len(train), len(test), tuple(counts.tolist())
-
-    def _introduction(
-        self, client: int, samples: int, test_samples: int, class_counts: tuple[int, ...]
-    ) -> Introduction:
-        board = self.boards[client]
-        return Introduction(
-            client=client,
-            board=board.profile.name,
-            link=board.link.name,
-            **vars(budget_of(board)),
-            samples=samples,
-            test_samples=test_samples,
-            class_counts=class_counts,
-            idle_w=board.profile.idle_w,
-            gpu=board.profile.gpu,
-        )
 
     @property
     def assignment(self) -> Assignment:
@@ -227,6 +211,24 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
         rows=share_out(config, dataset, fleet.boards),
         shape=shape,
         imported=None if checkpoint is None else import_state(checkpoint, shape, dataset.classes),
+    )
+
+
+def introduction_of(
+    boards: Boards, client: int, samples: int, test_samples: int, class_counts: tuple[int, ...]
+) -> Introduction:
+    """Return what ``client`` says of itself that has so many samples."""
+    board = boards[client]
+    return Introduction(
+        client=client,
+        board=board.profile.name,
+        link=board.link.name,
+        **vars(budget_of(board)),
+        samples=samples,
+        test_samples=test_samples,
+        class_counts=class_counts,
+        idle_w=board.profile.idle_w,
+        gpu=board.profile.gpu,
     )
 
 

@@ -38,7 +38,8 @@ def main() -> None:
         sys.exit(2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "cosp"
-        _say(f"{error.format_message().rstrip('.')}; see {command} --help")
+        said = error.format_message().rstrip(".")
+        _say(f"{said} See {command} --help" if said.endswith("?") else f"{said}; see {command} --help")
         sys.exit(2)
     except UserError as error:
         _say(" ".join(str(error).splitlines()))  # a value may hold line breaks

@@ -39,7 +39,7 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "--nix"], "No such option '--nix'; see cosp run --help"),
+        (["run", "--nix"], "No such option '--nix'. Did you mean '--engine'? See cosp run --help"),
         (["run", QUICKSTART, "--workers", "0"], "Invalid value for '--workers': 0 is not in the range x>=1"),
         (["plan"], "Missing argument 'CONFIG'; see cosp plan --help"),
         (["keys", "nix"], "No such command 'nix'; see cosp keys --help"),
