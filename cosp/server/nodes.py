@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +13,18 @@ from cosp.fleet.introduction import Introduction
 
 
 class Nodes(Mapping[int, int]):
-    """Node -> client, in client order."""
+    """Node -> client, in client order. Flower numbers nodes with 64 bits and no sign."""
 
-    def __init__(self, nodes: NDArray[np.int64], clients: NDArray[np.int64]) -> None:
+    def __init__(self, nodes: NDArray[Any], clients: NDArray[np.int64]) -> None:
         order = np.argsort(clients, kind="stable")
-        self.nodes, self.clients = nodes[order], clients[order]
+        self.nodes, self.clients = nodes.astype(np.uint64)[order], clients[order]
         self._by_node = np.argsort(self.nodes, kind="stable")
 
     @staticmethod
     def of(pairs: Mapping[int, int]) -> Nodes:
-        return Nodes(np.fromiter(pairs.keys(), np.int64, len(pairs)), np.fromiter(pairs.values(), np.int64, len(pairs)))
+        return Nodes(
+            np.fromiter(pairs.keys(), np.uint64, len(pairs)), np.fromiter(pairs.values(), np.int64, len(pairs))
+        )
 
     def only(self, wanted: NDArray[np.bool_]) -> Nodes:
         """Return those of the clients, in their order, of which ``wanted`` is true."""
@@ -30,7 +33,7 @@ class Nodes(Mapping[int, int]):
     def join(self, node: int, client: int) -> None:
         """Add a node and the client that it is."""
         place = int(np.searchsorted(self.clients, client))
-        self.nodes, self.clients = np.insert(self.nodes, place, node), np.insert(self.clients, place, client)
+        self.nodes, self.clients = np.insert(self.nodes, place, np.uint64(node)), np.insert(self.clients, place, client)
         self._by_node = np.argsort(self.nodes, kind="stable")
 
     def has(self, client: int) -> bool:
@@ -44,7 +47,7 @@ class Nodes(Mapping[int, int]):
         return int(self.nodes[np.searchsorted(self.clients, client)])
 
     def __getitem__(self, node: int) -> int:
-        place = int(np.searchsorted(self.nodes, node, sorter=self._by_node))
+        place = int(np.searchsorted(self.nodes, np.uint64(node), sorter=self._by_node))
         if place == len(self.nodes) or self.nodes[self._by_node[place]] != node:
             raise KeyError(node)
         return int(self.clients[self._by_node[place]])

@@ -96,7 +96,7 @@ def test_sentence_transformers_answers_what_the_run_answers(tmp_path: Path, bert
     assert [line.split(":")[0] for line in found.checks][1:] == ["transformers", "sentence-transformers"]
     logits = library.SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(list(TEXTS))
     model = open_model(tmp_path / "a")
-    np.testing.assert_allclose(logits, model.answer(read_inputs(model, TEXTS).x)[-1], atol=1e-5)
+    np.testing.assert_allclose(logits, model.answer(read_inputs(model, TEXTS).x)[-1], rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
