@@ -29,7 +29,7 @@ MOST_NAME, MOST_DETAIL = 100, 400
 HEADER_BYTES = 1 << 12
 """What the bytes of an array may have beside its numbers."""
 
-LOSSES = ("dropout", "off", "battery", "memory")
+LOSSES = ("dropout", "off", "battery", "memory", "worker-died")
 """Why a simulated board loses a task."""
 ERRORS = {2: "client-raised", 3: "message-lost", 5: "node-unavailable", 8: "client-died"}
 """Flower's error codes, named as rows name them; any other that Flower has is ``error-N``."""
@@ -144,7 +144,7 @@ class _Figures(_Told):
 
 
 class _Loss(_Told):
-    reason: Literal["dropout", "off", "battery", "memory"]
+    reason: Literal["dropout", "off", "battery", "memory", "worker-died"]
     detail: str
     figures: _Figures
     budget: Any = None
