@@ -177,7 +177,7 @@ def test_the_superlink_is_gone(run_folder):
 
 def test_a_run_that_cannot_go_on_is_marked_failed_and_says_why(ended: Ended):
     assert [status for status, _ in ended.statuses] == ["finished:completed", "finished:failed", "finished:failed"]
-    assert "model.dims" in ended.statuses[1][1]
+    assert "model: unknown key 'dims'" in ended.statuses[1][1]
     assert "num-supernodes=16" in ended.statuses[2][1]
     assert not (ended.folder.parent / "wrong" / "metrics.json").exists()
     assert not (ended.folder.parent / "more" / "metrics.json").exists()
