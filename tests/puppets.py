@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+from postal import FIRST, PostalGrid, posted
 
 from cosp.config import checked
 from cosp.experiment import Experiment, load_experiment
@@ -38,44 +34,22 @@ CONFIG: dict[str, Any] = {
     "server": {"versions": 4, "quorum": 1.0, "checkpoint_every": 1},
 }
 
-FIRST = 100
-"""The node of client 0."""
-
 Lie = Callable[[Message, Message], Message | Sequence[Message]]
 """From a request and the honest reply to what is sent instead."""
 
 
-class Puppets(Grid):
+class Puppets(PostalGrid):
     """One node a board. ``lies``: node -> what it makes of its replies."""
 
     def __init__(self, experiment: Experiment, lies: Mapping[int, Lie], more: Sequence[int] = ()) -> None:
+        super().__init__([*(FIRST + i for i in range(len(experiment.boards))), *more])
         self.experiment, self.lies = experiment, dict(lies)
-        self.nodes = [*(FIRST + i for i in range(len(experiment.boards))), *more]
-        self.asked: list[tuple[int, str]] = []
-        """(node, message type) of all that was sent."""
-        self._replies: dict[str, list[Message]] = {}
-        self._numbers = itertools.count()
-        self._run = Run.create_empty(1)
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
 
-    def get_node_ids(self) -> Iterable[int]:
-        return list(self.nodes)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return [self._push(message) for message in messages]
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return [reply for message_id in list(message_ids) for reply in self._replies.pop(message_id, ())]
-
-    def _push(self, message: Message) -> str:
-        message_id = f"m{next(self._numbers)}"
-        message.metadata.__dict__["_message_id"] = message_id
-        request, node = posted(message), message.metadata.dst_node_id
-        self.asked.append((node, request.metadata.message_type))
+    def answers(self, request: Message) -> Sequence[Message]:
+        node = request.metadata.dst_node_id
         reply = posted(self.answer(request, node))
         told = self.lies[node](request, reply) if node in self.lies else reply
-        self._replies[message_id] = [posted(one) for one in (told if isinstance(told, Sequence) else [told])]
-        return message_id
+        return told if isinstance(told, Sequence) else [told]
 
     def answer(self, request: Message, node: int) -> Message:
         """Return what an honest board says."""
@@ -84,30 +58,6 @@ class Puppets(Grid):
             return records.introduction_reply(request, self.experiment.introduction(client))
         task = wire.read_task(request)
         return wire.result_reply(request, facts_of(task, self.experiment), vector_of(task))
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        return self.pull_messages(self.push_messages(messages))
-
-    def set_run(self, run: Run) -> None:
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        return self._run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-
-def posted(message: Message) -> Message:
-    """Return ``message`` as the other side gets it: taken apart into bytes and put together again."""
-    objects = {key: value.deflate() for key, value in get_all_nested_objects(message).items()}
-    back = inflate_object_from_contents(message.object_id, objects)
-    assert isinstance(back, Message)
-    back.metadata.__dict__["_message_id"] = message.metadata.message_id
-    return back
 
 
 def facts_of(task: Task, experiment: Experiment) -> dict[str, Any]:

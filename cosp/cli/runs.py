@@ -6,7 +6,7 @@ import json
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,10 @@ from cosp.cli.screen import (
 )
 from cosp.cli.watch import watch_run
 from cosp.errors import UserError
+
+if TYPE_CHECKING:  # a command imports what it needs when it is called
+    from cosp.config import Config
+    from cosp.run.directory import RunDirectory
 
 app = new_typer()
 
@@ -76,11 +80,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train a simulated fleet; write rows, metrics and a report."""
-    from cosp.config import load_config
     from cosp.console import RunProgress, summary_table
     from cosp.experiment import load_experiment
     from cosp.report import write_report
-    from cosp.run.directory import RunDirectory, config_of
+    from cosp.run.directory import RunDirectory
     from cosp.simulation import forks
     from cosp.simulation.simulate import simulate
     from cosp.track import Tracks, check_tracks
@@ -88,21 +91,11 @@ def run(
     wanted = check_tracks(track or [])
     _check_place(engine, address, workers)
     overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
-    if (config is None) == (resume is None):
-        got = "neither" if config is None else "both"
-        raise UserError(
-            f"run: give either CONFIG or --resume DIR, got {got}, e.g. cosp run experiments/quickstart.yaml"
-        )
-    if resume is not None:
-        if overrides or out_dir or dry:
-            raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
-        chosen = load_config(config_of(resume))
-        directory = RunDirectory.reopen(resume)
+    chosen, directory = _chosen(config, resume, overrides, anew=bool(out_dir or dry))
+    if directory is not None:
         dry = directory.is_dry()
-    else:
-        assert config is not None
-        chosen = load_config(config, overrides)
-        directory = None
+    elif out_dir is not None:
+        RunDirectory.check_free(out_dir)  # said now, not when data and model are read
     _check_afterwards(export_to, inputs, dry=dry, as_json=as_json)
     if not dry and engine is EngineName.local:
         forks.start()
@@ -152,6 +145,29 @@ def run(
         say_written(written(directory.folder, model, export_to, data_dir=data_dir))
     if inputs:
         say_predictions(model, inputs)
+
+
+def _chosen(
+    config: Path | None, resume: Path | None, overrides: list[str], *, anew: bool
+) -> tuple[Config, RunDirectory | None]:
+    """Return the configuration, and the directory of a run that goes on; UserError unless one of them is named.
+
+    ``anew``: options beside ``overrides`` were given that a run that goes on does not take.
+    """
+    from cosp.config import load_config
+    from cosp.run.directory import RunDirectory, config_of
+
+    if (config is None) == (resume is None):
+        got = "neither" if config is None else "both"
+        raise UserError(
+            f"run: give either CONFIG or --resume DIR, got {got}, e.g. cosp run experiments/quickstart.yaml"
+        )
+    if resume is None:
+        assert config is not None
+        return load_config(config, overrides), None
+    if overrides or anew:
+        raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
+    return load_config(config_of(resume)), RunDirectory.reopen(resume)
 
 
 def _check_afterwards(export_to: To | None, inputs: list[str] | None, *, dry: bool, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from cosp.fleet.introduction import Introduction
 from cosp.methods.assignment import RoundTime
 from cosp.seeds import numpy_stream
 from cosp.submodel.budget import SubmodelShape
-from cosp.submodel.footprint import Footprint
+from cosp.submodel.footprint import Footprint, Step
 from cosp.submodel.plan import prefix_plan
 from cosp.submodel.shape import TransformerShape
 from cosp.task.demand import download_bytes, judged_samples, judging_batch, training_step, upload_bytes
@@ -36,19 +36,15 @@ def work_of(task: Task, *, samples: int, test_samples: int) -> Work:
     step = training_step(task)
     judged = size.evaluation_step(judging_batch(task))
     rounds = judged_samples(task, samples, test_samples) / judging_batch(task)
-    return Work(
+    return _work(
+        task,
+        step,
         steps=task.training.steps(samples),
         batch=batch,
-        step_flops=step.flops,
-        step_bytes=step.bytes_moved,
-        step_kernels=step.kernels,
         precision=task.precision,
-        load_bytes=size.loading_bytes(batch),
         extra_flops=rounds * judged.flops,
         extra_bytes=rounds * judged.bytes_moved,
         extra_kernels=math.ceil(rounds) * judged.kernels,
-        download_bytes=download_bytes(task),
-        upload_bytes=upload_bytes(task),
     )
 
 
@@ -61,31 +57,29 @@ def _scoring(task: Task, size: Footprint, samples: int) -> Work:
     step = scoring.step(size, held)
     passes = {"gates": scoring.gate_epochs, "magnitude": 0}.get(scoring.how, 1)
     whole, rest = divmod(read, scoring.batch_size)
-    return Work(
-        steps=passes * (whole * math.ceil(scoring.batch_size / held) + math.ceil(rest / held)),
-        batch=held,
-        step_flops=step.flops,
-        step_bytes=step.bytes_moved,
-        step_kernels=step.kernels,
-        load_bytes=size.loading_bytes(held),
-        download_bytes=download_bytes(task),
-        upload_bytes=upload_bytes(task),
-    )
+    steps = passes * (whole * math.ceil(scoring.batch_size / held) + math.ceil(rest / held))
+    return _work(task, step, steps=steps, batch=held)
 
 
 def _summing(task: Task, size: Footprint, samples: int) -> Work:
     """Return what summing features asks: each sample is read once, forward alone."""
     batch = min(task.training.batch_size, samples)
     step = moments_step(task.shape, size, batch)
+    return _work(task, step, steps=math.ceil(samples / batch), batch=batch)
+
+
+def _work(task: Task, step: Step, *, steps: int, batch: int, **more: Any) -> Work:
+    """Return the work of so many equal steps, of loading a batch for each, and of the way there and back."""
     return Work(
-        steps=math.ceil(samples / batch),
+        steps=steps,
         batch=batch,
         step_flops=step.flops,
         step_bytes=step.bytes_moved,
         step_kernels=step.kernels,
-        load_bytes=size.loading_bytes(batch),
+        load_bytes=task.size.loading_bytes(batch),
         download_bytes=download_bytes(task),
         upload_bytes=upload_bytes(task),
+        **more,
     )
 
 

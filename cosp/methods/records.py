@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,9 +75,10 @@ class Records(Mapping[int, ClientRecord]):
         self._clients = (*self._clients, introduction)
         self._rows = np.append(self._rows, np.array([FRESH], np.int32), axis=0)
 
-    def claim(self, client: int, samples: int) -> None:
-        """Take note that ``client`` claims so many samples, more than its introduction counts."""
-        self[client].claimed_samples = self._claimed_samples[client] = samples
+    def note_claim(self, client: int, claimed: Mapping[str, Any]) -> None:
+        """Take note of the ``samples`` in what ``client`` claims beyond its introduction, if they are."""
+        if "samples" in claimed:
+            self[client].claimed_samples = self._claimed_samples[client] = claimed["samples"]
 
     def introduce(self, client: int, introduction: Introduction) -> None:
         """Take note of what ``client`` says of itself from now on."""

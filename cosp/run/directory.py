@@ -49,7 +49,7 @@ class RunDirectory:
     def create(folder: Path, config: Config) -> RunDirectory:
         """Make a new run directory, in use from now on; UserError if it cannot be written or already holds a run."""
         directory = RunDirectory(folder)
-        try:
+        with _begun_in(folder):
             folder.mkdir(parents=True, exist_ok=True)
             directory._check_empty()
             directory.hold()
@@ -58,9 +58,13 @@ class RunDirectory:
             if (known := path.read_bytes()) and b"\nversions:" not in known:  # which a run writes
                 raise UserError(f"{path}: is there already, and is no run's; give another --out")
             path.write_text(dump_config(config, versions()), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
         return directory
+
+    @staticmethod
+    def check_free(folder: Path) -> None:
+        """UserError if ``folder`` holds a run already; nothing is made."""
+        with _begun_in(folder):
+            RunDirectory(folder)._check_empty()
 
     def _check_empty(self) -> None:
         if self._rows_path.exists():
@@ -177,6 +181,14 @@ class RunDirectory:
         except (OSError, SafetensorError) as error:
             why = (isinstance(error, OSError) and error.strerror) or str(error)
             raise UserError(f"{self.folder}: cannot be written ({why}); {MEND} {self.folder}") from error
+
+
+@contextmanager
+def _begun_in(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); give another --out") from error
 
 
 def _first_change(line: bytes, row: Row) -> tuple[str, Any, Any]:

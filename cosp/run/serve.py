@@ -26,7 +26,7 @@ from cosp.run.heads import head_fit
 from cosp.run.measured import Measured
 from cosp.run.now import Now
 from cosp.run.opening import opening_rows
-from cosp.run.party import able, gather
+from cosp.run.party import Party, able, gather
 from cosp.run.virtual import VirtualTime
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import CountPredictions
@@ -90,23 +90,7 @@ def _loop(
     party = gather(grid, experiment, banned=saved.banned.values() if saved else (), on_refused=kept_out.append)
     clients, virtual = party.clients, isinstance(grid, VirtualTime)
     method = experiment.method(clients if virtual else able(clients, experiment))
-    coordinator = Coordinator(
-        shape=shape,
-        method=method,
-        training=config.training,
-        model=method.model.initial({} if dry else experiment.initial_model()),
-        clients=clients if virtual else (),
-        seed=config.seed,
-        max_staleness=config.server.max_staleness,
-        limit_bytes=experiment.limit_bytes,
-        heads=head_fit(experiment, method),
-        clip=clip_of(method, simulated=virtual),
-    )
-    for client in () if virtual else clients:  # a simulated fleet is mended before its run, a board sits out
-        coordinator.add(client)
-    for number, claimed in party.claimed.items():
-        if "samples" in claimed:
-            coordinator.records.claim(number, claimed["samples"])
+    coordinator = _coordinator(experiment, method, party, virtual=virtual, dry=dry)
 
     def record(row: Row) -> None:
         directory.write_row(row)
@@ -169,6 +153,28 @@ def _loop(
     for row in kept_out:
         refused(row)
     return loop
+
+
+def _coordinator(experiment: Experiment, method: Method, party: Party, *, virtual: bool, dry: bool) -> Coordinator:
+    """Return the coordinator at version 0. A simulated fleet is mended before its run; a real board may sit out."""
+    config = experiment.config
+    coordinator = Coordinator(
+        shape=experiment.shape,
+        method=method,
+        training=config.training,
+        model=method.model.initial({} if dry else experiment.initial_model()),
+        clients=party.clients if virtual else (),
+        seed=config.seed,
+        max_staleness=config.server.max_staleness,
+        limit_bytes=experiment.limit_bytes,
+        heads=head_fit(experiment, method),
+        clip=clip_of(method, simulated=virtual),
+    )
+    for client in () if virtual else party.clients:
+        coordinator.add(client)
+    for number, claimed in party.claimed.items():
+        coordinator.records.note_claim(number, claimed)
+    return coordinator
 
 
 def clip_of(method: Method, *, simulated: bool) -> Clip | None:

@@ -105,11 +105,9 @@ class Coordinator:
         self.version, self.snapshots, self.velocity, self.heads = version, snapshots, velocity, None
         self._open_round()
 
-    def add(self, client: Introduction, claimed_samples: int | None = None) -> None:
+    def add(self, client: Introduction) -> None:
         """Let one more client take part; it sits out if it can hold nothing."""
         self.records.add(client)
-        if claimed_samples is not None:
-            self.records.claim(client.client, claimed_samples)
         self._look_at(self.records[client.client])
 
     def learn(self, client: int, budget: Budget) -> bool:

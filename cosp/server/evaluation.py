@@ -59,6 +59,22 @@ def evaluate(model: State, count: CountPredictions) -> Evaluation:
     )
 
 
+class Judge:
+    """Judges each version once; ``count`` None judges none (a dry run)."""
+
+    def __init__(self, count: CountPredictions | None) -> None:
+        self._count = count
+        self._last: tuple[int, Evaluation] | None = None
+
+    def judged(self, version: int, model: State) -> Evaluation | None:
+        """Return the scores of ``version``, whose weights are ``model``."""
+        if self._count is None:
+            return None
+        if self._last is None or self._last[0] != version:
+            self._last = version, evaluate(model, self._count)
+        return self._last[1]
+
+
 def _finite(loss: float) -> float | None:
     """Return a loss as a row holds it."""
     return float(loss) if math.isfinite(loss) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -12,12 +11,12 @@ from flwr.serverapp import Grid
 
 from cosp.errors import CospError, RefusedUpdate
 from cosp.fleet.introduction import Introduction
+from cosp.server.clock import POLL_S, Clock
 from cosp.wire import door
 from cosp.wire import messages as wire
 
 Row = dict[str, Any]
 
-POLL_S = 0.2
 GRACE_S = 3.0
 """How long nodes that cannot take part may be the only ones there."""
 INTRODUCTIONS = 3
@@ -63,22 +62,22 @@ class Greeter:
         CospError if fewer are left, or come within ``timeout_s`` of the grid's clock; with a ``least`` the run begins
         after that time with those who came.
         """
-        clock, idle = getattr(self._grid, "clock", time.monotonic), getattr(self._grid, "idle", time.sleep)
-        started_s, enough = clock(), least_of(self.boards, least)
+        clock = Clock(self._grid)
+        started_s, enough = clock.now_s(), least_of(self.boards, least)
         alone_s = started_s
         while not self.complete:
             self.ask(self._known() - self._kept_out())
             self.hear()
             out = self._kept_out()
             if self.found or not out or self._unsettled():
-                alone_s = clock()
+                alone_s = clock.now_s()
             full = len(self.found) + len(out) >= self.boards and not self._unsettled()
-            if not self.complete and (full or clock() - alone_s > GRACE_S):
+            if not self.complete and (full or clock.now_s() - alone_s > GRACE_S):
                 if len(self.found) < enough:
                     raise CospError(f"{self._count()} can take part, at least {enough} must (server.min_clients): "
                                     + self._reasons())  # fmt: skip
                 return
-            if clock() - started_s > timeout_s:
+            if clock.now_s() - started_s > timeout_s:
                 if least is not None and len(self.found) >= least:
                     return
                 raise CospError(
@@ -86,7 +85,7 @@ class Greeter:
                     f"connected: connect {self.boards}, one a board of the fleet" + self._reasons(before="; ")
                 )
             if not self.complete:
-                idle(POLL_S)
+                clock.idle(POLL_S)
 
     def ask(self, nodes: Iterable[int]) -> None:
         """Ask those of ``nodes`` who they are that have not said it yet and are not being asked."""
@@ -173,13 +172,6 @@ class Greeter:
 def least_of(boards: int, asked: int | None) -> int:
     """Return how many clients are enough for a run: as ``asked``, or half of the fleet."""
     return (boards + 1) // 2 if asked is None else asked
-
-
-def greet(grid: Grid, expected: int, *, timeout_s: float = 300.0) -> dict[int, Introduction]:
-    """Ask every node who it is until ``expected`` clients have answered; return node -> introduction."""
-    greeter = Greeter(grid, expected)
-    greeter.greet(timeout_s=timeout_s)
-    return greeter.found
 
 
 def _last_line(reason: str) -> str:

@@ -8,7 +8,6 @@ quorum 1.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile, zip_longest
@@ -21,9 +20,10 @@ from flwr.serverapp import Grid
 from cosp.errors import CospError, FleetStalled, RefusedUpdate
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.server.admission import Admission
+from cosp.server.clock import Clock
 from cosp.server.conduct import Conduct
 from cosp.server.coordinator import ClosedRound, Coordinator
-from cosp.server.evaluation import CountPredictions, Evaluation, evaluate
+from cosp.server.evaluation import CountPredictions, Evaluation, Judge
 from cosp.server.greeting import Greeter
 from cosp.server.heads import HeadFit
 from cosp.server.ledger import NO_FIGURES, Ledger
@@ -39,7 +39,6 @@ from cosp.wire import messages as wire
 
 Row = dict[str, Any]
 
-POLL_S = 0.2
 BARREN_ROUNDS = 20
 """How often nobody may bring an update to a version before the run gives up."""
 
@@ -87,7 +86,8 @@ class Loop:
         self.in_flight: dict[str, Dispatch] = {}
         self.ended_early: str | None = None
         """Why the run ended with fewer versions than wanted, if it did: no board is left that could work."""
-        self._count = count
+        self._judge = Judge(count)
+        self._clock = Clock(grid, began_s)
         self._on_row = on_row
         self._on_round = on_round
         self._on_step = on_step
@@ -108,9 +108,6 @@ class Loop:
         """Message id -> client that sits out and was asked what it can afford."""
         self._barren = 0
         self._closed_s = 0.0
-        self._found: Evaluation | None = None
-        """Of the current version, if it was evaluated."""
-        self._wall_started = time.monotonic() - began_s
 
     def run(self) -> None:
         if self.coordinator.heads is not None:
@@ -164,7 +161,7 @@ class Loop:
             if not self.in_flight:
                 self._revive()
                 self._dispatch()
-            self._idle(min(left_s, self._time_left_s()))
+            self._clock.idle(min(left_s, self._time_left_s()))
             self._receive()
             self._forget_overdue()
             self._dispatch()
@@ -203,7 +200,7 @@ class Loop:
                 return self._close("deadline")
             if self._time_left_s() <= 0:
                 return None
-            self._idle(min(self._left_s(opened_s) if arrived else math.inf, self._time_left_s()))
+            self._clock.idle(min(self._left_s(opened_s) if arrived else math.inf, self._time_left_s()))
             self._receive()
             self._hear()
             self._welcome(ask=False)
@@ -221,7 +218,6 @@ class Loop:
             return
         self._wake()
         self._barren = 0
-        self._found = None
         self._report_round(closed_by, closed)
         self._on_round(self)
 
@@ -361,7 +357,8 @@ class Loop:
         """Let a client take part from now on, as the coordinator's and the roster's."""
         admitted = self._admission.admit(told)
         client = admitted.introduction
-        self.coordinator.add(client, admitted.claimed.get("samples"))
+        self.coordinator.add(client)
+        self.coordinator.records.note_claim(client.client, admitted.claimed)
         self._waiting.join(client)
         self._on_row(client_row(client, admitted.claimed))
         if self.coordinator.method.takes_part(client):
@@ -426,7 +423,7 @@ class Loop:
         Real boards that are all cut off are waited for; a virtual grid knows by itself when nobody will come back.
         """
         left = set(self.nodes) - self.conduct.banned_nodes
-        if not hasattr(self.grid, "idle") and not left & set(self.grid.get_node_ids()):
+        if not self._clock.virtual and not left & set(self.grid.get_node_ids()):
             return
         self._ask_everybody_again()
 
@@ -467,23 +464,20 @@ class Loop:
         })  # fmt: skip
 
     def _evaluate(self) -> Row | None:
-        """Return the scores of the current version, None in a dry run; each version is judged once."""
-        if self._count is None:
+        """Return the scores of the current version, None in a dry run."""
+        found = self.judged()
+        if found is None:
             return None
-        self._found = self._found or evaluate(self.coordinator.model, self._count)
-        self.ledger.note_evaluation(self._found)
-        return self._found.as_row()
+        self.ledger.note_evaluation(found)
+        return found.as_row()
 
     def judged(self) -> Evaluation | None:
         """Return the scores of the current version, None in a dry run; totals and rows stay as they are."""
-        if self._found is None and self._count is not None:
-            self._found = evaluate(self.coordinator.model, self._count)
-        return self._found
+        return self._judge.judged(self.coordinator.version, self.coordinator.model)
 
     def now_s(self) -> float:
-        """Seconds on the grid's clock, or on the wall since the loop began."""
-        clock = getattr(self.grid, "clock", None)
-        return float(clock()) if clock else time.monotonic() - self._wall_started
+        """Seconds on the grid's clock, or on the wall since the run began."""
+        return self._clock.now_s()
 
     def utilisation(self) -> float:
         running_s = sum(self.now_s() - dispatch.sent_s for dispatch in self.in_flight.values())
@@ -494,8 +488,7 @@ class Loop:
 
         A board that is off draws nothing: a virtual-time grid knows for how long it was (``off_s``).
         """
-        off_s: dict[int, float] = getattr(self.grid, "off_s", dict)()
-        return self.ledger.energy_j + self._waiting.energy_j(self.now_s(), off_s)
+        return self.ledger.energy_j + self._waiting.energy_j(self.now_s(), self._clock.off_s())
 
     def _time_left_s(self) -> float:
         return self.rules.until_s - self.now_s()
@@ -503,10 +496,3 @@ class Loop:
     def _left_s(self, opened_s: float) -> float:
         deadline_s = self.rules.deadline_s
         return math.inf if deadline_s is None else opened_s + deadline_s - self.now_s()
-
-    def _idle(self, at_most_s: float) -> None:
-        virtual = getattr(self.grid, "idle", None)
-        if virtual:
-            virtual(at_most_s)
-        else:
-            time.sleep(min(POLL_S, max(0.0, at_most_s)))

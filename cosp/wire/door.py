@@ -11,7 +11,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from io import BytesIO
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -29,7 +29,7 @@ MOST_NAME, MOST_DETAIL = 100, 400
 HEADER_BYTES = 1 << 12
 """What the bytes of an array may have beside its numbers."""
 
-LOSSES = ("dropout", "off", "battery", "memory", "worker-died")
+Loss = Literal["dropout", "off", "battery", "memory", "worker-died"]
 """Why a simulated board loses a task."""
 ERRORS = {2: "client-raised", 3: "message-lost", 5: "node-unavailable", 8: "client-died"}
 """Flower's error codes, named as rows name them; any other that Flower has is ``error-N``."""
@@ -38,7 +38,7 @@ OTHER_ERRORS = tuple(f"error-{code}" for code in (0, 1, 4, 6, 7, LOST))
 LIES = ("malformed", "too-large", "samples", "twice")
 """What no honest board of the same cosp says, however its training went."""
 REASONS = (
-    *LIES, "non-finite", "norm", "stale", *LOSSES, *ERRORS.values(), *OTHER_ERRORS, "error-unknown", "not-sent",
+    *LIES, "non-finite", "norm", "stale", *get_args(Loss), *ERRORS.values(), *OTHER_ERRORS, "error-unknown", "not-sent",
     "timeout", "server-restarted", "introduction",
 )  # fmt: skip
 """Under which a refused reply, a failed task or a board that is kept out is counted: there is no other."""
@@ -144,7 +144,7 @@ class _Figures(_Told):
 
 
 class _Loss(_Told):
-    reason: Literal["dropout", "off", "battery", "memory", "worker-died"]
+    reason: Loss
     detail: str
     figures: _Figures
     budget: Any = None

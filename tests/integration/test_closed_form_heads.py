@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from test_every_method import OwnPool
-from test_flower_apps import PostalGrid
+from test_flower_apps import AppGrid
 from tiny_runs import TINY, killed_run, rows_of
 
 from cosp.config import load_config
@@ -192,7 +192,7 @@ def test_a_dry_run_takes_as_long(config: Path, tmp_path: Path):
 def test_flowers_apps_carry_moments_like_other_tasks(config: Path, tmp_path: Path):
     chosen = load_config(config, [*QUICK, "server.quorum=1.0"])
     experiment = load_experiment(chosen)
-    grid = PostalGrid(4, {"config": str(config), "set": ""})
+    grid = AppGrid(4, {"config": str(config), "set": ""})
     directory = RunDirectory.create(tmp_path / "flower", chosen)
     serve(grid, experiment, directory, evaluate_with=in_process(Trainer({}, experiment.splits)))
     (told,) = of_kind(rows_of(directory.folder), "heads")

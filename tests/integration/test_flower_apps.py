@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,7 @@ import torch
 import yaml
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+from postal import FIRST, PostalGrid
 
 from cosp.config import load_config
 from cosp.errors import ConfigError, CospError
@@ -28,7 +24,7 @@ from cosp.flower.server_app import app as server_app
 from cosp.run import checkpoint
 from cosp.run.directory import RunDirectory
 from cosp.run.measured import predicted_step_s
-from cosp.server.greeting import greet
+from cosp.server.greeting import Greeter
 from cosp.simulation.simulate import simulate
 from cosp.wire.messages import read_task
 
@@ -46,70 +42,31 @@ CONFIG = {
 }
 
 
-class PostalGrid(Grid):
-    """Carries messages to the ClientApp and back as bytes; a reply is there as soon as a message is sent."""
+class AppGrid(PostalGrid):
+    """Carries messages to the ClientApp and back."""
 
     def __init__(self, nodes: int, run_config: dict[str, Any]) -> None:
-        self.contexts = {
-            100 + i: Context(
+        super().__init__(range(FIRST, FIRST + nodes))
+        self._contexts = {
+            FIRST + i: Context(
                 run_id=1,
-                node_id=100 + i,
+                node_id=FIRST + i,
                 node_config={"partition-id": i, "num-partitions": nodes},
                 state=RecordDict(),
                 run_config=run_config,
             )
             for i in range(nodes)
         }
-        self.kinds: list[str] = []
-        self._replies: dict[str, Message] = {}
-        self._numbers = itertools.count()
-        self._run = Run.create_empty(1)
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
-
-    def get_node_ids(self) -> Iterable[int]:
-        return list(self.contexts)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return [self._push(message) for message in messages]
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
-
-    def _push(self, message: Message) -> str:
-        message_id = f"m{next(self._numbers)}"
-        message.metadata.__dict__["_message_id"] = message_id
-        arrived = posted(message)
-        self.kinds.append(arrived.metadata.message_type)
-        try:
-            reply = client_app(arrived, self.contexts[arrived.metadata.dst_node_id])
-        except Exception as error:
-            reply = Message(Error(code=2, reason=f"{type(error)}:<'{error}'>"), reply_to=arrived)
-        self._replies[message_id] = posted(reply)
-        return message_id
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        return self.pull_messages(self.push_messages(messages))
-
-    def set_run(self, run: Run) -> None:
-        self._run = run
 
     @property
-    def run(self) -> Run:
-        return self._run
+    def kinds(self) -> list[str]:
+        return [kind for _, kind in self.asked]
 
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-
-def posted(message: Message) -> Message:
-    """Return ``message`` as the other side gets it: taken apart into bytes and put together again."""
-    objects = {key: value.deflate() for key, value in get_all_nested_objects(message).items()}
-    back = inflate_object_from_contents(message.object_id, objects)
-    assert isinstance(back, Message)
-    back.metadata.__dict__["_message_id"] = message.metadata.message_id
-    return back
+    def answers(self, request: Message) -> Sequence[Message]:
+        try:
+            return [client_app(request, self._contexts[request.metadata.dst_node_id])]
+        except Exception as error:
+            return [Message(Error(code=2, reason=f"{type(error)}:<'{error}'>"), reply_to=request)]
 
 
 def run_config_of(folder: Path) -> dict[str, Any]:
@@ -128,11 +85,11 @@ def rows_of(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[PostalGrid, Path]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[AppGrid, Path]:
     """The grid and the run directory of one run."""
     folder = tmp_path_factory.mktemp("apps")
     run_config = run_config_of(folder)
-    grid = PostalGrid(4, run_config)
+    grid = AppGrid(4, run_config)
     serve(grid, run_config)
     return grid, folder / "flower"
 
@@ -180,10 +137,10 @@ def test_wall_time_stands_for_virtual_time_and_no_energy_is_made_up(run):
 def test_a_second_run_does_not_write_over_the_first(run):
     _, folder = run
     with pytest.raises(CospError, match="holds a run already"):
-        serve(PostalGrid(4, {}), run_config_of(folder.parent))
+        serve(AppGrid(4, {}), run_config_of(folder.parent))
 
 
-class DyingGrid(PostalGrid):
+class DyingGrid(AppGrid):
     """Fails for good when the server sends its third round of training tasks."""
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -196,7 +153,7 @@ def test_a_run_that_broke_off_goes_on_from_its_checkpoint(tmp_path):
     run_config = run_config_of(tmp_path) | {"set": "server.checkpoint_every=1"}
     with pytest.raises(ConnectionError):
         serve(DyingGrid(4, run_config), run_config)
-    serve(PostalGrid(4, run_config), run_config | {"resume": True})
+    serve(AppGrid(4, run_config), run_config | {"resume": True})
     folder = tmp_path / "flower"
     assert [row["version"] for row in rows_of(folder, "round")] == [0, 1, 2, 3]
     (resumed,) = rows_of(folder, "resume")
@@ -212,7 +169,7 @@ def test_tasks_in_flight_when_a_run_broke_off_are_named_and_asked_for_again(tmp_
     run_config = run_config_of(tmp_path) | {"set": "server.checkpoint_every=1 server.quorum=2"}
     with pytest.raises(ConnectionError):
         serve(OneAtATime(4, run_config, fails_after=5), run_config)
-    serve(PostalGrid(4, run_config), run_config | {"resume": True})
+    serve(AppGrid(4, run_config), run_config | {"resume": True})
     folder = tmp_path / "flower"
     lost = [row for row in rows_of(folder, "arrival") if row["reason"] == "server-restarted"]
     assert lost
@@ -222,7 +179,7 @@ def test_tasks_in_flight_when_a_run_broke_off_are_named_and_asked_for_again(tmp_
     assert len(merged) == len(set(merged))
 
 
-class SlowClient(PostalGrid):
+class SlowClient(AppGrid):
     """Every client takes what its board is said to take for a step, but client 2 three times as long.
 
     None declares a speed, as real boards do not.
@@ -294,7 +251,7 @@ def test_a_resumed_run_plans_by_what_was_measured_before(slow, tmp_path):
     assert sizes[-1] == sizes[-2] < sizes[0]
 
 
-class OneAtATime(PostalGrid):
+class OneAtATime(AppGrid):
     """Gives out one reply at a time, and fails for good when more than ``fails_after`` training tasks were sent."""
 
     def __init__(self, nodes: int, run_config: dict[str, Any], *, fails_after: int) -> None:
@@ -313,7 +270,7 @@ class OneAtATime(PostalGrid):
 def test_too_few_nodes_are_an_error_that_says_how_many(tmp_path):
     run_config = run_config_of(tmp_path)
     with pytest.raises(CospError, match="3 nodes take part, the fleet has 4 boards; set num-supernodes=4"):
-        greet(PostalGrid(3, run_config), 4)
+        Greeter(AppGrid(3, run_config), 4).greet(timeout_s=300.0)
 
 
 @pytest.mark.parametrize(
@@ -330,4 +287,4 @@ def test_too_few_nodes_are_an_error_that_says_how_many(tmp_path):
 def test_a_run_config_that_does_not_fit_is_one_line(tmp_path, change, rule):
     run_config = run_config_of(tmp_path) | change
     with pytest.raises(ConfigError, match=rule):
-        serve(PostalGrid(4, run_config), run_config)
+        serve(AppGrid(4, run_config), run_config)

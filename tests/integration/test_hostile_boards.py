@@ -27,8 +27,7 @@ DEEP = "[" * 100_000
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cosp.server.loop.POLL_S", 0.001)
-    monkeypatch.setattr("cosp.server.greeting.POLL_S", 0.001)
+    monkeypatch.setattr("cosp.server.clock.POLL_S", 0.001)
 
 
 @pytest.fixture(scope="module")

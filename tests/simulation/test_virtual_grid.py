@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import get_args
 
 from cosp.config import load_config
 from cosp.experiment import load_experiment
+from cosp.simulation import virtual_grid
 from cosp.simulation.dry import DryPool
 from cosp.simulation.virtual_grid import FIRST_NODE, VirtualGrid
+from cosp.wire import door
 
 CONFIG = Path(__file__).parents[2] / "experiments/dry_10k.yaml"
 WINDOWS = {0: (0.0, 10.0), 1: (5.0, 20.0), 2: (0.0, 20.0)}
@@ -38,3 +41,7 @@ def test_all_boards_introduce_themselves_in_the_time_of_a_message_there_and_back
     assert grid.clock() == slowest_s > 0
     assert [guests.nodes.node_of(client.client) for client in guests.clients] == [FIRST_NODE + n for n in range(5)]
     assert [client.link for client in guests.clients] == ["wifi"] * 3 + ["ethernet"] * 2
+
+
+def test_what_a_board_may_lose_a_task_by_has_a_name_at_the_door():
+    assert {*virtual_grid.LOSSES, virtual_grid.KILLED} == set(get_args(door.Loss)) <= set(door.REASONS)
