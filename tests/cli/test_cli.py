@@ -109,6 +109,14 @@ def test_a_run_directory_is_not_overwritten(monkeypatch, capsys, tmp_path):
     assert "holds a run already" in capsys.readouterr().err
 
 
+def test_that_a_folder_holds_a_run_is_said_before_data_are_looked_for(monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("COSP_DATA_DIR", raising=False)
+    (tmp_path / "rows.jsonl").touch()
+    fashion = str(Path(QUICKSTART).with_name("fashion_mnist.yaml"))
+    assert call(monkeypatch, "run", fashion, "--out", str(tmp_path)) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
 def test_plan_as_json_has_a_row_for_each_board_within_its_share_and_memory(monkeypatch, capsys):
     assert call(monkeypatch, "plan", QUICKSTART, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
