@@ -25,9 +25,9 @@ run-text: $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[text,models-test]'
 	$(BIN)/cosp run experiments/text_quickstart.yaml --export torch --predict experiments/text_quickstart.txt $(ARGS)
 
-# A file at a time on each core; in one process, e.g. to debug: make test ARGS="-n 0".
+# A file at a time on each core, in their order (the longest lie early); in one process: make test ARGS="-n 0".
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A server, four boards and their trainers as real processes, over TLS; faults on purpose. Network namespaces need root.
 deploy-test: $(READY)
