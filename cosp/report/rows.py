@@ -101,6 +101,7 @@ class Arrival:
     peak_memory_bytes: Count
     local_accuracy_received: Amount | None
     local_accuracy_trained: Amount | None
+    epsilon: Amount | None = None  # what the client's updates by then can have told; None where nothing bounds it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
