@@ -54,6 +54,6 @@ def test_what_was_too_large_was_bounded(finished: Deployment) -> None:
 def test_what_claimed_too_much_was_refused_by_name_and_its_board_banned(finished: Deployment) -> None:
     refused = finished.arrivals(accepted=False)
     assert {(row["client"], row["reason"]) for row in refused} == {(LIAR, "samples")}
-    assert refused[0]["detail"].startswith("claims 1000000000 samples, introduced itself with")
+    assert "claims 1000000000 samples, introduced itself with" in refused[0]["detail"]
     bans = [row for row in finished.rows() if row["kind"] == "ban"]
     assert [(row["client"], len(refused)) for row in bans] == [(LIAR, 3)]
