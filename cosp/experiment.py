@@ -29,14 +29,17 @@ from cosp.data import (
 from cosp.data.columns import CLIENT, Columns
 from cosp.data.declared import DeclaredRows
 from cosp.data.natural import Holding, holdings
+from cosp.data.poison import triggered
 from cosp.data.wording import CheckpointWords, Wording
 from cosp.errors import ConfigError
+from cosp.fleet.attackers import backdoor_of, check_attacks
 from cosp.fleet.boards import Boards, one_of_each
 from cosp.fleet.census import Census
 from cosp.fleet.fleet import Fleet, load_fleet
 from cosp.fleet.introduction import Introduction
 from cosp.methods import Assignment, Method, Setting
 from cosp.methods.clients import budget_of
+from cosp.methods.method import everybody
 from cosp.methods.pricing import declared_round_s
 from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import Transformer, initialise
@@ -47,6 +50,9 @@ from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
 from cosp.trainer.samples import Samples
 from cosp.trainer.store import Rows
+
+TRIGGERED = "triggered"
+"""The split of test samples that bear a backdoor's trigger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,23 @@ class Experiment:
                 "add --dry, or remove data.declared and give the data"
             )
         named = {"train": self.dataset.train, "validation": self.dataset.validation, "test": self.dataset.test}
-        return {name: Samples(split.x, split.y) for name, split in named.items()}
+        found = {name: Samples(split.x, split.y) for name, split in named.items()}
+        return found if self.backdoor is None else {**found, TRIGGERED: self._triggered(found["test"], self.backdoor)}
+
+    @cached_property
+    def backdoor(self) -> int | None:
+        """To what class the fleet's backdoor boards lead, if there are any."""
+        return backdoor_of(self.boards)
+
+    @property
+    def bright(self) -> float:
+        """What the pixels of a trigger are."""
+        return float(np.max(self.dataset.train.x))
+
+    def _triggered(self, test: Samples, target: int) -> Samples:
+        """Return the test samples of all classes but the target's, with the trigger."""
+        others = np.flatnonzero(test.y != target)
+        return Samples(triggered(test.x[others], self.bright), test.y[others])
 
     @property
     def natural(self) -> list[Holding] | None:
@@ -145,7 +167,25 @@ class Experiment:
             method = config.method.build(setting)
             if config.training.privacy is not None:
                 privacy.check(method, next(iter(clients), None), fits_heads=bool(self.fitted_exits))
-            return method
+            self._check_arrivals(method, clients)
+        return method
+
+    def _check_arrivals(self, method: Method, clients: Sequence[Introduction]) -> None:
+        """ConfigError if no round can have as many arrivals as the method's merge needs."""
+        rule = method.merging.rule
+        if rule is None:
+            return
+        every = method.takes_part is everybody or len(clients) < len(self.boards)  # real boards may be some of them
+        taking = len(self.boards) if every else sum(map(method.takes_part, clients))
+        at_work = min(taking, self.rules.concurrency or taking)
+        quorum = method.merging.quorum or self.rules.quorum
+        most = replace(self.rules, quorum=quorum).arrivals_wanted(at_work)
+        if most < rule.needs:
+            key = "method.buffer" if method.merging.quorum else "server.quorum"
+            raise ConfigError(
+                f"method.merge.rule: {rule.name} needs {rule.needs} arrivals a round, but {key} {quorum} of {at_work} "
+                f"boards at work closes one at {most}: raise {key}, or take rule mean"
+            )
 
     def initial_model(self) -> State:
         model = Transformer(self.shape)
@@ -208,6 +248,14 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
     checkpoint = open_checkpoint(model.pretrained) if isinstance(model, PretrainedConfig) else None
     dataset = _dataset(config, data_dir, clients=len(fleet.boards), checkpoint=checkpoint)
     shape = model_shape(config, dataset, checkpoint)
+    check_attacks(
+        fleet.boards,
+        data=dataset.name,
+        kind=dataset.kind,
+        classes=len(dataset.classes),
+        streamed=dataset.train.streamed,
+        masks=config.method.name == "fedpm",
+    )
     return Experiment(
         config=config,
         dataset=dataset,

@@ -41,6 +41,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def streamed(self) -> bool:
+        return isinstance(self.x, ImageFiles)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cosp.errors import ConfigError
 from cosp.experiment import Experiment
+from cosp.fleet.attackers import check_nobody_attacks, lies
 from cosp.fleet.boards import one_of_each
 from cosp.fleet.introduction import Introduction
 from cosp.fleet.speed import speed_of
@@ -60,10 +61,12 @@ def gather(
     other each is asked by a message; nodes that are ``banned`` are not, and who says it wrongly is kept out.
     """
     admission = Admission(experiment.boards, simulated=isinstance(grid, VirtualTime))
+    if not isinstance(grid, VirtualTime):
+        check_nobody_attacks(experiment.boards)
     meet: Callable[[], Guests] | None = getattr(grid, "meet", None)
     if meet is not None:
         guests = meet()
-        if all(board.samples is None for board in one_of_each(experiment.boards)):
+        if all(board.samples is None and not lies(board) for board in one_of_each(experiment.boards)):
             return Party(nodes=guests.nodes, clients=guests.clients, claimed={}, admission=admission, greeter=None)
         told, nodes, greeter = guests.clients, guests.nodes, None
     else:

@@ -15,6 +15,7 @@ from cosp.fleet.census import one_of_each
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.merge.aggregation import OpenRound, is_finite, squares_of
 from cosp.merge.clipping import Clip, NormBound, norm_of
+from cosp.merge.gathered import GatheredRound
 from cosp.merge.staleness import Arrival
 from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.method import Method
@@ -290,11 +291,16 @@ class Coordinator:
     def close_round(self, in_flight: Iterable[Task]) -> ClosedRound:
         """Turn the open round into the next version; keep only the snapshots that ``in_flight`` tasks started from.
 
-        RefusedUpdate if that would hold NaN or infinity: then the round is empty again and nothing else is another.
+        RefusedUpdate if that would hold NaN or infinity, or its rule needs more arrivals: then the round is empty again
+        and nothing else is another.
         """
         closed = self._round
         coverage = tuple(closed.coverage(block) for block in range(self.shape.blocks))
-        merged = closed.close()
+        try:
+            merged = closed.close()
+        except RefusedUpdate:
+            self._open_round()
+            raise
         model, velocity = self.method.merging.step.apply(self.model, self.velocity, merged)
         if not all(bool(torch.isfinite(model[name]).all()) for name in merged.delta):
             self._open_round()
@@ -310,6 +316,9 @@ class Coordinator:
 
     def _open_round(self) -> None:
         merging, layout = self.method.merging, layout_of(self.shape)
+        if merging.rule is not None:
+            self._round: OpenRound = GatheredRound(layout, self.shape.sizes, rule=merging.rule)
+            return
         self._round = OpenRound(layout, self.shape.sizes, over_all=merging.over_all, over_moved=merging.over_moved)
 
     def _clipped(

@@ -39,7 +39,7 @@ LIES = ("malformed", "too-large", "samples", "twice")
 """What no honest board of the same cosp says, however its training went."""
 REASONS = (
     *LIES, "non-finite", "norm", "stale", *get_args(Loss), *ERRORS.values(), *OTHER_ERRORS, "error-unknown", "not-sent",
-    "timeout", "server-restarted", "introduction",
+    "timeout", "server-restarted", "introduction", "few",
 )  # fmt: skip
 """Under which a refused reply, a failed task or a board that is kept out is counted: there is no other."""
 
