@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cosp.checkpoints import Checkpoint, Imported, Words, import_state, open_checkpoint
-from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig, fits_heads
+from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig, asks_words, fits_heads
 from cosp.data import (
     Dataset,
     PartitionScheme,
@@ -44,6 +44,7 @@ from cosp.seeds import stream_seed, torch_stream
 from cosp.server.rules import LoopRules
 from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
+from cosp.submodel.words import joined, words_in
 from cosp.trainer.samples import Samples
 from cosp.trainer.store import Rows
 
@@ -96,11 +97,21 @@ class Experiment:
     def introductions(self) -> Census:
         """What each client says of itself, as the run begins."""
         holdings = map(self._holding, range(len(self.boards)))
-        return Census(self.boards, holdings, partial(introduction_of, self.boards), alike=not self.assignment.timed)
+        alike = not self.assignment.timed and not asks_words(self.config)
+        return Census(self.boards, holdings, self._introduced, alike=alike)
 
     def introduction(self, client: int) -> Introduction:
         """Return what ``client`` says of itself, without asking the others."""
-        return introduction_of(self.boards, client, *self._holding(client))
+        return self._introduced(client, *self._holding(client))
+
+    def _introduced(self, client: int, samples: int, test_samples: int, class_counts: tuple[int, ...]) -> Introduction:
+        told = introduction_of(self.boards, client, samples, test_samples, class_counts)
+        return replace(told, words=self.words_of(client)) if asks_words(self.config) else told
+
+    def words_of(self, client: int) -> tuple[int, ...]:
+        """Return the words of the client's texts, of those held back too, and the special ones."""
+        texts = np.asarray(self.dataset.train.x)
+        return joined(words_in(texts[rows] for rows in self.rows[client]), self.dataset.special_words)
 
     def _holding(self, client: int) -> tuple[int, int, tuple[int, ...]]:
         """Return how many samples ``client`` trains on, how many it holds back, and its classes of the former."""
@@ -204,6 +215,8 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
     checkpoint = open_checkpoint(model.pretrained) if isinstance(model, PretrainedConfig) else None
     dataset = _dataset(config, data_dir, clients=len(fleet.boards), checkpoint=checkpoint)
     shape = model_shape(config, dataset, checkpoint)
+    if asks_words(config):
+        shape = _in_words(config, dataset, shape)
     return Experiment(
         config=config,
         dataset=dataset,
@@ -212,6 +225,16 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
         shape=shape,
         imported=None if checkpoint is None else import_state(checkpoint, shape, dataset.classes),
     )
+
+
+def _in_words(config: Config, dataset: Dataset, shape: TransformerShape) -> TransformerShape:
+    """Return ``shape`` with the word that stands for unknown ones; ConfigError if the data are no texts."""
+    key = f"model.vocabulary: {config.model.vocabulary}"
+    if not isinstance(shape, TextShape):
+        raise ConfigError(f"{key} is for texts, {dataset.name} has {dataset.kind}: remove the key")
+    if dataset.declared:
+        raise ConfigError(f"{key} takes each board's words from its texts, and data.declared has none: remove the key")
+    return replace(shape, unknown=None if dataset.tokenizer is None else dataset.tokenizer.unknown)
 
 
 def introduction_of(

@@ -69,20 +69,21 @@ class Assignment:
         """Return the shape of the client's submodel; ConfigError names the client if it can hold none.
 
         Rule "time" chooses depth and width itself; the others split pruning by ``depth_share``. ``memory_of``: what a
-        task of the method holds at its peak.
+        task of the method holds at its peak. A client costs what it does with its own words, if it has some.
         """
+        held = model.holding(client.words)
 
         def within(deepest: int) -> SubmodelShape:
             """Return the widest submodel in the rule's budget, no deeper than the exit ``deepest``."""
             if self.rule == "memory_share":
                 rate, limit = self._share(client), self.limit_bytes(client, model, training)
-                return budget.shape_within(model, rate, limit, memory_of, depth_share=depth_share, deepest=deepest)
+                return budget.shape_within(held, rate, limit, memory_of, depth_share=depth_share, deepest=deepest)
             if client.keep is not None and self.rule == "rate":
                 return budget.shape_for_rate(
-                    model, client.keep, depth_share=depth_share, measure=measure, deepest=deepest
+                    model, client.keep, depth_share=depth_share, measure=measure, deepest=deepest, held=held
                 )
             return budget.shape_for_memory(
-                model,
+                held,
                 client.memory_bytes,
                 batch=training.batch_size,
                 optimizer=training.optimizer,
@@ -93,7 +94,7 @@ class Assignment:
 
         try:
             if self.rule == "time":
-                return capacity.best(model, self.demand_of(client, model, training), self.limits(client)).shape
+                return capacity.best(held, self.demand_of(client, held, training), self.limits(client)).shape
             if not self.takes_blocks_away:
                 return within(model.blocks)
             if not depth_share:

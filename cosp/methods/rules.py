@@ -31,6 +31,8 @@ class Settings(Form):
     """Of the model that a method trains; see ``cosp.submodel.shape.TransformerShape``."""
     takes_fitted_heads: ClassVar[bool] = True
     """Whether the model that a method serves has the heads that its server is given."""
+    takes_some_words: ClassVar[bool] = True
+    """Whether a client may hold some rows of a word table."""
 
     @model_validator(mode="before")
     @classmethod

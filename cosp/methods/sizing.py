@@ -39,7 +39,7 @@ def affordable(
         setting.training,
         depth_share=depth_share,
         measure=measure,
-        memory_of=_memory_of(setting.model, setting.training, extra),
+        memory_of=_memory_of(setting.model.holding(client.words), setting.training, extra),
     )
 
 
@@ -72,7 +72,8 @@ def for_clients(setting: Setting, find: Callable[[Introduction], Found]) -> Call
     timed = setting.assignment.timed
 
     def found(client: Introduction) -> Found:
-        key = (client.keep, client.memory_bytes, client.gpu, client.board, client.link)
+        words = client.words and len(client.words)
+        key = (client.keep, client.memory_bytes, client.gpu, client.board, client.link, words)
         wanted = (*key, client.speed, client.samples, client.test_samples) if timed else key
         if wanted not in known:
             if len(known) >= KNOWN:

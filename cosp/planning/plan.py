@@ -47,14 +47,15 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
     config, shape = experiment.config, experiment.shape
     scores = random_scores(shape, method.submodels.depth(client), np.random.default_rng(0))
     record = ClientRecord(introduction=client, scores=scores)
-    plan = method.submodels.plan(record)
+    plan = replace(method.submodels.plan(record), words=client.words)
     parts = method.local.parts(record, config.training)
     task = Task("train", client.client, 0, 0, config.seed, shape, plan, **parts)
-    size = footprint(shape, plan.counts)
+    held = shape.holding(client.words)
+    size = footprint(held, plan.counts)
     work = work_of(task, samples=client.samples, test_samples=client.test_samples)
     typical, (fast, slow) = cost(board, work), cost_range(board, work)
     counts, rated = plan.counts[0], experiment.assignment.by_rate(client)
-    blocks = footprint(shape, (shape.sizes,) * size.depth)
+    blocks = footprint(held, (held.sizes,) * size.depth)
     limit_bytes = experiment.limit_bytes(client)
     scoring = scoring_within_memory(client, method.submodels.scoring_of(client), blocks, limit_bytes)
     whole = footprint(shape, (shape.sizes,) * shape.blocks)
@@ -75,6 +76,7 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
         "hidden": counts.hidden,
         "rows": counts.attention_rows,
         "parameters": size.parameters,
+        "words": None if client.words is None else len(client.words),
         "share": share,
         "binding": _binding(experiment, method, unhurried, client, plan),
         "used": {  # of each limit
@@ -109,12 +111,13 @@ def _binding(
     """
     if plan.counts == experiment.shape.full_plan().counts:
         return []
-    if plan == method.model.evaluated:
+    if plan.blocks == method.model.evaluated.blocks:
         return ["method"]
     rule = experiment.assignment
     if rule.rule != "time":
         if plan.depth < unhurried.submodels.depth(client):
             return ["time"]
         return ["keep" if rule.by_rate(client) else "memory"]
-    demand_of = rule.demand_of(client, experiment.shape, experiment.config.training)
-    return list(capacity.binding(experiment.shape, demand_of, rule.limits(client)))
+    held = experiment.shape.holding(client.words)
+    demand_of = rule.demand_of(client, held, experiment.config.training)
+    return list(capacity.binding(held, demand_of, rule.limits(client)))

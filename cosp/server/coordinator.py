@@ -20,7 +20,6 @@ from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.method import Method
 from cosp.methods.records import Records
 from cosp.server.heads import HeadFit, Reach
-from cosp.submodel.flat import spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.plan import SubmodelPlan
@@ -150,7 +149,8 @@ class Coordinator:
 
     def _reach(self, heads: HeadFit, client: int) -> Reach | None:
         introduction = self.records[client].introduction
-        return heads.reach(min(introduction.memory_bytes, self._limit_bytes(introduction)))
+        limit_bytes = min(introduction.memory_bytes, self._limit_bytes(introduction))
+        return heads.reach(limit_bytes, introduction.words)
 
     def next_task(self, client: int) -> Task:
         """Return what ``client`` should do now: give moments while they are gathered, score its units when its scores
@@ -160,7 +160,7 @@ class Coordinator:
         if self.heads is not None:
             return self._moments_task(self.heads, record)
         record.version = self.version
-        plan = self.method.submodels.plan(self._informed(record)) if not self._wants_scores(record) else None
+        plan = self._plan(record) if not self._wants_scores(record) else None
         keep = record.introduction.keep
         task = Task(
             kind="train" if plan else "score",
@@ -169,7 +169,7 @@ class Coordinator:
             turn=record.tasks,
             seed=self.seed,
             shape=self.shape,
-            plan=plan or self.shape.full_plan(self.method.submodels.depth(record.introduction)),
+            plan=plan or self._in_words(record, self.shape.full_plan(self.method.submodels.depth(record.introduction))),
             keep=1.0 if keep is None else keep,
             scoring=self._scoring_for(record),
             **self.method.local.parts(record, self.training),
@@ -191,7 +191,7 @@ class Coordinator:
             turn=record.tasks,
             seed=self.seed,
             shape=self.shape,
-            plan=reach.plan,
+            plan=self._in_words(record, reach.plan),
             training=replace(self.training, batch_size=reach.batch),
             compression=self.method.local.compression,
         )
@@ -206,7 +206,15 @@ class Coordinator:
         if self._scoring_for(record) is not None and record.scores is None:
             return None
         record.version = self.version
-        return self.method.submodels.plan(self._informed(record))
+        return self._plan(record)
+
+    def _plan(self, record: ClientRecord) -> SubmodelPlan:
+        return self._in_words(record, self.method.submodels.plan(self._informed(record)))
+
+    def _in_words(self, record: ClientRecord, plan: SubmodelPlan) -> SubmodelPlan:
+        """Return a method's ``plan`` with the client's own words, if it has told any: no method chooses among them."""
+        words = record.introduction.words
+        return plan if words is None else replace(plan, words=words)
 
     def weights(self, task: Task) -> Mapping[str, Tensor]:
         """Return the tensors that ``task`` starts from, as the client receives them, cut out when they are read."""
@@ -334,7 +342,8 @@ class Coordinator:
 
     def _scoring_of(self, client: Introduction) -> ScoreSettings | None:
         """Return how ``client`` scores the units of its blocks; ConfigError if it can hold or score none."""
-        full_width = footprint(self.shape, (self.shape.sizes,) * self.method.submodels.depth(client))
+        held = self.shape.holding(client.words)
+        full_width = footprint(held, (held.sizes,) * self.method.submodels.depth(client))
         return scoring_within_memory(
             client, self.method.submodels.scoring_of(client), full_width, self._limit_bytes(client)
         )
@@ -355,7 +364,7 @@ class Coordinator:
 
     def _check(self, task: Task, delta: Mapping[str, Tensor]) -> float:
         """Refuse what is malformed or not finite; return its square."""
-        wanted = {name: span.shape for name, span in spans_of(self.layout, task.plan.counts).items()}
+        wanted = {name: span.shape for name, span in task.spans.items() if name in self.layout}
         got = {name: tuple(tensor.shape) for name, tensor in delta.items()}
         if got != wanted:
             wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))

@@ -63,15 +63,17 @@ def shape_for_rate(
     measure: Measure = parameters,
     precision: str = "float32",
     deepest: int | None = None,
+    held: TransformerShape | None = None,
 ) -> SubmodelShape:
     """Return the widest submodel whose cost is at most ``rate`` of the whole model's; rate 1 keeps everything.
 
-    ``deepest``: an exit beyond which it does not go, whatever the rate.
+    ``deepest``: an exit beyond which it does not go, whatever the rate. ``held``: ``model`` with fewer words, as a
+    client holds it: what it saves of words its blocks may cost.
     """
     if not 0 < rate <= 1:
         raise ConfigError(f"keep: {rate} is not a keep ratio: it must lie in (0, 1]")
     budget = rate * measure(footprint(model, (model.sizes,) * model.blocks, precision))
-    cost_of = _measured_by(model, measure, precision)
+    cost_of = _measured_by(held or model, measure, precision)
     depth = min(depth_for_rate(model, rate, depth_share), deepest or model.blocks)
     return _widest(model, depth, budget, cost_of, UNITS.get(measure, "bytes"))
 

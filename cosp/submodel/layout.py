@@ -15,7 +15,10 @@ from cosp.submodel.plan import GroupSizes
 
 @dataclass(frozen=True)
 class Axis:
-    """One tensor dimension that is made of a group's units, ``entries`` consecutive entries a unit."""
+    """One tensor dimension that is made of a group's units, ``entries`` consecutive entries a unit.
+
+    Group "words" is no block's: its parameter belongs to the whole model.
+    """
 
     group: str
     entries: int = 1
@@ -44,7 +47,10 @@ class ParameterLayout:
         return (self.block is None or self.block < depth) and (self.exit_after is None or self.exit_after <= depth)
 
     def sliced_shape(self, counts: Sequence[GroupSizes]) -> Tuple[int, ...]:
-        """Return the shape in a submodel that keeps ``counts[b]`` units in block b."""
+        """Return the shape in a submodel that keeps ``counts[b]`` units in block b, and all words.
+
+        With some words it is that of a model of so many: ``TransformerShape.holding``.
+        """
         if self.block is None:
             return self.shape
         kept = counts[self.block]

@@ -9,7 +9,7 @@ from typing import ClassVar, Dict, Optional, Tuple
 from torch import nn
 
 from cosp.submodel.layout import Axis, Layout, ParameterLayout, whole
-from cosp.submodel.plan import GroupSizes, SubmodelPlan, full_plan
+from cosp.submodel.plan import GroupSizes, SubmodelPlan, Units, full_plan
 
 POOLINGS = ("mean", "class")
 NORMS = ("pre", "post")
@@ -57,7 +57,8 @@ class TransformerShape:
     "mean" of all tokens, which learns faster from little data (Beyer et al. 2022, arXiv:2205.01580), or the "class"
     token alone, which is the first. ``variant`` is what a method needs the blocks to have beside the textbook's parts:
     AdaViT's policies or Q-ViT's quantisers. ``padding`` is the word that fills up short texts: nobody attends to it,
-    and no mean counts it; None where every token is read.
+    and no mean counts it; None where every token is read. ``unknown`` is the word that stands for those that a board
+    does not hold, None where there is none.
     """
 
     classes: int
@@ -70,6 +71,7 @@ class TransformerShape:
     variant: str
     padding: Optional[int] = None
     trunk: Trunk = FRESH
+    unknown: Optional[int] = None
 
     position_deviation: ClassVar[float]
     """Of fresh positions."""
@@ -108,13 +110,26 @@ class TransformerShape:
         """Parameters of a table that tokens are looked up in, 0 without one: read row by row, never multiplied."""
         return 0
 
+    @property
+    def words(self) -> int:
+        """Rows of that table."""
+        return self.table // self.dim
+
     def inputs(self) -> nn.Module:
         """Return the module that makes samples (batch, *sample_shape) into tokens (batch, input_tokens, dim)."""
         raise NotImplementedError
 
     def inputs_layout(self) -> Layout:
-        """Return the shapes of that module's parameters; they are never sliced."""
+        """Return the shapes of that module's parameters; but for a table of words they are never sliced."""
         raise NotImplementedError
+
+    def holding(self, words: Optional[Units]) -> TransformerShape:
+        """Return what fixes the model whose table has the rows of ``words`` alone, numbered in their order: all that a
+        submodel with these words is and costs. None: itself.
+        """
+        if words is not None:
+            raise ValueError("there are no words in images and series")
+        return self
 
     @property
     def tokens(self) -> int:

@@ -7,7 +7,7 @@ from typing import Tuple
 
 from cosp.submodel.footprint import Footprint, Step, footprint
 from cosp.submodel.passes import FLOAT_BYTES
-from cosp.submodel.plan import GROUPS, wire_bytes
+from cosp.submodel.plan import GROUPS, wire_bytes, words_bytes
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.variants import variant_bytes, variant_step
 from cosp.task.bits import bits_sent
@@ -17,7 +17,7 @@ from cosp.task.task import EVALUATION_BATCH, Task
 
 def sizes_within(task: Task) -> Tuple[Footprint, ...]:
     """Return what the smaller submodels cost that are trained with the task's own."""
-    return tuple(footprint(task.shape, plan.counts, task.precision) for plan in task.within)
+    return tuple(footprint(task.held_shape, plan.counts, task.precision) for plan in task.within)
 
 
 def training_step(task: Task) -> Step:
@@ -34,11 +34,11 @@ def _remembering(task: Task) -> Step:
 
 
 def download_bytes(task: Task) -> int:
-    """Return the payload of the instruction: the weights and the plans."""
+    """Return the payload of the instruction: the weights, the plans, and which words they are about."""
     plans = (task.plan, *task.within)
-    return task.compression.download_bytes(task.parameters) + sum(
-        wire_bytes(task.shape.sizes, plan.depth) for plan in plans
-    )
+    chosen = sum(wire_bytes(task.shape.sizes, plan.depth) for plan in plans)
+    words = 0 if task.plan.words is None else words_bytes(task.shape.words)
+    return task.compression.download_bytes(task.parameters) + chosen + words
 
 
 def upload_bytes(task: Task) -> int:

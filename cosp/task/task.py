@@ -5,7 +5,7 @@ Everything a trainer must know beside its own data and the weights is here, so a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Optional, Tuple
 
@@ -62,7 +62,18 @@ class Task:
     @cached_property
     def size(self) -> Footprint:
         """What the plan's submodel costs; kept, because a fleet's every task asks for it many times."""
-        return footprint(self.shape, self.plan.counts, self.precision)
+        return footprint(self.held_shape, self.plan.counts, self.precision)
+
+    @cached_property
+    def held_shape(self) -> TransformerShape:
+        """What fixes the model that a board has: of the words those of the plan alone."""
+        return self.shape.holding(self.plan.words)
+
+    def in_own_words(self) -> Task:
+        """Return the task as a board does it whose model has no other words than the plan's."""
+        if self.plan.words is None:
+            return self
+        return replace(self, shape=self.held_shape, plan=replace(self.plan, words=None))
 
     @property
     def precision(self) -> str:
@@ -76,4 +87,4 @@ class Task:
     @property
     def spans(self) -> Spans:
         """Where each tensor of the submodel lies in the vector that travels."""
-        return spans_of(layout_of(self.shape), self.plan.counts)
+        return spans_of(layout_of(self.held_shape), self.plan.counts)

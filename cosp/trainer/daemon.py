@@ -24,6 +24,8 @@ import torch
 
 import cosp
 from cosp.errors import UserError
+from cosp.submodel.plan import Units
+from cosp.submodel.words import words_in
 from cosp.task.payload import to_payload
 from cosp.task.serial import task_from_json
 from cosp.task.task import Task
@@ -132,7 +134,7 @@ class _Caller(socketserver.BaseRequestHandler):
         asked = receive_frame(self.request)
         try:
             if asked.get("do") == "describe":
-                self._describe()
+                self._describe(words=bool(asked.get("words")))
             elif asked.get("do") == "task":
                 self._task(str(asked.get("task")))
             else:
@@ -140,9 +142,18 @@ class _Caller(socketserver.BaseRequestHandler):
         except TrainerError as error:
             send_frame(self.request, {"error": error.code, "detail": error.detail[-DETAIL_CHARACTERS:]})
 
-    def _describe(self) -> None:
+    def _describe(self, *, words: bool) -> None:
         bench = self.server.bench
-        send_frame(self.request, {**self.server.about, "busy": bench.busy, "finished": bench.finished})
+        told = {**self.server.about, "busy": bench.busy, "finished": bench.finished}
+        if words:
+            told["words"] = self._words()
+        send_frame(self.request, told)
+
+    def _words(self) -> Units:
+        own = self.server.bench.trainer.clients[0]  # whichever number: a board has its own data alone
+        if own.train.x.dtype.kind != "i":
+            raise TrainerError(REFUSED, "the board's samples are no texts: they have no words")
+        return words_in((own.train.x, own.test.x))
 
     def _task(self, text: str) -> None:
         bench = self.server.bench

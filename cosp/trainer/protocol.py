@@ -2,7 +2,8 @@
 
 Both begin with a hello: protocol and version of cosp. Then the caller asks, once:
 
-- ``{"do": "describe"}``; the trainer answers with one frame of facts.
+- ``{"do": "describe"}``; the trainer answers with one frame of facts. ``"words": true`` beside it asks for the numbers
+  of the words of its texts, too, as ``words``.
 - ``{"do": "task", "task": JSON text}``; the trainer answers ``{"send": N}``, how many weights it starts from. They
   follow, raw float32, in the layout's order. When the task is done it answers ``{"facts": {...}, "dtype": NAME,
   "count": N}``, and what it found follows: scores, moments or a weight change as float32, a weight change packed into
@@ -24,7 +25,7 @@ from cosp.errors import CospError
 
 PROTOCOL = 2
 FRAME_LIMIT_BYTES = 1 << 20
-"""A frame holds a task or the names of some hundred tensors: kilobytes."""
+"""A frame holds a task, the names of some hundred tensors or the numbers of some thousand words: kilobytes."""
 
 BUSY, CANCELLED, FAILED, REFUSED = "busy", "cancelled", "failed", "refused"
 
