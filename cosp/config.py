@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,8 +108,8 @@ class DataConfig(Settings):
         return self
 
 
-Vocabulary = Literal["whole", "own"]
-"""Which rows of a text model's word table a board holds: all, or those that its own texts use."""
+Vocabulary = Literal["whole", "own", "frozen"]
+"""Which rows of a text model's word table a board holds: all; those that its own texts use; or those, not trained."""
 
 
 class ModelConfig(Settings):
@@ -242,6 +243,22 @@ class Config(Settings):
                 "whole word table; remove the key"
             )
         return self
+
+    @model_validator(mode="after")
+    def _method_takes_frozen_parts(self) -> Config:
+        if self.trains.frozen and not self.method.takes_frozen:
+            raise broken(
+                f"training.frozen does not go with method {self.method.name}, which masks or ranks all weights; remove "
+                "the key"
+            )
+        return self
+
+    @property
+    def trains(self) -> TrainSettings:
+        """How boards train: ``training``, and what ``model.vocabulary`` freezes."""
+        if self.model.vocabulary != "frozen" or self.training.left.words:
+            return self.training
+        return replace(self.training, frozen=(*self.training.frozen, "words"))
 
     @property
     def label(self) -> str:

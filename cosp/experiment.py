@@ -42,6 +42,7 @@ from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
 from cosp.server.rules import LoopRules
+from cosp.submodel.frozen import Frozen
 from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
 from cosp.submodel.words import joined, words_in
@@ -128,7 +129,7 @@ class Experiment:
         return Assignment(
             rule=given.rule,
             target_round_s=given.target_round_s or math.inf,
-            round_s=declared_round_s(self.shape, self.config.training, **self._shared_parts),
+            round_s=declared_round_s(self.shape, self.config.trains, **self._shared_parts),
         )
 
     @property
@@ -139,14 +140,14 @@ class Experiment:
 
     def limit_bytes(self, client: Introduction) -> int:
         """Return what a task of ``client`` may hold."""
-        return self.assignment.limit_bytes(client, self.shape, self.config.training)
+        return self.assignment.limit_bytes(client, self.shape, self.config.trains)
 
     def method(self, clients: Sequence[Introduction], assignment: Assignment | None = None) -> Method:
         """Return the run's method, or what it would be with another ``assignment``."""
         config = self.config
         setting = Setting(
             model=self.shape,
-            training=config.training,
+            training=config.trains,
             seed=config.seed,
             clients=clients,
             assignment=assignment or self.assignment,
@@ -217,6 +218,7 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
     shape = model_shape(config, dataset, checkpoint)
     if asks_words(config):
         shape = _in_words(config, dataset, shape)
+    _check_frozen(config.training.left, dataset, shape)
     return Experiment(
         config=config,
         dataset=dataset,
@@ -237,6 +239,17 @@ def _in_words(config: Config, dataset: Dataset, shape: TransformerShape) -> Tran
     return replace(shape, unknown=None if dataset.tokenizer is None else dataset.tokenizer.unknown)
 
 
+def _check_frozen(frozen: Frozen, dataset: Dataset, shape: TransformerShape) -> None:
+    """ConfigError names a part that the model does not have."""
+    if frozen.words and not shape.words:
+        raise ConfigError(f"training.frozen: words is for texts, {dataset.name} has {dataset.kind}: leave it out")
+    if frozen.blocks > shape.blocks:
+        raise ConfigError(
+            f"training.frozen: blocks: {frozen.blocks} are more than the model's {shape.blocks}; freeze fewer "
+            "(with all of them the exits' heads are trained alone)"
+        )
+
+
 def introduction_of(
     boards: Boards, client: int, samples: int, test_samples: int, class_counts: tuple[int, ...]
 ) -> Introduction:
@@ -252,6 +265,7 @@ def introduction_of(
         class_counts=class_counts,
         idle_w=board.profile.idle_w,
         gpu=board.profile.gpu,
+        keeps_frozen=True,
     )
 
 

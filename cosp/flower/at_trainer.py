@@ -37,6 +37,7 @@ def introduce(message: Message, context: Context) -> Message:
             idle_w=float(node.get("idle-w", 0.0)),
             gpu=str(found["device"]).startswith("cuda"),
             words=tuple(found["words"]) if "words" in found else None,
+            keeps_frozen=True,
         ),
     )
 

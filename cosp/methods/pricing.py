@@ -15,7 +15,7 @@ from cosp.methods.assignment import RoundTime
 from cosp.seeds import numpy_stream
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import Footprint, Step
-from cosp.submodel.plan import Units, prefix_plan
+from cosp.submodel.plan import Units
 from cosp.submodel.shape import TransformerShape
 from cosp.task.demand import download_bytes, judged_samples, judging_batch, training_step, upload_bytes
 from cosp.task.moments import moments_step
@@ -98,7 +98,7 @@ def declared_round_s(model: TransformerShape, training: TrainSettings, **parts: 
 
     @lru_cache(maxsize=4096)
     def task_of(shape: SubmodelShape, gpu: bool, words: Units | None) -> Task:
-        plan = replace(prefix_plan(shape.counts, shape.depth), words=words)
+        plan = replace(shape.prefix(model), words=words)
         return Task("train", 0, ANY_VERSION, 0, 0, model, plan, training=training.on(gpu), **parts)
 
     def round_s(client: Introduction, shape: SubmodelShape) -> float:

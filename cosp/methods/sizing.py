@@ -10,7 +10,6 @@ from cosp.fleet.census import one_of_each
 from cosp.fleet.introduction import Introduction
 from cosp.methods.method import Setting
 from cosp.submodel import budget
-from cosp.submodel.plan import prefix_plan
 from cosp.submodel.shape import TransformerShape
 from cosp.task.demand import peak_memory_bytes
 from cosp.task.task import Task
@@ -46,7 +45,7 @@ def affordable(
 @lru_cache(maxsize=64)  # one a method, so that ``budget.shape_within`` knows it again
 def _memory_of(model: TransformerShape, training: TrainSettings, extra: Extra) -> budget.CostOf:
     def peak_bytes(shape: budget.SubmodelShape) -> int:
-        plan = prefix_plan(shape.counts, shape.depth)
+        plan = shape.prefix(model)
         return peak_memory_bytes(Task("train", 0, 0, 0, 0, model, plan, training=training, **extra(shape)))
 
     return peak_bytes

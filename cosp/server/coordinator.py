@@ -19,6 +19,7 @@ from cosp.merge.staleness import Arrival
 from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.method import Method
 from cosp.methods.records import Records
+from cosp.server.contents import Contents
 from cosp.server.heads import HeadFit, Reach
 from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
@@ -87,6 +88,7 @@ class Coordinator:
         """Of clients that were at work lately; see ``_scoring_of``."""
         for client in one_of_each(clients):
             self._scoring_of(client)
+        self.contents = Contents()
         self._parameters = parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks)
         self._open_round()
 
@@ -174,6 +176,7 @@ class Coordinator:
             scoring=self._scoring_for(record),
             **self.method.local.parts(record, self.training),
         )
+        task = self._without_kept(task, record)
         record.tasks += 1
         if plan:
             record.dispatches += 1
@@ -195,8 +198,25 @@ class Coordinator:
             training=replace(self.training, batch_size=reach.batch),
             compression=self.method.local.compression,
         )
+        task = self._without_kept(task, record)
         record.tasks += 1
         return task
+
+    def _without_kept(self, task: Task, record: ClientRecord) -> Task:
+        """Return ``task`` as it is sent to a client that has some frozen tensors of its last one."""
+        if not record.kept:
+            return task
+        contents = self.contents.of(task, self.model)
+        return replace(task, kept=tuple((name, found) for name, found in contents.items() if found in record.kept))
+
+    def note_kept(self, task: Task) -> None:
+        """``task`` has been replied to: its client has what of it is frozen, if it keeps that."""
+        if task.training.frozen and self.records[task.client].introduction.keeps_frozen:
+            self.records[task.client].kept = frozenset(self.contents.of(task, self.model).values())
+
+    def forget_kept(self, client: int) -> None:
+        """A task was lost: what ``client`` still has nobody knows, so it is sent everything again."""
+        self.records[client].kept = frozenset()
 
     def plan_of(self, client: int) -> SubmodelPlan | None:
         """Return what ``client`` would train next; None if it takes no part, sits out or has no scores yet."""
@@ -343,7 +363,8 @@ class Coordinator:
     def _scoring_of(self, client: Introduction) -> ScoreSettings | None:
         """Return how ``client`` scores the units of its blocks; ConfigError if it can hold or score none."""
         held = self.shape.holding(client.words)
-        full_width = footprint(held, (held.sizes,) * self.method.submodels.depth(client))
+        frozen = self.method.local.settings(self.training).left
+        full_width = footprint(held, (held.sizes,) * self.method.submodels.depth(client), frozen=frozen)
         return scoring_within_memory(
             client, self.method.submodels.scoring_of(client), full_width, self._limit_bytes(client)
         )
@@ -364,7 +385,8 @@ class Coordinator:
 
     def _check(self, task: Task, delta: Mapping[str, Tensor]) -> float:
         """Refuse what is malformed or not finite; return its square."""
-        wanted = {name: span.shape for name, span in task.spans.items() if name in self.layout}
+        trained = task.trained_spans if self.layout else {}  # in a dry run there is nothing to look at
+        wanted = {name: span.shape for name, span in trained.items() if name in self.layout}
         got = {name: tuple(tensor.shape) for name, tensor in delta.items()}
         if got != wanted:
             wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))

@@ -52,7 +52,7 @@ def client_row(client: Introduction, claimed: Row) -> Row:
     Of its words, if it has its own, how many they are: which stays with the server.
     """
     row: Row = {"kind": "client", **vars(client)}
-    del row["speed"], row["gpu"]  # the board's own file says it better
+    del row["speed"], row["gpu"], row["keeps_frozen"]  # the board's own file says it better
     words = row.pop("words")
     row |= {} if words is None else {"words": len(words)}
     return row | ({"claimed": claimed} if claimed else {})

@@ -29,13 +29,14 @@ class ParameterLayout:
     """Full shape of one parameter, which dimensions are pruned, and what must be kept for it to exist.
 
     ``block`` is the index of the block that owns it (None: always held); ``exit_after`` is the number of blocks that a
-    submodel needs to hold this exit head (None: not part of an exit).
+    submodel needs to hold this exit head (None: not part of an exit); ``norm`` marks those of LayerNorms.
     """
 
     shape: Tuple[int, ...]
     axes: Tuple[Optional[Axis], ...]
     block: Optional[int] = None
     exit_after: Optional[int] = None
+    norm: bool = False
 
     @property
     def groups(self) -> Tuple[str, ...]:
@@ -63,9 +64,11 @@ Layout = Dict[str, ParameterLayout]
 """Parameter name -> where its units lie, in the order in which the parameters travel."""
 
 
-def whole(*shape: int, block: Optional[int] = None, exit_after: Optional[int] = None) -> ParameterLayout:
+def whole(
+    *shape: int, block: Optional[int] = None, exit_after: Optional[int] = None, norm: bool = False
+) -> ParameterLayout:
     """Return the layout of a parameter that is never sliced."""
-    return ParameterLayout(shape, (None,) * len(shape), block, exit_after)
+    return ParameterLayout(shape, (None,) * len(shape), block, exit_after, norm)
 
 
 def parameter_count(layout: Layout, counts: Sequence[GroupSizes]) -> int:

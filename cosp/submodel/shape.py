@@ -16,6 +16,8 @@ NORMS = ("pre", "post")
 GELUS = ("exact", "tanh")
 POOLERS = ("none", "tanh", "relu")
 VARIANTS = ("plain", "adaptive", "quantised")
+BLOCK_NORMS = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")
+EXIT_NORM = ("norm.weight", "norm.bias")
 PRODUCTS = 4  # queries, keys and values; attention's output; up; down
 
 
@@ -165,7 +167,7 @@ def layout_of(shape: TransformerShape) -> Layout:
         **({"class_token": whole(1, trunk.own_tokens, dim)} if trunk.own_tokens else {}),
         "positions": whole(1, shape.tokens, dim),
         **{f"inputs.{name}": entry for name, entry in shape.inputs_layout().items()},
-        **({f"embedding_norm.{name}": whole(dim) for name in ("weight", "bias")} if trunk.embedding_norm else {}),
+        **({f"embedding_{name}": whole(dim, norm=True) for name in EXIT_NORM} if trunk.embedding_norm else {}),
     }
     heads = Axis("heads", shape.head_dim)
     attention_row, unit, ffn_row = Axis("attention_rows"), Axis("hidden"), Axis("ffn_rows")
@@ -185,7 +187,7 @@ def layout_of(shape: TransformerShape) -> Layout:
             "ffn.down.bias": ((dim,), (ffn_row,)),
         }
         for name, (size, axes) in sliced.items():
-            layout[f"blocks.{b}.{name}"] = ParameterLayout(size, axes, block=b)
+            layout[f"blocks.{b}.{name}"] = ParameterLayout(size, axes, block=b, norm=name in BLOCK_NORMS)
         if shape.variant == "adaptive":
             policy = policy_shapes(dim, shape.heads)
             layout.update({f"blocks.{b}.{name}": whole(*size, block=b) for name, size in policy.items()})
@@ -193,7 +195,10 @@ def layout_of(shape: TransformerShape) -> Layout:
             layout[f"blocks.{b}.quantisers.offsets"] = whole(4 * PRODUCTS, block=b)
     for i, after in enumerate(shape.exits):
         held = exit_shapes(shape)
-        layout.update({f"exits.{i}.{name}": whole(*size, exit_after=after) for name, size in held.items()})
+        norms = EXIT_NORM if trunk.norm == "pre" else ()
+        layout.update(
+            {f"exits.{i}.{name}": whole(*size, exit_after=after, norm=name in norms) for name, size in held.items()}
+        )
     return layout
 
 
@@ -203,7 +208,7 @@ def exit_shapes(shape: TransformerShape) -> Dict[str, Tuple[int, ...]]:
     After post-norm blocks what it reads is normalised already.
     """
     dim, trunk = shape.dim, shape.trunk
-    norm: Dict[str, Tuple[int, ...]] = {"norm.weight": (dim,), "norm.bias": (dim,)}
+    norm: Dict[str, Tuple[int, ...]] = dict.fromkeys(EXIT_NORM, (dim,))
     pooler: Dict[str, Tuple[int, ...]] = {"pooler.weight": (dim, dim), "pooler.bias": (dim,)}
     return {
         **(norm if trunk.norm == "pre" else {}),

@@ -25,6 +25,10 @@ def task_to_json(task: Task) -> str:
     value = asdict(replace(task, plan=None, within=()))  # type: ignore[arg-type]
     value["shape"] = shape_to_json(task.shape)
     value["plan"] = _text_of(task.plan, task.shape)
+    if not task.training.frozen:
+        del value["training"]["frozen"]  # as older boards know it
+    if not task.kept:
+        del value["kept"]
     value["within"] = [_text_of(plan, task.shape) for plan in task.within]
     if task.plan.words is not None:  # older boards know no such key
         value["words"] = base64.b64encode(words_to_bytes(task.plan.words, task.shape.words)).decode()
@@ -46,6 +50,7 @@ def task_from_json(text: str) -> Task:
             "compression": CompressionSettings(**value["compression"]),
             "training": TrainSettings(**value["training"]),
             "transfer": TransferSettings(**value["transfer"]),
+            "kept": tuple((name, content) for name, content in value.get("kept", ())),
             "scoring": None if scoring is None else ScoreSettings(**scoring),
         }
     )

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from cosp.submodel.words import words_in
 from cosp.task.payload import to_payload
 from cosp.task.serial import task_from_json
 from cosp.task.task import Task
+from cosp.trainer.kept import Kept, NotKept
 from cosp.trainer.power import find_power_meter
 from cosp.trainer.protocol import (
     BUSY,
@@ -111,6 +112,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     daemon_threads = True
     bench: Bench
+    kept: Kept
     most_bytes: int
     about: Dict[str, Any]
 
@@ -161,9 +163,9 @@ class _Caller(socketserver.BaseRequestHandler):
             raise TrainerError(BUSY, "the trainer works for somebody else")
         try:
             task = _read_task(text, self.server.about, self.server.most_bytes)
-            send_frame(self.request, {"send": task.parameters})
-            received = receive_bytes(self.request, FLOAT_BYTES * task.parameters)
-            job = Job(task, torch.frombuffer(received, dtype=torch.float32))
+            send_frame(self.request, {"send": task.sent})
+            received = receive_bytes(self.request, FLOAT_BYTES * task.sent)
+            job = Job(task, *self._complete(task, torch.frombuffer(received, dtype=torch.float32)))
             bench.put(job)
             self._wait(job)
         finally:
@@ -172,6 +174,12 @@ class _Caller(socketserver.BaseRequestHandler):
         found = to_payload(task, vector)
         send_frame(self.request, {"facts": facts, "dtype": found.dtype.name, "count": found.size})
         send_bytes(self.request, found)
+
+    def _complete(self, task: Task, sent: torch.Tensor) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+        try:
+            return self.server.kept.complete(task, sent)
+        except NotKept as error:
+            raise TrainerError(REFUSED, str(error)) from None
 
     def _wait(self, job: Job) -> None:
         """Wait until ``job`` is done; cancel it if the caller goes away."""
@@ -243,5 +251,5 @@ def _listen(path: Path, bench: Bench, most_bytes: int) -> _Server:
         raise UserError(f"{path}: cannot listen there ({error}); give another --socket") from None
     finally:
         os.umask(before)
-    server.bench, server.most_bytes = bench, most_bytes
+    server.bench, server.kept, server.most_bytes = bench, Kept(), most_bytes
     return server

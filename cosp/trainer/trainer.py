@@ -62,8 +62,9 @@ class Trainer:
         self._frames = Frames()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
-    def run(self, task: Task, weights: Tensor) -> Result:
-        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to).
+    def run(self, task: Task, weights: Tensor, frozen: Optional[Tensor] = None) -> Result:
+        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to): as
+        ``task.spans`` say, or where those that are ``frozen`` lie apart, the trained ones alone.
 
         The facts hold what it took, too: see :class:`~cosp.trainer.telemetry.Telemetry`.
         """
@@ -74,15 +75,16 @@ class Trainer:
             "evaluate": self._evaluate,
         }[task.kind]
         with Telemetry(self.meter) as telemetry:
-            shape = task.held_shape
-            frame = self._frames.take(shape, task.plan)
-            model = FlatModel(shape, task.plan, self.device, trains=task.kind == "train", frame=frame)
-            model.load(weights)
-            facts, vector = work(task, model, weights)
-            self._frames.put_back(shape, task.plan, frame)
+            shape, left = task.held_shape, task.frozen
+            frame = self._frames.take(shape, task.plan, left)
+            trains = task.kind == "train"
+            model = FlatModel(shape, task.plan, self.device, trains=trains, frame=frame, frozen=left)
+            model.load(weights, frozen)
+            facts, vector = work(task, model, weights[-len(model.weights) :])
+            self._frames.put_back(shape, task.plan, frame, left)
             vector = vector.cpu()
             if sends_whole_numbers(task):
-                rounded_(vector, task.spans)
+                rounded_(vector, task.trained_spans)
         return {**facts, **telemetry.facts}, vector
 
     def _own(self, task: Task) -> ClientSamples:

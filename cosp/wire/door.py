@@ -117,6 +117,7 @@ class _Introduction(_Budget):
     idle_w: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     gpu: bool = False
     words: Words | None = None
+    keeps_frozen: bool = False
 
 
 class _Cost(_Told):
