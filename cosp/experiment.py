@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cosp.checkpoints import Checkpoint, Imported, Words, import_state, open_checkpoint
-from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig, fits_heads
+from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig, asks_words, fits_heads
 from cosp.data import (
     Dataset,
     PartitionScheme,
@@ -46,8 +46,10 @@ from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
 from cosp.server import privacy
 from cosp.server.rules import LoopRules
+from cosp.submodel.frozen import Frozen
 from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
+from cosp.submodel.words import joined, words_in
 from cosp.trainer.samples import Samples
 from cosp.trainer.store import Rows
 
@@ -119,11 +121,21 @@ class Experiment:
     def introductions(self) -> Census:
         """What each client says of itself, as the run begins."""
         holdings = map(self._holding, range(len(self.boards)))
-        return Census(self.boards, holdings, partial(introduction_of, self.boards), alike=not self.assignment.timed)
+        alike = not self.assignment.timed and not asks_words(self.config)
+        return Census(self.boards, holdings, self._introduced, alike=alike)
 
     def introduction(self, client: int) -> Introduction:
         """Return what ``client`` says of itself, without asking the others."""
-        return introduction_of(self.boards, client, *self._holding(client))
+        return self._introduced(client, *self._holding(client))
+
+    def _introduced(self, client: int, samples: int, test_samples: int, class_counts: tuple[int, ...]) -> Introduction:
+        told = introduction_of(self.boards, client, samples, test_samples, class_counts)
+        return replace(told, words=self.words_of(client)) if asks_words(self.config) else told
+
+    def words_of(self, client: int) -> tuple[int, ...]:
+        """Return the words of the client's texts, of those held back too, and the special ones."""
+        texts = np.asarray(self.dataset.train.x)
+        return joined(words_in(texts[rows] for rows in self.rows[client]), self.dataset.special_words)
 
     def _holding(self, client: int) -> tuple[int, int, tuple[int, ...]]:
         """Return how many samples ``client`` trains on, how many it holds back, and its classes of the former."""
@@ -140,7 +152,7 @@ class Experiment:
         return Assignment(
             rule=given.rule,
             target_round_s=given.target_round_s or math.inf,
-            round_s=declared_round_s(self.shape, self.config.training, **self._shared_parts),
+            round_s=declared_round_s(self.shape, self.config.trains, **self._shared_parts),
         )
 
     @property
@@ -151,14 +163,14 @@ class Experiment:
 
     def limit_bytes(self, client: Introduction) -> int:
         """Return what a task of ``client`` may hold."""
-        return self.assignment.limit_bytes(client, self.shape, self.config.training)
+        return self.assignment.limit_bytes(client, self.shape, self.config.trains)
 
     def method(self, clients: Sequence[Introduction], assignment: Assignment | None = None) -> Method:
         """Return the run's method, or what it would be with another ``assignment``."""
         config = self.config
         setting = Setting(
             model=self.shape,
-            training=config.training,
+            training=config.trains,
             seed=config.seed,
             clients=clients,
             assignment=assignment or self.assignment,
@@ -166,7 +178,8 @@ class Experiment:
         with _naming_variant(config):
             method = config.method.build(setting)
             if config.training.privacy is not None:
-                privacy.check(method, next(iter(clients), None), fits_heads=bool(self.fitted_exits))
+                heads, words = bool(self.fitted_exits), asks_words(config)
+                privacy.check(method, next(iter(clients), None), fits_heads=heads, asks_words=words)
             self._check_arrivals(method, clients)
         return method
 
@@ -256,6 +269,9 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
         streamed=dataset.train.streamed,
         masks=config.method.name == "fedpm",
     )
+    if asks_words(config):
+        shape = _in_words(config, dataset, shape)
+    _check_frozen(config.training.left, dataset, shape)
     return Experiment(
         config=config,
         dataset=dataset,
@@ -264,6 +280,27 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
         shape=shape,
         imported=None if checkpoint is None else import_state(checkpoint, shape, dataset.classes),
     )
+
+
+def _in_words(config: Config, dataset: Dataset, shape: TransformerShape) -> TransformerShape:
+    """Return ``shape`` with the word that stands for unknown ones; ConfigError if the data are no texts."""
+    key = f"model.vocabulary: {config.model.vocabulary}"
+    if not isinstance(shape, TextShape):
+        raise ConfigError(f"{key} is for texts, {dataset.name} has {dataset.kind}: remove the key")
+    if dataset.declared:
+        raise ConfigError(f"{key} takes each board's words from its texts, and data.declared has none: remove the key")
+    return replace(shape, unknown=None if dataset.tokenizer is None else dataset.tokenizer.unknown)
+
+
+def _check_frozen(frozen: Frozen, dataset: Dataset, shape: TransformerShape) -> None:
+    """ConfigError names a part that the model does not have."""
+    if frozen.words and not shape.words:
+        raise ConfigError(f"training.frozen: words is for texts, {dataset.name} has {dataset.kind}: leave it out")
+    if frozen.blocks > shape.blocks:
+        raise ConfigError(
+            f"training.frozen: blocks: {frozen.blocks} are more than the model's {shape.blocks}; freeze fewer "
+            "(with all of them the exits' heads are trained alone)"
+        )
 
 
 def introduction_of(
@@ -281,6 +318,7 @@ def introduction_of(
         class_counts=class_counts,
         idle_w=board.profile.idle_w,
         gpu=board.profile.gpu,
+        keeps_frozen=True,
     )
 
 

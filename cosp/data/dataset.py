@@ -77,6 +77,13 @@ class Dataset:
         return self.train.x.shape[1:]
 
     @property
+    def special_words(self) -> tuple[int, ...]:
+        """Words that a board holds whatever its texts say; of texts that came as numbers nobody knows any."""
+        if self.tokenizer is not None:
+            return self.tokenizer.special
+        return () if self.padding is None else (self.padding,)
+
+    @property
     def kind(self) -> SampleKind:
         """What the samples are."""
         return kind_of(self.sample_shape)

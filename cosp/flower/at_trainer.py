@@ -22,7 +22,7 @@ from cosp.wire import records
 def introduce(message: Message, context: Context) -> Message:
     """Say who this client is: what the node config says, and what the trainer knows of its data."""
     node = context.node_config
-    found = describe(_socket(node))
+    found = describe(_socket(node), words=records.asks_words(message))
     return records.introduction_reply(
         message,
         Introduction(
@@ -36,6 +36,8 @@ def introduce(message: Message, context: Context) -> Message:
             class_counts=tuple(found["class_counts"]),
             idle_w=float(node.get("idle-w", 0.0)),
             gpu=str(found["device"]).startswith("cuda"),
+            words=tuple(found["words"]) if "words" in found else None,
+            keeps_frozen=True,
         ),
     )
 

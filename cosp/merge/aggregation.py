@@ -150,8 +150,8 @@ class OpenRound:
         """Return for each entry the sum over the arrivals that cover it of what each has in ``of``."""
         holders = self._holders(entry)
         masses = np.asarray([of[i] for i in holders])
-        sliced = [d for d, axis in enumerate(entry.axes) if axis is not None]
-        masks = [self._masks(entry, axis) for axis in entry.axes if axis is not None]
+        sliced = [d for d, axis in enumerate(entry.axes) if axis is not None and self._is_cut(entry, axis)]
+        masks = [self._masks(entry, axis) for d in sliced if (axis := entry.axes[d]) is not None]
         if not masks:
             total = np.asarray(masses.sum())
         elif len(masks) == 1:
@@ -164,9 +164,16 @@ class OpenRound:
     def _holders(self, entry: ParameterLayout) -> list[int]:
         return [i for i, plan in enumerate(self._plans) if entry.held(plan.depth)]
 
+    def _is_cut(self, entry: ParameterLayout, axis: Axis) -> bool:
+        """Say whether holders may keep some units of ``axis``: where all hold all words, a table has one mass."""
+        return entry.block is not None or any(plan.words is not None for plan in self._plans)
+
     def _masks(self, entry: ParameterLayout, axis: Axis) -> np.ndarray:
         """Return (holders, entries along the axis) with 1 where the plan keeps the entry."""
-        assert entry.block is not None  # a layout with axes belongs to a block
+        if entry.block is None:  # a word table's words, which belong to the whole model
+            size = entry.shape[entry.axes.index(axis)]
+            held = [np.ones(size) if plan.words is None else mask(plan.words, size) for plan in self._plans]
+            return np.array(held, dtype=np.float64)
         return np.repeat(self._kept_by_holders(entry.block, axis.group), axis.entries, axis=1)
 
     def _kept_by_holders(self, block: int, group: str) -> np.ndarray:

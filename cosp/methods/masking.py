@@ -60,7 +60,7 @@ def kept_shares(setting: Setting, measure: budget.Measure = budget.parameters) -
         if client.keep is not None and setting.assignment.by_rate(client):
             return client.keep
         shape = affordable(setting, client, depth_share=0.0, measure=measure)
-        held = measure(footprint(setting.model, (shape.counts,) * shape.depth))
+        held = measure(footprint(setting.model, shape.of_blocks(setting.model)))
         return held / measure(footprint(setting.model, setting.model.full_plan().counts))
 
     return for_clients(setting, share)

@@ -33,6 +33,10 @@ class Settings(Form):
     """Of the model that a method trains; see ``cosp.submodel.shape.TransformerShape``."""
     takes_fitted_heads: ClassVar[bool] = True
     """Whether the model that a method serves has the heads that its server is given."""
+    takes_some_words: ClassVar[bool] = True
+    """Whether a client may hold some rows of a word table."""
+    takes_frozen: ClassVar[bool] = True
+    """Whether parts of the model may be left untrained."""
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from cosp.config import asks_words
 from cosp.errors import ConfigError
 from cosp.experiment import Experiment
 from cosp.fleet.attackers import check_nobody_attacks, lies
@@ -20,7 +21,7 @@ from cosp.methods import Method
 from cosp.methods.method import everybody
 from cosp.run.virtual import VirtualTime
 from cosp.server.admission import Admission
-from cosp.server.greeting import Greeter
+from cosp.server.greeting import Greeter, Wanted
 from cosp.server.nodes import Guests, Nodes
 
 Row = dict[str, Any]
@@ -70,8 +71,14 @@ def gather(
             return Party(nodes=guests.nodes, clients=guests.clients, claimed={}, admission=admission, greeter=None)
         told, nodes, greeter = guests.clients, guests.nodes, None
     else:
+        shape, special = experiment.shape, experiment.dataset.special_words
         greeter = Greeter(
-            grid, len(experiment.boards), classes=experiment.shape.classes, banned=banned, on_refused=on_refused
+            grid,
+            len(experiment.boards),
+            classes=shape.classes,
+            words=Wanted(shape.words, special) if asks_words(experiment.config) else None,
+            banned=banned,
+            on_refused=on_refused,
         )
         greeter.greet(timeout_s=GREETING_S, least=experiment.config.server.min_clients)
         nodes = Nodes.of({node: one.client for node, one in greeter.found.items()})

@@ -166,7 +166,7 @@ def _coordinator(experiment: Experiment, method: Method, party: Party, *, virtua
     coordinator = Coordinator(
         shape=experiment.shape,
         method=method,
-        training=config.training,
+        training=config.trains,
         model=method.model.initial({} if dry else experiment.initial_model()),
         clients=party.clients if virtual else (),
         seed=config.seed,

@@ -303,6 +303,7 @@ class Loop:
         """Take in what a task found, if it can be; True if so."""
         task, budget = dispatch.task, None
         row = self._arrival_row(dispatch)
+        self.coordinator.note_kept(task)
         try:
             facts = wire.read_facts(reply, task)
             budget = self._admitted(dispatch, door.budget_in(facts))
@@ -408,6 +409,7 @@ class Loop:
         ``figures``: what the grid knows of the spans, joules and bytes that it cost all the same.
         """
         self._roster.rest(dispatch.task.client)
+        self.coordinator.forget_kept(dispatch.task.client)
         figures = self._admission.figures(figures)
         self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s, figures)
         self._waiting.note(dispatch.task.client)

@@ -47,9 +47,14 @@ def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_
 
 
 def client_row(client: Introduction, claimed: Row) -> Row:
-    """Return the row of a client that takes part; ``claimed``: what it said that is more than is believed."""
+    """Return the row of a client that takes part; ``claimed``: what it said that is more than is believed.
+
+    Of its words, if it has its own, how many they are: which stays with the server.
+    """
     row: Row = {"kind": "client", **vars(client)}
-    del row["speed"], row["gpu"]  # the board's own file says it better
+    del row["speed"], row["gpu"], row["keeps_frozen"]  # the board's own file says it better
+    words = row.pop("words")
+    row |= {} if words is None else {"words": len(words)}
     return row | ({"claimed": claimed} if claimed else {})
 
 

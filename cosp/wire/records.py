@@ -20,6 +20,7 @@ from flwr.app.typing import ConfigRecordValues
 from cosp.fleet.introduction import Introduction
 
 TASK, WEIGHTS, RESULT, ARRAYS, VECTOR, JSON = "task", "weights", "result", "arrays", "vector", "json"
+ASKED, WORDS = "asked", "words"
 
 
 class JsonRecord(ConfigRecord):
@@ -68,6 +69,16 @@ class JsonRecord(ConfigRecord):
 
     def __reduce__(self) -> tuple[type[ConfigRecord], tuple[dict[str, str]]]:
         return ConfigRecord, ({JSON: self._write(self.value)},)
+
+
+def introduction_question(*, words: bool) -> RecordDict:
+    """Return what a node is asked that is to say who it is; with ``words``, also which words its texts use."""
+    return RecordDict({ASKED: ConfigRecord({WORDS: True})} if words else {})
+
+
+def asks_words(request: Message) -> bool:
+    """Say whether an :func:`introduction_question` asks for words; one of an older server does not."""
+    return bool(request.content.get(ASKED, ConfigRecord()).get(WORDS, False))
 
 
 def instruction_content(task: JsonRecord, weights: Array) -> RecordDict:
