@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -122,20 +122,21 @@ class Experiment:
         """What each client says of itself, as the run begins."""
         holdings = map(self._holding, range(len(self.boards)))
         alike = not self.assignment.timed and not asks_words(self.config)
-        return Census(self.boards, holdings, self._introduced, alike=alike)
+        return Census(self.boards, holdings, self._introducing, alike=alike)
 
     def introduction(self, client: int) -> Introduction:
         """Return what ``client`` says of itself, without asking the others."""
-        return self._introduced(client, *self._holding(client))
+        return self._introducing(client, *self._holding(client))
 
-    def _introduced(self, client: int, samples: int, test_samples: int, class_counts: tuple[int, ...]) -> Introduction:
-        told = introduction_of(self.boards, client, samples, test_samples, class_counts)
-        return replace(told, words=self.words_of(client)) if asks_words(self.config) else told
+    @property
+    def _introducing(self) -> Callable[..., Introduction]:
+        """What makes introductions; it knows the data and not the experiment, which would refer to itself."""
+        words = partial(own_words, self.dataset, self.rows) if asks_words(self.config) else None
+        return partial(introduction_of, self.boards, words_of=words)
 
     def words_of(self, client: int) -> tuple[int, ...]:
         """Return the words of the client's texts, of those held back too, and the special ones."""
-        texts = np.asarray(self.dataset.train.x)
-        return joined(words_in(texts[rows] for rows in self.rows[client]), self.dataset.special_words)
+        return own_words(self.dataset, self.rows, client)
 
     def _holding(self, client: int) -> tuple[int, int, tuple[int, ...]]:
         """Return how many samples ``client`` trains on, how many it holds back, and its classes of the former."""
@@ -303,10 +304,22 @@ def _check_frozen(frozen: Frozen, dataset: Dataset, shape: TransformerShape) -> 
         )
 
 
+def own_words(dataset: Dataset, rows: Sequence[Rows], client: int) -> tuple[int, ...]:
+    """Return the words of the client's texts, of those held back too, and the special ones."""
+    texts = np.asarray(dataset.train.x)
+    return joined(words_in(texts[own] for own in rows[client]), dataset.special_words)
+
+
 def introduction_of(
-    boards: Boards, client: int, samples: int, test_samples: int, class_counts: tuple[int, ...]
+    boards: Boards,
+    client: int,
+    samples: int,
+    test_samples: int,
+    class_counts: tuple[int, ...],
+    *,
+    words_of: Callable[[int], tuple[int, ...]] | None = None,
 ) -> Introduction:
-    """Return what ``client`` says of itself that has so many samples."""
+    """Return what ``client`` says of itself that has so many samples, and its words if they are asked for."""
     board = boards[client]
     return Introduction(
         client=client,
@@ -319,6 +332,7 @@ def introduction_of(
         idle_w=board.profile.idle_w,
         gpu=board.profile.gpu,
         keeps_frozen=True,
+        words=None if words_of is None else words_of(client),
     )
 
 

@@ -66,7 +66,8 @@ def test_the_trunk_is_whole_and_stays_as_it_began(run: Run, tmp_path: Path):
 def test_a_run_that_is_resumed_writes_the_same_rows(tmp_path: Path):
     path = tmp_path / "frozen.yaml"
     training = {"epochs": 1, "batch_size": 16, "frozen": ["norms", {"blocks": 1}]}
-    path.write_text(yaml.safe_dump({**TINY, "model": MODEL, "training": training}), encoding="utf-8")
+    server = {**TINY["server"], "checkpoint_every": 1}
+    path.write_text(yaml.safe_dump({**TINY, "model": MODEL, "training": training, "server": server}), encoding="utf-8")
     config = load_config(path)
     directory = RunDirectory.create(tmp_path / "run", config)
     whole, resumed = whole_and_resumed_rows(path, load_experiment(config), directory, tmp_path / "killed")
