@@ -17,6 +17,7 @@ from cosp.fleet.introduction import Introduction
 from cosp.fleet.speed import speed_of
 from cosp.methods import Method
 from cosp.methods.method import everybody
+from cosp.run.recipe import recipe_of
 from cosp.run.virtual import VirtualTime
 from cosp.server.admission import Admission
 from cosp.server.greeting import Greeter
@@ -68,7 +69,7 @@ def gather(
         told, nodes, greeter = guests.clients, guests.nodes, None
     else:
         greeter = Greeter(
-            grid, len(experiment.boards), classes=experiment.shape.classes, banned=banned, on_refused=on_refused
+            grid, len(experiment.boards), recipe=recipe_of(experiment), banned=banned, on_refused=on_refused
         )
         greeter.greet(timeout_s=GREETING_S, least=experiment.config.server.min_clients)
         nodes = Nodes.of({node: one.client for node, one in greeter.found.items()})

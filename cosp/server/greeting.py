@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 
 from cosp.errors import CospError, RefusedUpdate
 from cosp.fleet.introduction import Introduction
+from cosp.recipe import Recipe, difference
 from cosp.server.clock import POLL_S, Clock
 from cosp.wire import door
 from cosp.wire import messages as wire
@@ -26,9 +27,9 @@ INTRODUCTIONS = 3
 class Greeter:
     """Asks nodes who they are; ``found`` are those who said it rightly, each the only one of its number.
 
-    ``boards``: how many clients the fleet has, 0, 1, ...; ``classes``: how many counts an introduction brings, None if
-    nobody knows. Who says it wrongly is kept out and told to ``on_refused``, once for each thing that it says; it may
-    be asked again.
+    ``boards``: how many clients the fleet has, 0, 1, ...; ``recipe``: how the run's samples were made, and so those of
+    every board must have been; None compares nothing. Who says it wrongly is kept out and told to ``on_refused``, once
+    for each thing that it says; it may be asked again, and is told why then.
     """
 
     def __init__(
@@ -36,14 +37,14 @@ class Greeter:
         grid: Grid,
         boards: int,
         *,
-        classes: int | None = None,
+        recipe: Recipe | None = None,
         banned: Collection[int] = (),
         on_refused: Callable[[Row], None] = lambda row: None,
     ) -> None:
         self.found: dict[int, Introduction] = {}
         self.boards = boards
         self._grid = grid
-        self._classes = classes
+        self._recipe = recipe
         self._banned = set(banned)
         self.on_refused = on_refused
         self._waiting: dict[str, int] = {}
@@ -91,7 +92,11 @@ class Greeter:
         """Ask those of ``nodes`` who they are that have not said it yet and are not being asked."""
         asked = self.found.keys() | self._banned | set(self._waiting.values())
         new = sorted(set(nodes) - asked)
-        ids = self._grid.push_messages([wire.introduction_request(node) for node in new]) if new else []
+        ids = (
+            self._grid.push_messages([wire.introduction_request(node, self._why.get(node, "")) for node in new])
+            if new
+            else []
+        )
         self._waiting |= {message_id: node for message_id, node in zip(ids, new, strict=False) if message_id}
 
     def ask_missing(self) -> None:
@@ -144,12 +149,20 @@ class Greeter:
                 f"client: {told.client} ({told.board}) is taken by node {owner} ({self.found[owner].board}); "
                 "give each board a --number of its own",
             )
-        if self._classes is not None and len(told.class_counts) != self._classes:
+        other = self._other(told)
+        if other is not None:
             raise RefusedUpdate(
-                "introduction",
-                f"class_counts: the task has {self._classes} classes, the board's data {len(told.class_counts)}; make "
-                "its store with the experiment's configuration",
+                "introduction", f"{other}; make its store anew by the run's recipe: cosp server recipe CONFIG"
             )
+
+    def _other(self, told: Introduction) -> str | None:
+        """Say what of a board's samples was made otherwise than the run's, None if nothing that it says."""
+        if self._recipe is None:
+            return None
+        if len(told.class_counts) != len(self._recipe.classes):
+            wanted, found = len(self._recipe.classes), len(told.class_counts)
+            return f"classes: the task has {wanted} classes, the board's data {found}"
+        return None if told.recipe is None else difference(self._recipe, told.recipe)
 
     def _known(self) -> set[int]:
         return set(self._grid.get_node_ids()) - self._banned

@@ -49,7 +49,7 @@ def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_
 def client_row(client: Introduction, claimed: Row) -> Row:
     """Return the row of a client that takes part; ``claimed``: what it said that is more than is believed."""
     row: Row = {"kind": "client", **vars(client)}
-    del row["speed"], row["gpu"]  # the board's own file says it better
+    del row["speed"], row["gpu"], row["recipe"]  # the board's own files say it better
     return row | ({"claimed": claimed} if claimed else {})
 
 

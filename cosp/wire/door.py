@@ -21,11 +21,14 @@ from cosp.errors import RefusedUpdate
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.fleet.links import Link
 from cosp.fleet.speed import Speed
+from cosp.recipe import KINDS, Recipe
 
 MOST_TEXT_BYTES = 1 << 20
 """Of a JSON text; an honest one has some hundred bytes, an introduction some more for each class."""
 MOST_NAME, MOST_DETAIL = 100, 400
 """Characters of a text that is kept: a board's name; the end of an error's reason, where its cause stands."""
+MOST_CLASS = 1000
+"""Characters of a class's name, which is compared whole."""
 HEADER_BYTES = 1 << 12
 """What the bytes of an array may have beside its numbers."""
 
@@ -92,6 +95,19 @@ class _Budget(_Told):
     speed: _Speed | None
 
 
+class _Recipe(_Told):
+    classes: Annotated[list[Annotated[str, Field(max_length=MOST_CLASS)]], Field(min_length=1)]
+    sample_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=min(KINDS), max_length=max(KINDS))]
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    white: float | None = None
+    tokenizer: Name | None = None
+    vocabulary: Whole | None = None
+    local_test: Share
+    seed: int
+    data: Name
+
+
 class _Introduction(_Budget):
     client: Whole
     board: Name
@@ -103,6 +119,7 @@ class _Introduction(_Budget):
     speed: _Speed | None = None
     idle_w: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     gpu: bool = False
+    recipe: _Recipe | None = None
 
 
 class _Cost(_Told):
@@ -193,7 +210,14 @@ def introduction_of(value: Mapping[str, Any]) -> Introduction:
     """Return what a node says of itself; RefusedUpdate if it is not an introduction."""
     told = _checked(_Introduction, value, "the reply is not an introduction")
     plain = {name: getattr(told, name) for name in type(told).model_fields}
-    return Introduction(**{**plain, "speed": _speed(told.speed), "class_counts": tuple(told.class_counts)})
+    return Introduction(
+        **{
+            **plain,
+            "speed": _speed(told.speed),
+            "class_counts": tuple(told.class_counts),
+            "recipe": _recipe(told.recipe),
+        }
+    )
 
 
 def loss_of(text: str) -> tuple[str, str, dict[str, float]]:
@@ -247,6 +271,14 @@ def _checked(form: type[AnyTold], value: object, what: str) -> AnyTold:
 
 def _budget(told: _Budget) -> Budget:
     return Budget(keep=told.keep, memory_bytes=told.memory_bytes, speed=_speed(told.speed))
+
+
+def _recipe(told: _Recipe | None) -> Recipe | None:
+    if told is None:
+        return None
+    plain: dict[str, Any] = {name: getattr(told, name) for name in type(told).model_fields}
+    made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    return Recipe(**made)
 
 
 def _speed(told: _Speed | None) -> Speed | None:

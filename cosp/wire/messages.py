@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, Error, Message, MessageType, RecordDict
+from flwr.app import Array, Error, Message, MessageType
 from torch import Tensor
 
 from cosp.errors import RefusedUpdate
@@ -109,9 +109,9 @@ def instruction(task: Task, weights: Mapping[str, Tensor], *, node: int, model: 
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
 
-def introduction_request(node: int) -> Message:
-    """Return the message that asks a new node who it is."""
-    return Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
+def introduction_request(node: int, why: str = "") -> Message:
+    """Return the message that asks a node who it is, and says ``why`` it was kept out if it was asked before."""
+    return Message(records.introduction_content(why), dst_node_id=node, message_type=MessageType.QUERY)
 
 
 def read_introduction(reply: Message) -> Introduction:

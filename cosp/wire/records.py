@@ -20,6 +20,7 @@ from flwr.app.typing import ConfigRecordValues
 from cosp.fleet.introduction import Introduction
 
 TASK, WEIGHTS, RESULT, ARRAYS, VECTOR, JSON = "task", "weights", "result", "arrays", "vector", "json"
+KEPT_OUT, WHY = "kept-out", "why"
 
 
 class JsonRecord(ConfigRecord):
@@ -95,6 +96,17 @@ def vector_record(vector: Array) -> ArrayRecord:
     record = ArrayRecord()
     record[VECTOR] = vector
     return record
+
+
+def introduction_content(why: str) -> RecordDict:
+    """Return what a node is asked with who it is; ``why`` it was kept out when it was asked before, if it was."""
+    return RecordDict({KEPT_OUT: ConfigRecord({WHY: why})} if why else {})
+
+
+def kept_out(request: Message) -> str:
+    """Return why the server keeps this node out, empty if it does not."""
+    record = request.content.get(KEPT_OUT)
+    return str(record[WHY]) if isinstance(record, ConfigRecord) else ""
 
 
 def introduction_reply(request: Message, introduction: Introduction) -> Message:

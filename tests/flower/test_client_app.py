@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from node import ROOT, done_by_node
 from small_models import SMALL
 
 from cosp.fleet.introduction import Introduction
+from cosp.recipe import Recipe, recipe_from
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 from cosp.trainer.samples import ClientSamples, Samples
@@ -25,7 +27,8 @@ def socket(tmp_path):
     def samples(count: int) -> Samples:
         return Samples(rng.normal(size=(count, 1, 4, 4)).astype(np.float32), np.arange(count) % 3)
 
-    write_board_store(tmp_path / "store", BoardStore(ClientSamples(samples(10), samples(4)), ("a", "b", "c")))
+    own = ClientSamples(samples(10), samples(4))
+    write_board_store(tmp_path / "store", BoardStore(own, Recipe(("a", "b", "c"), (1, 4, 4))))
     command = [sys.executable, "-m", "cosp.trainer", "--data", str(tmp_path / "store")]
     command += ["--socket", str(tmp_path / "trainer.sock"), "--threads", "1"]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -37,8 +40,10 @@ def socket(tmp_path):
 def test_it_introduces_itself_and_works_without_torch(socket):
     task = Task("train", 3, 0, 0, 1, SMALL, SMALL.full_plan(), training=TrainSettings(epochs=1, batch_size=4))
     who, facts, vector = done_by_node(socket, task, np.zeros(task.parameters, np.float32))
-    found = Introduction(**{**who, "class_counts": tuple(who["class_counts"])})
+    recipe = recipe_from(json.dumps(who["recipe"]))
+    found = Introduction(**{**who, "class_counts": tuple(who["class_counts"]), "recipe": recipe})
     assert (found.client, found.board, found.keep, found.samples, found.test_samples) == (3, "nano", 0.5, 10, 4)
     assert found.class_counts == (4, 3, 3)
+    assert recipe == Recipe(("a", "b", "c"), (1, 4, 4))
     assert facts["samples"] == 10
     assert vector.shape == (task.parameters,)

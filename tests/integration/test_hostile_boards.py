@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from puppets import FIRST, Lie, Puppets, experiment_with, introduced, kind, rows
 
 from cosp.errors import CospError
 from cosp.experiment import Experiment
+from cosp.recipe import Recipe
 from cosp.report import read_run
-from cosp.wire import door
+from cosp.run.recipe import recipe_of
+from cosp.wire import door, records
 
 pytestmark = pytest.mark.integration
 LIAR = 2
@@ -145,7 +147,80 @@ INTRODUCTIONS: dict[str, Callable[[Experiment], str]] = {
     "no JSON": lambda e: "{",
     "class counts of another task": lambda e: introduced(e, LIAR, class_counts=[1, 2]),
     "an unknown key": lambda e: introduced(e, LIAR, surprise=1),
+    "a recipe that is none": lambda e: introduced(e, LIAR, recipe={"classes": [1]}),
+    "a recipe without classes": lambda e: introduced(e, LIAR, recipe=asdict(replace(recipe_of(e), classes=()))),
+    "a mean of text": lambda e: introduced(e, LIAR, recipe={**asdict(recipe_of(e)), "mean": ["x"]}),
 }
+
+STORES: dict[str, tuple[Callable[[Recipe], Recipe], str]] = {
+    "classes in another order": (
+        lambda own: replace(own, classes=("1", "0", *own.classes[2:])),
+        "classes: the run's in another order: 0 is '0', at the board '1'",
+    ),
+    "another class": (
+        lambda own: replace(own, classes=("cat", *own.classes[1:])),
+        "classes: 'cat' is none of the run's",
+    ),
+    "fewer classes": (
+        lambda own: replace(own, classes=own.classes[1:]),
+        "classes: the task has 10 classes, the board's data 9",
+    ),
+    "larger images": (
+        lambda own: replace(own, sample_shape=(1, 16, 16)),
+        "samples: the run's are images (1, 8, 8), the board's images (1, 16, 16)",
+    ),
+    "series": (
+        lambda own: replace(own, sample_shape=(64, 1)),
+        "samples: the run's are images (1, 8, 8), the board's series (64, 1)",
+    ),
+    "not normalised": (
+        lambda own: replace(own, mean=(0.0,), std=(1.0,)),
+        "normalisation: channel 0 has mean 4.865 and",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_store_made_otherwise_keeps_that_board_out_says_why_and_tells_it(
+    experiment: Experiment, tmp_path: Path, name: str
+):
+    change, why = STORES[name]
+    told: list[str] = []
+
+    def made(request: Message, reply: Message) -> Message:
+        if kind(request) != "query":
+            return reply
+        told.append(records.kept_out(request))
+        return saying(reply, introduced(experiment, LIAR, recipe=asdict(change(recipe_of(experiment)))))
+
+    metrics = run_with(experiment, Puppets(experiment, {NODE: made}), tmp_path / "run")
+    assert metrics["rounds"] == 4
+    (row,) = rows_of(tmp_path / "run", "refused")
+    assert row["node"] == NODE
+    assert row["detail"].startswith(why)
+    assert row["detail"].endswith("by the run's recipe: cosp server recipe CONFIG")
+    assert told == ["", *[row["detail"]] * (len(told) - 1)]
+    assert len(told) > 1
+    assert {row["client"] for row in rows_of(tmp_path / "run", "arrival")} == {0, 1, 3}
+
+
+def test_a_store_made_alike_takes_part(experiment: Experiment, tmp_path: Path):
+    """A deviation that is one part in a thousand off comes of another machine's sums; an older store says less."""
+    own = recipe_of(experiment)
+    assert own.std is not None
+    stores = {FIRST: own, FIRST + 1: replace(own, std=(own.std[0] * 1.001,)), NODE: replace(own, mean=None, std=None)}
+
+    def told_by(node: int) -> Lie:
+        def say(request: Message, reply: Message) -> Message:
+            if kind(request) != "query":
+                return reply
+            return saying(reply, introduced(experiment, node - FIRST, recipe=asdict(stores[node])))
+
+        return say
+
+    run_with(experiment, Puppets(experiment, {node: told_by(node) for node in stores}), tmp_path / "run")
+    assert rows_of(tmp_path / "run", "refused") == []
+    assert {row["client"] for row in rows_of(tmp_path / "run", "client")} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("name", INTRODUCTIONS)

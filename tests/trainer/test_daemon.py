@@ -23,6 +23,7 @@ from small_models import SMALL, random_state
 from torch import Tensor
 
 from cosp.errors import CospError
+from cosp.recipe import Recipe
 from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
@@ -104,7 +105,7 @@ class TrainerProcess:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("board")
-    write_board_store(folder / "store", BoardStore(OWN, ("a", "b", "c")))
+    write_board_store(folder / "store", BoardStore(OWN, Recipe(("a", "b", "c"), OWN.train.x.shape[1:])))
     return folder
 
 
@@ -142,7 +143,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_a_board_says_what_it_has(trainer):
     found = describe(trainer.path)
-    assert (found["samples"], found["test_samples"], found["sample_shape"]) == (10, 4, [1, 4, 4])
+    assert (found["samples"], found["test_samples"], found["recipe"]["sample_shape"]) == (10, 4, [1, 4, 4])
     assert found["class_counts"] == np.bincount(OWN.train.y, minlength=3).tolist()
     assert found["memory_bytes"] > 1e8
     assert found["busy"] is False
