@@ -100,7 +100,7 @@ def server_run(
         "set": " ".join(f"'{text}'" for text in sets or []),
         "resume": resume is not None,
     }
-    with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
+    with RunProgress(err, chosen.server.versions, chosen.server.until_s, on_boards=True) as progress:
         metrics = run_on_boards(
             Control(state), run_config, folder, restarts=restarts, on_row=progress.on_row, say=err.print
         )

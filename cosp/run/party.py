@@ -31,7 +31,8 @@ GREETING_S = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Party:
-    """``clients`` as they count, in client order; ``claimed``: by client, what it said that is more than is believed.
+    """``clients`` as they count, in client order; ``claimed``: by client, what it said that is more than is believed;
+    ``planned``: by client, what the fleet file plans with where its own limit is lower.
 
     ``greeter``: of boards that are asked by message, who is still missing and may join.
     """
@@ -39,6 +40,7 @@ class Party:
     nodes: Nodes
     clients: Sequence[Introduction]
     claimed: Mapping[int, Row]
+    planned: Mapping[int, Row]
     admission: Admission
     greeter: Greeter | None
 
@@ -65,7 +67,9 @@ def gather(
     if meet is not None:
         guests = meet()
         if all(board.samples is None for board in one_of_each(experiment.boards)):
-            return Party(nodes=guests.nodes, clients=guests.clients, claimed={}, admission=admission, greeter=None)
+            return Party(
+                nodes=guests.nodes, clients=guests.clients, claimed={}, planned={}, admission=admission, greeter=None
+            )
         told, nodes, greeter = guests.clients, guests.nodes, None
     else:
         greeter = Greeter(
@@ -80,6 +84,7 @@ def gather(
         nodes=nodes,
         clients=tuple(one.introduction for one in admitted),
         claimed={one.introduction.client: one.claimed for one in admitted if one.claimed},
+        planned={one.introduction.client: one.planned for one in admitted if one.planned},
         admission=admission,
         greeter=greeter,
     )

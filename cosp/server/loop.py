@@ -132,9 +132,11 @@ class Loop:
             self._report_round("end", self._nothing())
 
     def _begin(self) -> None:
-        """Let everybody who has no task wait for one; of a million who were never given any, none is looked at."""
+        """Let everybody who has no task wait for one, but for those who sit out; of a million who were never given any,
+        none is looked at.
+        """
         begun = set(self.coordinator.records.begun())
-        self._roster.begin(np.setdiff1d(self.nodes.clients, list(begun)))
+        self._roster.begin(np.setdiff1d(self.nodes.clients, [*begun, *self.coordinator.sitting_out]))
         for client in sorted(begun - {dispatch.task.client for dispatch in self.in_flight.values()}):
             if self.nodes.has(client):
                 self._wait(client)
@@ -360,7 +362,7 @@ class Loop:
         self.coordinator.add(client)
         self.coordinator.records.note_claim(client.client, admitted.claimed)
         self._waiting.join(client)
-        self._on_row(client_row(client, admitted.claimed))
+        self._on_row(client_row(client, admitted.claimed, admitted.planned))
         if self.coordinator.method.takes_part(client):
             self.nodes.join(node, client.client)
             self._roster.join(client.client)

@@ -204,6 +204,40 @@ def test_a_store_made_otherwise_keeps_that_board_out_says_why_and_tells_it(
     assert {row["client"] for row in rows_of(tmp_path / "run", "arrival")} == {0, 1, 3}
 
 
+def test_a_board_is_sent_what_the_fleet_file_plans_and_less_by_its_own_limit(experiment: Experiment, tmp_path: Path):
+    """All four are planned with half of the model; one wants all of it, one four tenths, one says nothing."""
+    own = {FIRST: 1.0, FIRST + 1: 0.4, FIRST + 2: None}
+
+    def limited(node: int) -> Lie:
+        def say(request: Message, reply: Message) -> Message:
+            if kind(request) != "query":
+                return reply
+            return saying(reply, introduced(experiment, node - FIRST, keep=own[node], memory_bytes=10**12))
+
+        return say
+
+    run_with(experiment, Puppets(experiment, {node: limited(node) for node in own}), tmp_path / "run")
+    sent = {row["client"]: row["parameters"] for row in rows_of(tmp_path / "run", "arrival") if row["task"] == "train"}
+    assert sent[0] == sent[2] == sent[3] > sent[1]
+    clients = {row["client"]: row for row in rows_of(tmp_path / "run", "client")}
+    assert [clients[client]["keep"] for client in range(4)] == [0.5, 0.4, 0.5, 0.5]
+    assert clients[1]["planned"] == {"keep": 0.5}
+    assert clients[0]["claimed"] == {"keep": 1.0}
+    assert not any("planned" in clients[client] for client in (0, 2, 3))
+
+
+def test_a_board_whose_own_limit_holds_no_submodel_sits_out_and_the_others_train(
+    experiment: Experiment, tmp_path: Path
+):
+    def limited(request: Message, reply: Message) -> Message:
+        return saying(reply, introduced(experiment, LIAR, keep=0.01)) if kind(request) == "query" else reply
+
+    metrics = run_with(experiment, Puppets(experiment, {NODE: limited}), tmp_path / "run")
+    assert metrics["rounds"] == 4
+    assert {row["client"] for row in rows_of(tmp_path / "run", "arrival")} == {0, 1, 3}
+    assert metrics["sitting_out"] == [LIAR]
+
+
 def test_a_store_made_alike_takes_part(experiment: Experiment, tmp_path: Path):
     """A deviation that is one part in a thousand off comes of another machine's sums; an older store says less."""
     own = recipe_of(experiment)
