@@ -29,14 +29,28 @@ def server_start(
     insecure: Annotated[bool, typer.Option("--insecure", help="No TLS, and every board may join")] = False,
 ) -> None:
     """Run SuperLink and SuperExec in the foreground; what dies is started again."""
+    from cosp.deployment.certificate import check_certificate
     from cosp.deployment.superlink import flower_environment, home_of, make_state, server_services
     from cosp.deployment.supervise import supervise
 
     if (keys is None) != insecure:
         raise UserError("server start: give either --keys DIR (cosp keys server makes them) or --insecure")
     services = server_services(state, host=host, port=port, keys=keys)
+    if keys is not None and (soon := check_certificate(keys)):
+        err.print(f"cosp: {soon}", style="yellow", highlight=False, soft_wrap=True)
     make_state(state, port=port, keys=keys)
     supervise(services, flower_environment(home_of(state)))
+
+
+@app.command(epilog="Example: `cosp doctor --state cosp-state`")
+def doctor(state: State = STATE) -> None:
+    """Say what of the server works and what does not, and what to do; 1 if something fails."""
+    from cosp.deployment.doctor import server_findings
+
+    findings = list(server_findings(state))
+    for one in findings:
+        print(one.line())
+    raise typer.Exit(int(any(one.level == "failed" for one in findings)))
 
 
 @server.command("admit", epilog="Example: `cosp server admit keys/*.pub`")

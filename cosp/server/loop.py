@@ -417,7 +417,8 @@ class Loop:
             now_s = self.now_s()
             overdue = takewhile(lambda item: now_s - item[1].sent_s > limit, self.in_flight.items())  # the oldest first
             for message_id, _ in list(overdue):
-                self._fail(self.in_flight.pop(message_id), "timeout")
+                detail = f"no reply in {limit:g} s: raise server.task_timeout_s if the board still works"
+                self._fail(self.in_flight.pop(message_id), "timeout", detail)
 
     def _revive(self) -> None:
         """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever.

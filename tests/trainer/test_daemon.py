@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -308,3 +309,16 @@ def test_a_file_that_is_no_socket_is_kept(tmp_path, store):
     done = subprocess.run(words, capture_output=True, text=True)
     assert (done.returncode, own.read_text()) == (2, "precious")
     assert f"{own}: is no socket, and is not replaced; give another --socket" in done.stderr
+
+
+def test_who_handed_the_task_over_is_told_that_the_trainer_died_and_where_to_look(tmp_path, store):
+    (tmp_path / "store").symlink_to(store / "store")
+    process = TrainerProcess(tmp_path)
+    describe(process.path, wait_s=START_S)
+    killer = threading.Thread(
+        target=lambda: (until(lambda: describe(process.path)["busy"]), process.end(signal.SIGKILL))
+    )
+    killer.start()
+    with pytest.raises(ConnectionLost, match=r"the trainer at .* died over the task, .*`dmesg` says why; .* --keep"):
+        do(process.path, ENDLESS)
+    killer.join()
