@@ -22,7 +22,6 @@ from cosp.data import (
     PartitionScheme,
     Sizes,
     declared_dataset,
-    hold_back,
     load_dataset,
     partition,
 )
@@ -42,6 +41,7 @@ from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
 from cosp.server.rules import LoopRules
+from cosp.stratified import hold_back
 from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
 from cosp.trainer.samples import Samples

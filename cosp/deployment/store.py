@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cosp.data import Dataset, Split, hold_back
+from cosp.data import Dataset, Split
 from cosp.data.images import Labelled, Source
 from cosp.data.sources import read_source
 from cosp.data.tokenizers import FILE
@@ -15,6 +15,7 @@ from cosp.experiment import Experiment, columns_of
 from cosp.recipe import Recipe
 from cosp.run.recipe import recipe_of
 from cosp.seeds import stream_seed
+from cosp.stratified import hold_back
 from cosp.trainer.samples import ClientSamples, Samples
 from cosp.trainer.store import BoardStore, Rows, write_board_store
 
