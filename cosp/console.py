@@ -149,18 +149,18 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             self._progress.live.stop()
 
 
-def summary_table(metrics: Row) -> Table:
+def summary_table(metrics: Row, *, on_boards: bool = False) -> Table:
     """Return the table that a run ends with."""
     table = Table(title="Result", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
-    for name, value in summary(metrics):
+    for name, value in summary(metrics, on_boards=on_boards):
         table.add_row(name, value)
     return table
 
 
-def summary(metrics: Row) -> list[tuple[str, str]]:
-    """Return (name, value) pairs worth reading at the end of a run."""
+def summary(metrics: Row, *, on_boards: bool = False) -> list[tuple[str, str]]:
+    """Return (name, value) pairs worth reading at the end of a run; its time is virtual unless it was ``on_boards``."""
     rows: list[tuple[str, str]] = []
     final = metrics["final"]
     if final:
@@ -182,7 +182,7 @@ def summary(metrics: Row) -> list[tuple[str, str]]:
     return [
         *rows,
         ("model versions", str(metrics["rounds"])),
-        ("virtual time", seconds(metrics["virtual_time_s"])),
+        ("time on the boards" if on_boards else "virtual time", seconds(metrics["virtual_time_s"])),
         ("wall time", seconds(metrics["wall_time_s"])),
         ("utilisation of the fleet", f"{metrics['utilisation']:.0%}"),
         ("sent to / from boards", f"{bytes_text(metrics['bytes_down'])} / {bytes_text(metrics['bytes_up'])}"),

@@ -225,5 +225,5 @@ def _follow(
         err.print("the run goes on; follow it again: cosp server follow; end it: cosp server stop")
         raise
     write_report([folder], folder / "report.html")
-    screen.out.print(summary_table(metrics))
+    screen.out.print(summary_table(metrics, on_boards=True))
     print(f"report: {folder / 'report.html'}")

@@ -130,10 +130,10 @@ class Control:
 
     def status(self, run: str) -> tuple[str, str]:
         """Return a run's status, e.g. "running" or "finished:completed", and what there is to say about it."""
-        found = self._ask(lambda client: client.ListRuns(ListRunsRequest(run_id=int(run)))).runs
-        if not found:
+        found = self._ask(lambda client: client.ListRuns(ListRunsRequest(run_id=int(run)))).run_dict
+        if int(run) not in found:
             return "unknown", ""
-        status = found[0].status
+        status = found[int(run)].status
         return ":".join(filter(None, (status.status, status.sub_status))), status.details
 
     def stop(self, run: str) -> bool:

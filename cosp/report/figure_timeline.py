@@ -48,7 +48,7 @@ def timeline(run: Run, clients: Sequence[Client]) -> Figure:
     _crosses(axes, [row.arrived_s / unit.seconds for row in refused], [row_of[row.client] for row in refused])
     rows_of(axes, [client.title for client in clients])
     axes.set_xlim(0, until_s / unit.seconds)
-    axes.set_xlabel(f"virtual time ({unit.name})")
+    axes.set_xlabel(f"{run.clock} ({unit.name})")
     axes.xaxis.set_major_locator(ticks(14))
     axes.grid(visible=False)
     _phase_legend(axes, {span.phase for span in shown}, refused=bool(refused))
@@ -114,5 +114,5 @@ def utilisation_over_time(run: Run, height: float) -> Figure:
     from_zero(axes)
     axes.xaxis.set_major_locator(ticks(8))
     axes.yaxis.set_major_formatter(percents())
-    axes.set_xlabel(f"virtual time ({unit.name})")
+    axes.set_xlabel(f"{run.clock} ({unit.name})")
     return figure
