@@ -17,6 +17,8 @@ from PIL import Image, ImageFile
 from cosp.errors import DataError
 from cosp.images.faults import first_line
 
+PILLOW: Any = Image
+"""Under names that Pillow 7 of a JetPack 5 board has, too, and the types of today's have not."""
 Encoded = Union[Path, bytes]
 Shape = Tuple[int, int, int]
 """(H, W, C)"""
@@ -27,13 +29,13 @@ DEEP = frozenset(
 )  # PIL's modes of more than 8 bits; it has none of colour
 ORIENTATION = 0x0112  # a tag of EXIF
 TURNS = {
-    2: Image.FLIP_LEFT_RIGHT,
-    3: Image.ROTATE_180,
-    4: Image.FLIP_TOP_BOTTOM,
-    5: Image.TRANSPOSE,
-    6: Image.ROTATE_270,
-    7: Image.TRANSVERSE,
-    8: Image.ROTATE_90,
+    2: PILLOW.FLIP_LEFT_RIGHT,
+    3: PILLOW.ROTATE_180,
+    4: PILLOW.FLIP_TOP_BOTTOM,
+    5: PILLOW.TRANSPOSE,
+    6: PILLOW.ROTATE_270,
+    7: PILLOW.TRANSVERSE,
+    8: PILLOW.ROTATE_90,
 }
 """EXIF orientation -> what sets an image upright."""
 
@@ -107,7 +109,7 @@ def _pixels(image: Image.Image, shape: Shape) -> np.ndarray:
         image = image.convert("RGBA")
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
-        image = image.resize((width, height), Image.BILINEAR)
+        image = image.resize((width, height), PILLOW.BILINEAR)
     return np.asarray(image, np.uint8).reshape(shape)
 
 

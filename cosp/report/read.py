@@ -57,7 +57,7 @@ def _corrections(folder: Path) -> dict[int, str]:
     found = {}
     for path in sorted(folder.glob("client-*.yaml")):
         number = path.stem.removeprefix("client-")
-        with suppress(OSError, UnicodeDecodeError, NO_YAML):
+        with suppress(OSError, UnicodeDecodeError, *NO_YAML):
             told = yaml_value(path.read_text(encoding="utf-8"))
             if number.isdecimal() and isinstance(told, dict) and isinstance(told.get("calibration"), str):
                 found[int(number)] = told["calibration"]

@@ -83,7 +83,9 @@ class Greeter:
                     return
                 raise CospError(
                     f"{self._count()} introduced themselves within {timeout_s:.0f} s; {len(self._known())} nodes are "
-                    f"connected: connect {self.boards}, one a board of the fleet" + self._reasons(before="; ")
+                    f"connected: connect {self.boards}, one a board of the fleet"
+                    + self._reasons(before="; ")
+                    + self._silent()
                 )
             if not self.complete:
                 clock.idle(POLL_S)
@@ -180,6 +182,16 @@ class Greeter:
     def _reasons(self, before: str = "") -> str:
         told = "; ".join(f"node {node}: {why}" for node, why in sorted(self._why.items())[:5])
         return before + told if told else ""
+
+    def _silent(self) -> str:
+        """Say who is connected, was asked and says nothing: on a starved board Flower's ClientApp does not start."""
+        silent = sorted(set(self._waiting.values()) & self._known())
+        if not silent:
+            return ""
+        return (
+            f"; connected but silent: node {', '.join(map(str, silent[:5]))}: a board that needs over 30 s to start "
+            "Flower's ClientApp is given its task again and again; free its CPU, or take a stronger one"
+        )
 
 
 def least_of(boards: int, asked: int | None) -> int:

@@ -19,6 +19,7 @@ from cosp.experiment import Experiment
 from cosp.recipe import Recipe
 from cosp.report import read_run
 from cosp.run.recipe import recipe_of
+from cosp.server.greeting import Greeter
 from cosp.wire import door, records
 
 pytestmark = pytest.mark.integration
@@ -469,3 +470,10 @@ def test_an_older_client_that_says_less_of_itself_is_read(experiment: Experiment
 
     run_with(experiment, Puppets(experiment, {NODE: older}), tmp_path / "run")
     assert len(rows_of(tmp_path / "run", "client")) == 4
+
+
+def test_a_board_that_is_connected_and_says_nothing_is_named(experiment: Experiment):
+    """As one whose ClientApp Flower gives up before it has started, again and again."""
+    grid = Puppets(experiment, {NODE: lambda request, reply: []})
+    with pytest.raises(CospError, match=rf"3 of 4 .*; connected but silent: node {NODE}: a board that needs over 30 s"):
+        Greeter(grid, 4).greet(timeout_s=0.05)

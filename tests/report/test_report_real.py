@@ -32,7 +32,7 @@ def test_the_page_speaks_of_no_simulation_and_shows_what_was_measured(make_run, 
     assert "irtual" not in page
     assert "simulate" not in page
     for said in ("345 MB", "512 MB", "peak memory, predicted", "corrected by 17.90 from 9 tasks that it trained",
-                 "as its file says", "open ones were measured"):  # fmt: skip
+                 "as its file says", "Flower, links", "open ones were measured"):  # fmt: skip
         assert said in page, said
 
 
@@ -40,7 +40,7 @@ def test_a_simulated_run_s_page_is_as_it_was(make_run, tmp_path: Path) -> None:
     page = write_report([make_run(tmp_path / "run", versions=4)], tmp_path / "report.html").read_text()
     assert "Virtual time" in page
     assert "to simulate it" in page
-    for absent in ("predicted", "its profile", "open ones were measured", ">measured<"):
+    for absent in ("predicted", "Flower, links", "its profile", "open ones were measured", ">measured<"):
         assert absent not in page, absent
 
 
