@@ -107,9 +107,11 @@ class Control:
             names = ", ".join(node["name"] or node["node-id"] for node in known) or "none"
             raise UserError(f"server remove: {board}: is no admitted board; those are: {names}")
         for node in found:
-            request = UnregisterNodeRequest(node_id=int(node))
-            self._ask(lambda client, request=request: client.UnregisterNode(request))
+            self._unregister(int(node))
         return ", ".join(found)
+
+    def _unregister(self, node: int) -> None:
+        self._ask(lambda client: client.UnregisterNode(UnregisterNodeRequest(node_id=node)))
 
     def start(self, run_config: RunConfig) -> str:
         """Start a run of cosp's app, remember it as the last one, and return its number."""

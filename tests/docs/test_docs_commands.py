@@ -29,6 +29,7 @@ PROGRAMS = {
     "git": "needs this repository's address",
     "cd": "the shell's",
     "export": "the shell's",
+    "curl": "asks a board that serves; tests/trainer/test_serving.py asks one",
     "docker": "needs a container engine; tests/docker plays the images",
     "uv": "makes the node's Python; tests/deploy plays it",
     "flwr": "needs the extra 'flower'; tests/flower runs it with -m flower",
