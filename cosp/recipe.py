@@ -43,6 +43,12 @@ class Recipe:
     def kind(self) -> str:
         return KINDS.get(len(self.sample_shape), "samples")
 
+    @property
+    def mark(self) -> str:
+        """A short mark of all that changes what is learned: equal for stores that are made alike."""
+        told = (self.classes, self.sample_shape, self.mean, self.std, self.tokenizer, self.vocabulary)
+        return mark_of(json.dumps(told))
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
 
@@ -73,7 +79,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def mark_of(text: str) -> str:
-    """Return a short mark of a tokenizer's text, the same for the same text alone."""
+    """Return a short mark of a text, such as a tokenizer's: the same for the same text alone."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

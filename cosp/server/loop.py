@@ -36,6 +36,7 @@ from cosp.task.demand import upload_bytes
 from cosp.task.task import Task
 from cosp.wire import door
 from cosp.wire import messages as wire
+from cosp.wire.door import Facts
 
 Row = dict[str, Any]
 
@@ -304,6 +305,7 @@ class Loop:
         row = self._arrival_row(dispatch)
         try:
             facts = wire.read_facts(reply, task)
+            self._check_store(task.client, facts)
             budget = self._admitted(dispatch, door.budget_in(facts))
             row |= reported(row, facts)
             counted = self.coordinator.counted(task.client, facts.samples)
@@ -330,6 +332,8 @@ class Loop:
         self._on_row(row)
         if row["reason"] in door.LIES:
             self._lied(dispatch, row["reason"])
+        elif row["reason"] == "introduction":
+            self._roster.leave(task.client)  # until the run goes on anew: its owner has to look
         self._learn(task.client, budget or (self._observe(task, row) if row["accepted"] else None))
         failed = not row["accepted"] and row["reason"] != "stale"
         if failed or self.coordinator.records[task.client].last_version == self.coordinator.version:
@@ -338,6 +342,16 @@ class Loop:
             self._wait(task.client)
         self.coordinator.put_away(task.client)
         return bool(row["accepted"])
+
+    def _check_store(self, client: int, facts: Facts) -> None:
+        """RefusedUpdate if a board trained on a store made otherwise than the one that it introduced itself with."""
+        known = self.coordinator.records[client].introduction.recipe
+        if known is not None and facts.recipe is not None and facts.recipe != known.mark:
+            raise RefusedUpdate(
+                "introduction",
+                "its trainer has another store than it introduced itself with: it is sent nothing more; put the store "
+                "back, then go on with --resume",
+            )
 
     def _learn(self, client: int, budget: Budget | None) -> None:
         """Take note of what a client can afford now: its next plan follows it, or it sits out."""

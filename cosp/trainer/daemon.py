@@ -72,6 +72,7 @@ def serve_trainer(data: Path, path: Path, *, threads: Optional[int] = None, most
     )  # whatever number the server gives this board: its data are these
     server = _listen(path, bench, most_bytes)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    server.mark = store.recipe.mark
     server.about = about(own.train.y, own.test.y, store.recipe, bench.trainer.device)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(
@@ -110,6 +111,8 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     bench: Bench
     most_bytes: int
     about: Dict[str, Any]
+    mark: str
+    """Of the store's recipe, so that a server sees when a board comes back with other data than it introduced."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say in one line that a caller went away or spoke nonsense; show a trace of anything else."""
@@ -157,6 +160,7 @@ class _Caller(socketserver.BaseRequestHandler):
         finally:
             bench.leave()
         facts, vector = _result(job)
+        facts = {**facts, "recipe": self.server.mark}
         found = to_payload(task, vector)
         send_frame(self.request, {"facts": facts, "dtype": found.dtype.name, "count": found.size})
         send_bytes(self.request, found)

@@ -139,6 +139,7 @@ class Facts(_Told):
     wall_peak_cuda_bytes: Whole | None = None
     wall_energy_j: Span | None = None
     wall_power_scope: Name | None = None
+    recipe: Name | None = None
     budget: _Budget | None = None
     cost: _Cost | None = None
 

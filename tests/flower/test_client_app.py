@@ -45,5 +45,5 @@ def test_it_introduces_itself_and_works_without_torch(socket):
     assert (found.client, found.board, found.keep, found.samples, found.test_samples) == (3, "nano", 0.5, 10, 4)
     assert found.class_counts == (4, 3, 3)
     assert recipe == Recipe(("a", "b", "c"), (1, 4, 4))
-    assert facts["samples"] == 10
+    assert (facts["samples"], facts["recipe"]) == (10, recipe.mark)
     assert vector.shape == (task.parameters,)

@@ -239,6 +239,27 @@ def test_a_board_whose_own_limit_holds_no_submodel_sits_out_and_the_others_train
     assert metrics["sitting_out"] == [LIAR]
 
 
+def test_a_board_that_comes_back_with_another_store_is_sent_nothing_more(experiment: Experiment, tmp_path: Path):
+    own = recipe_of(experiment)
+    other = replace(own, classes=("1", "0", *own.classes[2:]))
+    answered = 0
+
+    def swapped(request: Message, reply: Message) -> Message:
+        nonlocal answered
+        if kind(request) == "query":
+            return saying(reply, introduced(experiment, LIAR, recipe=asdict(own)))
+        answered += kind(request) == "train"
+        recipe = own if answered <= 1 else other
+        return saying(reply, json.dumps({**said(reply), "recipe": recipe.mark}))
+
+    metrics = run_with(experiment, Puppets(experiment, {NODE: swapped}), tmp_path / "run")
+    assert metrics["rounds"] == 4
+    rows = [row for row in rows_of(tmp_path / "run", "arrival") if row["client"] == LIAR and row["task"] == "train"]
+    assert [row["accepted"] for row in rows] == [True, False]
+    assert rows[-1]["reason"] == "introduction"
+    assert "its trainer has another store than it introduced itself with" in rows[-1]["detail"]
+
+
 def test_a_store_made_alike_takes_part(experiment: Experiment, tmp_path: Path):
     """A deviation that is one part in a thousand off comes of another machine's sums; an older store says less."""
     own = recipe_of(experiment)
