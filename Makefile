@@ -13,7 +13,7 @@ READY := .venv/ready
 
 TABLE = $(BIN)/cosp table $(ARGS) experiments/tables
 
-.PHONY: setup run run-text test check docs bench tables tables-more deploy-test py38-test
+.PHONY: setup run run-text test check audit lock docs bench tables tables-more deploy-test py38-test
 
 setup: $(READY)
 
@@ -25,9 +25,9 @@ run-text: $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[text,models-test]'
 	$(BIN)/cosp run experiments/text_quickstart.yaml --export torch --predict experiments/text_quickstart.txt $(ARGS)
 
-# A file at a time on each core; in one process, e.g. to debug: make test ARGS="-n 0".
+# A file at a time on each core, in their order (the longest lie early); in one process: make test ARGS="-n 0".
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A server, four boards and their trainers as real processes, over TLS; faults on purpose. Network namespaces need root.
 deploy-test: $(READY)
@@ -41,6 +41,21 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# No file is executed that is read, no secret written down, every pin without a known vulnerability; needs pypi.org. A pin
+# that could not be looked up is an error, too.
+audit: $(READY) .venv/audit/bin/pip-audit
+	$(BIN)/python -m pytest -n 0 -q tests/test_audit.py tests/integration/test_secrets.py
+	.venv/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
+# What a board's node installs, every file by its hash, for all processors: docker/node.lock.
+lock: .venv/audit/bin/pip-audit
+	.venv/audit/bin/uv pip compile --generate-hashes --universal --python-version 3.11 --no-annotate --no-header \
+		-c constraints.txt -o docker/node.lock docker/node.in
+
+.venv/audit/bin/pip-audit: $(READY)
+	@$(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit==2.10.1 uv==0.13.9
 
 # The documentation as a site that opens from disk: site/index.html. A dead link, or a page in no menu, is an error.
 docs: $(READY)

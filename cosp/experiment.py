@@ -40,6 +40,7 @@ from cosp.methods.pricing import declared_round_s
 from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
+from cosp.server import privacy
 from cosp.server.rules import LoopRules
 from cosp.stratified import hold_back
 from cosp.submodel.shape import quarter_exits
@@ -141,7 +142,10 @@ class Experiment:
             assignment=assignment or self.assignment,
         )
         with _naming_variant(config):
-            return config.method.build(setting)
+            method = config.method.build(setting)
+            if config.training.privacy is not None:
+                privacy.check(method, next(iter(clients), None), fits_heads=bool(self.fitted_exits))
+            return method
 
     def initial_model(self) -> State:
         model = Transformer(self.shape)

@@ -7,9 +7,9 @@ RUN groupadd --gid 10001 cosp && useradd --uid 10001 --gid cosp --create-home co
     && mkdir /run/cosp && chown cosp:cosp /run/cosp
 
 WORKDIR /opt/cosp
-COPY constraints.txt ./
-# Of what cosp depends on, only what a board's side imports: no torch.
-RUN python -m pip install --no-cache-dir -c constraints.txt flwr numpy pydantic pyyaml
+COPY constraints.txt docker/node.lock ./
+# Of what cosp depends on, only what a board's side imports, each file by its hash: no torch.
+RUN python -m pip install --no-cache-dir -c constraints.txt --require-hashes -r node.lock
 COPY cosp cosp
 COPY devices devices
 

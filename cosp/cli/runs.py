@@ -82,7 +82,6 @@ def run(
     """Train a simulated fleet; write rows, metrics and a report."""
     from cosp.console import RunProgress, summary_table
     from cosp.experiment import load_experiment
-    from cosp.report import write_report
     from cosp.run.directory import RunDirectory
     from cosp.simulation import forks
     from cosp.simulation.simulate import simulate
@@ -132,6 +131,8 @@ def run(
             err.print(f"cosp: interrupted; go on with: cosp run --resume {directory.folder}", soft_wrap=True)
         raise
     with err.status("drawing the report"):
+        from cosp.report import write_report  # matplotlib takes a second to import, and the first row should not wait
+
         report_path = write_report([directory.folder], directory.folder / "report.html")
         tracks.finish(report_path)
     if as_json:

@@ -37,7 +37,8 @@ def work(message: Message, context: Context) -> Message:
     torch.set_flush_denormal(True)
     weights = torch.empty(task.parameters)
     wire.weights_into(message, task, weights)
-    facts, vector = Trainer({client: _samples(experiment, client)}, {}, find_power_meter()).run(task, weights)
+    trainer = Trainer({client: _samples(experiment, client)}, {}, find_power_meter(), secretive=True)
+    facts, vector = trainer.run(task, weights)
     return wire.result_reply(message, facts, vector)
 
 

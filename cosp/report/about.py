@@ -35,7 +35,14 @@ def about(run: Run) -> list[tuple[str, str]]:
         ("Fleet", _joined(told.fleet, _boards(run), by=": ")),
         ("Submodels", RULES.get(told.rule, told.rule).format(budget=told.budget)),
         ("Rounds", f"quorum {quorum(header.quorum)}, {until or 'as long as asked'}"),
+        *([("Privacy", _privacy(run))] if told.privacy else []),
     ]  # fmt: skip
+
+
+def _privacy(run: Run) -> str:
+    most = max((row.epsilon for row in run.arrivals if row.epsilon is not None), default=0.0)
+    return _joined(run.told.privacy, f"epsilon {most:.3g} at most, of the client that sent most",
+                   "losses, accuracies, sample and class counts are sent as they are")  # fmt: skip
 
 
 def untrained_text(run: Run) -> str:

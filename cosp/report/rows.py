@@ -102,6 +102,7 @@ class Arrival:
     peak_memory_bytes: Count
     local_accuracy_received: Amount | None
     local_accuracy_trained: Amount | None
+    epsilon: Amount | None = None  # what the client's updates by then can have told; None where nothing bounds it
     wall_step_s: Amount | None = None  # what a real machine measured, as far as it could
     wall_peak_rss_bytes: Count | None = None
     wall_peak_cuda_bytes: Count | None = None

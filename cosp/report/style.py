@@ -134,9 +134,18 @@ def rows_of(axes: Axes, labels: Sequence[str]) -> None:
     axes.tick_params(axis="y", labelcolor=colour("ink"))
 
 
+def lay_out(figure: Figure) -> None:
+    """Find the figure's layout now and keep it: else it is found twice, and all drawn twice, as it is written."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def save_svg(figure: Figure, path: Path) -> None:
     """Write a figure of its own. Without a date, and ids from the style's fixed salt: the same bytes once more."""
     text = io.StringIO()
+    lay_out(figure)
     figure.savefig(text, format="svg", facecolor=colour("surface"), metadata={"Date": None})
     replace_text(path, text.getvalue())
 
@@ -144,6 +153,7 @@ def save_svg(figure: Figure, path: Path) -> None:
 def svg(figure: Figure, name: str) -> str:
     """``figure`` as an ``<svg>`` element that fills its column; ids inside carry ``name``, so a page may hold many."""
     buffer = io.StringIO()
+    lay_out(figure)
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

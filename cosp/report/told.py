@@ -25,6 +25,7 @@ class Told:
     rule: str = "rate"  # of assignment
     budget: str = "parameters"  # what a keep ratio counts
     precision: str = "float32"
+    privacy: str = ""  # what is done to an update before it leaves its board
 
 
 NOTHING_TOLD = Told()
@@ -47,7 +48,15 @@ def told(config: str | None) -> Told:
         rule=_text(_section(value, "assignment"), "rule") or "rate",
         budget=_text(method, "budget") or "parameters",
         precision=_text(_section(value, "training"), "precision") or "float32",
+        privacy=_privacy(_section(_section(value, "training"), "privacy")),
     )
+
+
+def _privacy(settings: Mapping[str, Any]) -> str:
+    clip, noise, delta = (settings.get(key) for key in ("clip", "noise", "delta"))
+    if not all(isinstance(one, int | float) for one in (clip, noise, delta)):
+        return ""
+    return f"updates cut to norm {clip:g}, noise {noise:g} times that on every board; delta {delta:g}"
 
 
 def _section(value: Any, key: str) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from cosp.merge.staleness import Arrival
 from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.method import Method
 from cosp.methods.records import Records
+from cosp.server import privacy
 from cosp.server.heads import HeadFit, Reach
 from cosp.submodel.flat import spans_of
 from cosp.submodel.footprint import footprint
@@ -211,6 +212,11 @@ class Coordinator:
     def weights(self, task: Task) -> Mapping[str, Tensor]:
         """Return the tensors that ``task`` starts from, as the client receives them, cut out when they are read."""
         return Cut(self.snapshots[task.version], self.layout, task)
+
+    def epsilon(self, client: int) -> float | None:
+        """Return how much ``client``'s updates can have told of its data by now; None where nothing bounds it."""
+        settings = self.training.privacy
+        return None if settings is None else privacy.epsilon(settings, self.records[client].dispatches)
 
     def counted(self, client: int, samples: int) -> int:
         """Return how many of the ``samples`` that a reply claims count; RefusedUpdate if the client has not as many."""

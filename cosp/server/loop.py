@@ -315,6 +315,8 @@ class Loop:
                 found = wire.read_vector(reply, most_bytes=2 * upload_bytes(task))
                 self.coordinator.take_moments(task, found, facts.samples)
             else:
+                if (epsilon := self.coordinator.epsilon(task.client)) is not None:
+                    row["epsilon"] = epsilon
                 row["weight"] = self.coordinator.take_update(
                     task,
                     wire.read_update(reply, task),

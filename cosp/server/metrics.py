@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cosp.server.coordinator import Coordinator
 from cosp.server.loop import Loop
 
 Row = dict[str, Any]
@@ -37,4 +38,14 @@ def metrics(loop: Loop, *, wall_time_s: float) -> Row:
         "sitting_out": list(coordinator.sitting_out),
         "banned": loop.conduct.banned,
         "ended_early": loop.ended_early,
+        **_privacy(coordinator),
     }
+
+
+def _privacy(coordinator: Coordinator) -> Row:
+    """Return what updates can have told of their clients' data; nothing where no noise bounds that."""
+    settings = coordinator.training.privacy
+    if settings is None:
+        return {}
+    spent = {str(client): coordinator.epsilon(client) for client in coordinator.records.begun()}
+    return {"privacy": {"delta": settings.delta, "epsilon": spent}}

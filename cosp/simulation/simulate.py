@@ -44,14 +44,18 @@ def default_workers() -> int:
 def _collecting_seldom() -> Iterator[None]:
     """Collect garbage seldom, as a fleet is many long-lived objects (the default rate costs some per cent), and in the
     end: a run refers to itself, and with its data would stay until others have ended.
+
+    What was there before, mostly torch, is not looked through: that takes longer than a short run.
     """
     before = gc.get_threshold()
     gc.set_threshold(50_000, 20, 50)
+    gc.freeze()
     try:
         yield
     finally:
         gc.set_threshold(*before)
         gc.collect()
+        gc.unfreeze()
 
 
 @_collecting_seldom()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Callable, Dict
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from cosp.amounts import amount
 from cosp.errors import ConfigError
@@ -49,6 +49,7 @@ MEASURES: Dict[str, Measure] = {"parameters": parameters, "flops": flops}
 UNITS: Dict[Measure, str] = {parameters: "parameters", flops: "FLOPs"}
 
 
+@lru_cache(maxsize=64)  # the same for the same, so that ``shape_for_rate`` knows it again
 def training_memory(batch: int, optimizer: str) -> Measure:
     """Budget in bytes of training memory at this batch size and optimizer."""
     return lambda cost: cost.training_bytes(batch, optimizer)
@@ -141,11 +142,12 @@ def _widest(model: TransformerShape, depth: int, budget: float, cost_of: CostOf,
     def fits(counts: GroupSizes) -> bool:
         return cost_of(SubmodelShape(depth, counts)) <= budget
 
-    widths = [model.sizes.scaled(step / WIDTH_STEPS) for step in range(WIDTH_STEPS, 0, -1)]
-    uniform = next((counts for counts in widths if fits(counts)), None)
+    widths = _widths(model.sizes)
+    uniform = _last(widths, fits)
     if uniform is not None:
-        heads = uniform.heads
-        return SubmodelShape(depth, next(c for w in widths if fits(c := replace(w, heads=heads))))
+        filled = _last([replace(counts, heads=uniform.heads) for counts in widths], fits)
+        assert filled is not None  # ``uniform`` is one of them
+        return SubmodelShape(depth, filled)
     shallower = [position for position in model.exits if position < depth]
     if shallower:
         return _widest(model, shallower[-1], budget, cost_of, unit)
@@ -154,3 +156,27 @@ def _widest(model: TransformerShape, depth: int, budget: float, cost_of: CostOf,
         f"keep: no submodel fits {amount(budget, unit)}: embeddings and the least of {depth} "
         f"block{'s' if depth > 1 else ''} take {amount(least, unit)}; raise the ratio"
     )
+
+
+@lru_cache(maxsize=64)
+def _widths(sizes: GroupSizes) -> Tuple[GroupSizes, ...]:
+    """Return what a block keeps at each width, the narrowest first."""
+    return tuple(sizes.scaled(step / WIDTH_STEPS) for step in range(1, WIDTH_STEPS + 1))
+
+
+def _last(widths: Sequence[GroupSizes], fits: Callable[[GroupSizes], bool]) -> Optional[GroupSizes]:
+    """Return the last that fits.
+
+    By halving, as costs grow with the width; but for the last, the whole width, which may cost less than almost all of
+    it: nothing is cut.
+    """
+    if fits(widths[-1]):
+        return widths[-1]
+    low, high = 0, len(widths) - 1  # all before low fit, none from high on
+    while low < high:
+        middle = (low + high) // 2
+        if fits(widths[middle]):
+            low = middle + 1
+        else:
+            high = middle
+    return widths[low - 1] if low else None

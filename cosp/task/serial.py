@@ -13,6 +13,7 @@ from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape
 from cosp.task.compression import CompressionSettings
 from cosp.task.local import LocalSettings
+from cosp.task.privacy import PrivacySettings
 from cosp.task.scoring import ScoreSettings
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
@@ -42,11 +43,16 @@ def task_from_json(text: str) -> Task:
             "within": tuple(_plan_of(plan, shape) for plan in value["within"]),
             "local": LocalSettings(**value["local"]),
             "compression": CompressionSettings(**value["compression"]),
-            "training": TrainSettings(**value["training"]),
+            "training": _training_of(value["training"]),
             "transfer": TransferSettings(**value["transfer"]),
             "scoring": None if scoring is None else ScoreSettings(**scoring),
         }
     )
+
+
+def _training_of(value: Dict[str, Any]) -> TrainSettings:
+    privacy = value.get("privacy")
+    return TrainSettings(**{**value, "privacy": None if privacy is None else PrivacySettings(**privacy)})
 
 
 def _text_of(plan: SubmodelPlan, shape: TransformerShape) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from cosp.submodel.passes import PRECISIONS
+from cosp.task.privacy import PrivacySettings
 
 OPTIMIZERS = ("adamw", "sgd")
 
@@ -26,6 +27,8 @@ class TrainSettings:
     clip_norm: Optional[float] = 1.0
     precision: str = "float32"
     """"float32", or "mixed": autocast, on a GPU. A CPU trains in float32 whatever is asked."""
+    privacy: Optional[PrivacySettings] = None
+    """How the update is protected before it leaves the board; None: it is sent as it is."""
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:

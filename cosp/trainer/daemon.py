@@ -7,12 +7,14 @@ file's mode says who that is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import select
 import signal
 import socket
 import socketserver
+import stat
 import sys
 import threading
 from collections import defaultdict
@@ -55,7 +57,12 @@ WATCH_S = 0.05
 """How often it is seen whether the caller of a task is still there."""
 PATIENCE_S = 30.0
 """How long a caller may stay silent while it is its turn to speak."""
+SLOWEST_BYTES_PER_S = 1e6
+"""At which weights come at least; whoever is slower, on one machine, holds the trainer from others."""
+MOST_SILENT = 32
+"""Callers that have not asked anything yet; one more, and the one that has been silent longest must go."""
 SOCKET_MODE = 0o660
+FOLDER_MODE = 0o750
 DETAIL_CHARACTERS = 4000
 """The end of a trace, where its cause stands."""
 
@@ -68,7 +75,7 @@ def serve_trainer(data: Path, path: Path, *, threads: Optional[int] = None, most
     torch.set_flush_denormal(True)
     own = store.samples
     bench = Bench(
-        Trainer(defaultdict(lambda: own), {}, find_power_meter())
+        Trainer(defaultdict(lambda: own), {}, find_power_meter(), secretive=True)
     )  # whatever number the server gives this board: its data are these
     server = _listen(path, bench, most_bytes)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -76,7 +83,9 @@ def serve_trainer(data: Path, path: Path, *, threads: Optional[int] = None, most
     server.about = about(own.train.y, own.test.y, store.recipe, bench.trainer.device)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(
-        f"trainer: {len(own.train.y)} samples, {bench.trainer.device}, listening at {path}", file=sys.stderr, flush=True
+        f"trainer: {len(own.train.y)} samples, {bench.trainer.device}, listening at {path} ({rights(path)})",
+        file=sys.stderr,
+        flush=True,
     )
     try:
         bench.work()
@@ -108,11 +117,34 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """Accepts callers, each in a thread of its own."""
 
     daemon_threads = True
+    request_queue_size = 128
     bench: Bench
     most_bytes: int
     about: Dict[str, Any]
     mark: str
     """Of the store's recipe, so that a server sees when a board comes back with other data than it introduced."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, _Caller)
+        self._silent: Dict[int, socket.socket] = {}
+        self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Let a caller in, and the longest silent out if there are too many: an honest one asks at once."""
+        with self._lock:
+            if len(self._silent) >= MOST_SILENT:
+                _hang_up(self._silent.pop(next(iter(self._silent))))
+            self._silent[id(request)] = request
+        super().process_request(request, client_address)
+
+    def has_asked(self, request: Any) -> None:
+        """Take note that a caller has asked something, or is gone."""
+        with self._lock:
+            self._silent.pop(id(request), None)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.has_asked(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say in one line that a caller went away or spoke nonsense; show a trace of anything else."""
@@ -132,6 +164,7 @@ class _Caller(socketserver.BaseRequestHandler):
         self.request.settimeout(PATIENCE_S)
         shake_hands(self.request)
         asked = receive_frame(self.request)
+        self.server.has_asked(self.request)
         try:
             if asked.get("do") == "describe":
                 self._describe()
@@ -153,7 +186,9 @@ class _Caller(socketserver.BaseRequestHandler):
         try:
             task = _read_task(text, self.server.about, self.server.most_bytes)
             send_frame(self.request, {"send": task.parameters})
-            received = receive_bytes(self.request, FLOAT_BYTES * task.parameters)
+            size_bytes = FLOAT_BYTES * task.parameters
+            within_s = PATIENCE_S + size_bytes / SLOWEST_BYTES_PER_S
+            received = receive_bytes(self.request, size_bytes, within_s=within_s)
             job = Job(task, torch.frombuffer(received, dtype=torch.float32))
             bench.put(job)
             self._wait(job)
@@ -213,6 +248,31 @@ def _has_hung_up(connection: socket.socket) -> bool:
         return True
 
 
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is gone already
+        connection.shutdown(socket.SHUT_RDWR)  # whoever reads from it wakes up
+
+
+def check_folder(path: Path) -> None:
+    """UserError if everybody may put another socket in the place of ``path``."""
+    mode = path.parent.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise UserError(
+            f"{path}: anybody may replace files in {path.parent} ({stat.filemode(mode)}), and so the trainer: "
+            f"chmod o-w {path.parent}, or give another --socket"
+        )
+
+
+def rights(path: Path) -> str:
+    """Say who may call the trainer at ``path``: rights and owners of the socket and of its folder."""
+
+    def of(one: Path) -> str:
+        found = one.stat()
+        return f"{stat.filemode(found.st_mode)} {found.st_uid}:{found.st_gid}"
+
+    return f"{of(path)}, in {path.parent} {of(path.parent)}"
+
+
 def _listen(path: Path, bench: Bench, most_bytes: int) -> _Server:
     """Return the server of a new socket at ``path``; a dead trainer's is replaced, a living one's is not."""
     if path.exists():
@@ -227,10 +287,14 @@ def _listen(path: Path, bench: Bench, most_bytes: int) -> _Server:
                 raise UserError(f"{path}: is no socket that could be replaced ({error}); give another") from None
             else:
                 raise UserError(f"{path}: a trainer is listening there already; stop it or give another --socket")
+    try:
+        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        check_folder(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot listen there ({error}); give another --socket") from None
     before = os.umask(0o777 & ~SOCKET_MODE)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        server = _Server(str(path), _Caller)
+        server = _Server(str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot listen there ({error}); give another --socket") from None
     finally:

@@ -92,6 +92,10 @@ def _ask(path: Path, ask: Callable[[socket.socket], Answer], wait_s: float) -> A
                 return ask(connection)
         except (ConnectionRefusedError, FileNotFoundError) as error:
             why = f"no trainer listens at {path} ({error}); start one: cosp trainer --socket {path}"
+        except BlockingIOError:
+            why = (
+                f"{path}: more callers than the trainer lets wait in line; see who calls it: ss -xp | grep {path.name}"
+            )
         except TrainerError as error:
             if error.code != BUSY:
                 raise

@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from typing import Any, Dict, Mapping
+import time
+from typing import Any, Dict, Mapping, Optional
 
 import cosp
 from cosp.errors import CospError
@@ -99,11 +100,17 @@ def send_bytes(connection: socket.socket, data: Any) -> None:
         raise ConnectionLost(f"the connection broke while sending ({error})") from None
 
 
-def receive_bytes(connection: socket.socket, length: int) -> bytearray:
-    """Return exactly ``length`` bytes, received in place."""
+def receive_bytes(connection: socket.socket, length: int, *, within_s: Optional[float] = None) -> bytearray:
+    """Return exactly ``length`` bytes, received in place; ConnectionLost if they have not all come ``within_s``.
+
+    Without it the connection's own timeout counts, which begins anew with every byte that comes.
+    """
     data = bytearray(length)
     left = memoryview(data)
+    patience_s, ends_s = connection.gettimeout(), time.monotonic() + (within_s or 0.0)
     while left:
+        if within_s is not None:
+            connection.settimeout(max(1e-3, ends_s - time.monotonic()))
         try:
             count = connection.recv_into(left)
         except OSError as error:
@@ -111,6 +118,9 @@ def receive_bytes(connection: socket.socket, length: int) -> bytearray:
         if not count:
             raise ConnectionLost(f"the connection ended {len(left)} bytes too early")
         left = left[count:]
+        if within_s is not None and left and time.monotonic() > ends_s:
+            raise ConnectionLost(f"{len(left)} of {length} bytes had not come after {within_s:.0f} s")
+    connection.settimeout(patience_s)
     return data
 
 

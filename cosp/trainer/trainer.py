@@ -33,6 +33,7 @@ from cosp.trainer.moments import sum_moments
 from cosp.trainer.ordered import inside, ordered_passes
 from cosp.trainer.penalised import penalised_passes
 from cosp.trainer.power import PowerMeter
+from cosp.trainer.privacy import protect_, secret_generator
 from cosp.trainer.samples import ClientSamples, Samples
 from cosp.trainer.telemetry import Telemetry
 from cosp.trainer.training import PLAIN, Judge, Passes, Variation, evaluation_batches, train
@@ -52,11 +53,16 @@ class Trainer:
         splits: Mapping[str, Samples],
         meter: Optional[PowerMeter] = None,
         device: Optional[str] = None,
+        *,
+        secretive: bool = False,
     ) -> None:
-        """``device`` None: the GPU, if torch sees one."""
+        """``device`` None: the GPU, if torch sees one. ``secretive``: noise is drawn from the operating system's
+        entropy, as on boards; else by the task's seed, as a simulation repeats itself.
+        """
         self.clients = clients
         self.splits = splits
         self.meter = meter
+        self._secretive = secretive
         self._frames = Frames()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -110,7 +116,12 @@ class Trainer:
             "local_accuracy_trained": _accuracy(model, own.test, judging_batch(task), log_prior),
         }
         received, view = received.to(self.device), variation.view
-        return facts, model.weights.detach() - received if view is None else view.change(received)
+        change = model.weights.detach() - received if view is None else view.change(received)
+        privacy = task.training.privacy
+        return facts, change if privacy is None else protect_(change.cpu(), privacy, self._noise(task))
+
+    def _noise(self, task: Task) -> torch.Generator:
+        return secret_generator() if self._secretive else torch_stream(task.seed, "noise", task.client, task.turn)
 
     def _log_prior(self, task: Task, samples: Samples) -> Optional[Tensor]:
         if not (task.balanced or task.present_labels):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,3 +114,23 @@ def test_memory_for_everything_keeps_everything():
 def test_memory_for_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"^memory_bytes: 1 kB hold no submodel .* trains in [\d.]+ MB\): .*batch"):
         budget.shape_for_memory(FASHION, 1000, batch=32, optimizer="adamw")
+
+
+@settings(max_examples=25)
+@given(shapes(), st.floats(0.05, 1.0), st.sampled_from(sorted(MEASURES)))
+def test_no_wider_submodel_of_that_depth_fits(model, rate, measure):
+    """Every width looked at, where the search halves them."""
+    count = MEASURES[measure]
+    limit = rate * count(whole_of(model))
+    try:
+        found = budget.shape_for_rate(model, rate, measure=count)
+    except ConfigError:
+        return
+    widths = [model.sizes.scaled(step / budget.WIDTH_STEPS) for step in range(budget.WIDTH_STEPS, 0, -1)]
+    fits = [sizes for sizes in widths if count(cost_of(model, budget.SubmodelShape(found.depth, sizes))) <= limit]
+    assert found.counts.heads == fits[0].heads
+    assert found.counts.hidden >= fits[0].hidden
+    filled = (replace(sizes, heads=fits[0].heads) for sizes in widths)
+    assert found.counts == next(
+        sizes for sizes in filled if count(cost_of(model, budget.SubmodelShape(found.depth, sizes))) <= limit
+    )

@@ -12,18 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from small_models import SMALL, random_state
 from torch import Tensor
 
-from cosp.errors import CospError
+from cosp.errors import CospError, UserError
 from cosp.recipe import Recipe
 from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.shape import layout_of
@@ -35,6 +36,7 @@ from cosp.task.scoring import ScoreSettings
 from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
+from cosp.trainer.daemon import MOST_SILENT, check_folder, rights
 from cosp.trainer.hand_over import describe, hand_over
 from cosp.trainer.protocol import (
     FRAME_LIMIT_BYTES,
@@ -43,6 +45,7 @@ from cosp.trainer.protocol import (
     ProtocolError,
     TrainerError,
     receive_answer,
+    receive_bytes,
     receive_frame,
     send_frame,
     shake_hands,
@@ -80,7 +83,7 @@ class TrainerProcess:
     """``python -m cosp.trainer`` on ten samples."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
-        self.path = folder / "trainer.sock"
+        self.path = folder / "run" / "trainer.sock"
         self._command = [
             sys.executable,
             "-m",
@@ -119,9 +122,9 @@ def trainer(store: Path) -> Iterator[TrainerProcess]:
 
 
 def call(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(START_S)
+    connection = socket.socket(socket.AF_UNIX)  # without a timeout, it waits in line
     connection.connect(str(path))
+    connection.settimeout(START_S)
     return connection
 
 
@@ -173,6 +176,76 @@ def test_a_mask_leaves_a_board_as_bits(trainer):
     assert (bits.dtype, bits.nbytes) == (np.uint8, upload_bytes(task))
     _, mask = Trainer({7: OWN}, {}).run(task, weights_of(task))
     assert torch.equal(from_bits(task, bits), mask)
+
+
+def test_two_hundred_callers_who_say_nothing_keep_nobody_out(trainer):
+    with ExitStack() as opened:
+        idle = [opened.enter_context(closing(call(trainer.path))) for _ in range(200)]
+        do(trainer.path, TRAIN, wait_s=START_S)
+        until(lambda: sum(map(has_been_hung_up, idle)) >= 200 - MOST_SILENT)
+        assert describe(trainer.path)["busy"] is False
+    threads = psutil.Process(trainer.process.pid).num_threads
+    until(lambda: threads() < MOST_SILENT)
+
+
+def has_been_hung_up(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        while chunk := connection.recv(4096):
+            assert chunk  # the trainer's hello
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_half_a_task_is_given_up_by_whoever_sent_it(trainer):
+    with closing(call(trainer.path)) as connection:
+        shake_hands(connection)
+        send_frame(connection, {"do": "task", "task": task_to_json(TRAIN)})
+        receive_answer(connection)
+        connection.sendall(weights_of(TRAIN).numpy()[:5])
+        with pytest.raises(CospError, match="busy"):
+            do(trainer.path, TRAIN)
+    do(trainer.path, TRAIN, wait_s=START_S)
+
+
+def test_weights_that_drip_in_are_not_waited_for_for_ever():
+    ours, theirs = socket.socketpair()
+    dripping = threading.Event()
+
+    def drip() -> None:
+        while not dripping.wait(0.05):
+            theirs.send(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        ours.settimeout(START_S)
+        with pytest.raises(ConnectionLost, match=r"of 1000 bytes had not come after 0 s|timed out"):
+            receive_bytes(ours, 1000, within_s=0.3)
+    finally:
+        dripping.set()
+        thread.join()
+        ours.close(), theirs.close()
+
+
+def test_a_new_folder_of_a_socket_can_be_entered_by_its_group(trainer):
+    assert stat.S_IMODE(trainer.path.parent.stat().st_mode) == 0o750
+
+
+def test_who_may_call_is_told(trainer):
+    owner = f"{os.getuid()}:{os.getgid()}"
+    assert rights(trainer.path) == f"srw-rw---- {owner}, in {trainer.path.parent} drwxr-x--- {owner}"
+
+
+def test_a_folder_where_anybody_may_replace_the_socket_is_refused(tmp_path):
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(UserError, match=rf"anybody may replace files in {folder} \(drwxrwxrwx\).*: chmod o-w"):
+        check_folder(folder / "t.sock")
+    folder.chmod(0o1777)  # as /tmp: files are their owners'
+    check_folder(folder / "t.sock")
 
 
 def test_a_task_gone_wrong_is_told_and_survived(trainer):
