@@ -83,7 +83,12 @@ def client(
     }
     config = {name: value for name, value in node.items() if value is not None}
     service = client_service(address, authority=ca, key=key, port=port, config=config)
-    threading.Thread(target=lambda: [say(line) for line in failures(ways)], daemon=True).start()
+
+    def say_failures() -> None:
+        for line in failures(ways):
+            say(line)
+
+    threading.Thread(target=say_failures, daemon=True).start()
     supervise([service], environment, why=lambda: failures(ways))
 
 

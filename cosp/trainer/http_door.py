@@ -86,6 +86,7 @@ class _Caller(BaseHTTPRequestHandler):
 
 def _array(body: bytes) -> np.ndarray:
     try:
-        return np.load(io.BytesIO(body), allow_pickle=False)
+        found: np.ndarray = np.load(io.BytesIO(body), allow_pickle=False)
+        return found
     except Exception as error:  # bytes from outside: numpy raises nearly anything over a header
         raise UserError(f"the body is no array that numpy saved ({error})") from None

@@ -72,9 +72,7 @@ def simple(line: str) -> list[list[str]]:
         if words and Path(words[0]).name in ("python", "python3", "pip"):
             words[0] = Path(words[0]).name.rstrip("3")
         own = words[:3] == ["python", "-m", "cosp.trainer"] and words[3:4] in (["store"], ["serve"])
-        if (
-            words[:2] == ["python", "-m"] and words[2].startswith("cosp.") and not own
-        ):
+        if words[:2] == ["python", "-m"] and words[2].startswith("cosp.") and not own:
             words = ["cosp", *(["trainer"] if words[2] == "cosp.trainer" else []), *words[3:]]
         found.append(words)
     return [words for words in found if words and words != ["cosp"]]  # a sentence speaks of cosp itself
