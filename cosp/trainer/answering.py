@@ -11,7 +11,7 @@ import torch
 
 from cosp.errors import UserError
 from cosp.trainer.finished import Finished
-from cosp.trainer.own import prepared, prepared_images
+from cosp.trainer.own import prepared, prepared_images, raw_shape
 from cosp.trainer.power import PowerMeter
 
 Answer = Dict[str, Any]
@@ -66,7 +66,8 @@ class Answering:
     def arrays(self, x: np.ndarray) -> List[Answer]:
         """Return the answers to raw samples, one or several; DataError if the model reads no such."""
         recipe = self.model.recipe
-        one = x.ndim < len(recipe.sample_shape) + (recipe.sample_shape[0 if recipe.kind == "images" else -1] > 1)
+        shape = raw_shape(recipe)
+        one = x.shape == shape or (recipe.kind != "texts" and (*x.shape, 1) == shape)
         return self._answers(prepared(x[np.newaxis] if one else x, recipe, "the samples"))
 
     def _answers(self, x: np.ndarray) -> List[Answer]:

@@ -109,8 +109,7 @@ def prepared(x: np.ndarray, recipe: Recipe, origin: str) -> np.ndarray:
     """
     if x.dtype.kind not in "buif":
         raise DataError(f"{origin}: must be numbers, got {x.dtype}")
-    shape = recipe.sample_shape
-    wanted = (*shape[1:], shape[0]) if recipe.kind == "images" else shape
+    wanted = raw_shape(recipe)
     if recipe.kind != "texts" and x.shape[1:] == wanted[:-1] and wanted[-1] == 1:
         x = x[..., np.newaxis]
     if x.shape[1:] != wanted:
@@ -129,6 +128,12 @@ def prepared(x: np.ndarray, recipe: Recipe, origin: str) -> np.ndarray:
         for start in range(0, len(x), AT_ONCE)
     ]
     return np.concatenate(parts)
+
+
+def raw_shape(recipe: Recipe) -> Tuple[int, ...]:
+    """Return the shape of a raw sample: channels come last, as sources have them."""
+    shape = recipe.sample_shape
+    return (*shape[1:], shape[0]) if recipe.kind == "images" else shape
 
 
 def _scaling(recipe: Recipe) -> Tuple[np.ndarray, np.ndarray]:
