@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,11 +108,15 @@ class DataConfig(Settings):
         return self
 
 
+Vocabulary = Literal["whole", "own", "frozen"]
+"""Which rows of a text model's word table a board holds: all; those that its own texts use; or those, not trained."""
+
+
 class ModelConfig(Settings):
     """The global transformer. ``exits`` None puts them after 1/4, 1/2, 3/4 and all of the blocks.
 
     ``patch`` is the side of the squares that images are cut into, or the steps of the patches that series are; texts
-    have none.
+    have none. ``vocabulary``, of texts, None is "whole": docs/models.md says why.
     """
 
     patch: int | None = Field(None, ge=1)
@@ -121,6 +126,7 @@ class ModelConfig(Settings):
     hidden: int = Field(256, ge=1, le=1_048_576)
     exits: tuple[int, ...] | None = None
     pooling: Literal["mean", "class"] = "mean"
+    vocabulary: Vocabulary | None = None
 
 
 class PretrainedConfig(Settings):
@@ -129,12 +135,14 @@ class PretrainedConfig(Settings):
     Its sizes are the checkpoint's own; exits are as in :class:`ModelConfig`. ``pooling`` None reads what the checkpoint
     was made to be read by. ``heads``: how exits begin that the checkpoint has no head for: "ridge" fits them to the
     boards' frozen features in closed form, "fresh" draws them; None is ridge, if the method can take fitted heads.
+    ``vocabulary`` is as in :class:`ModelConfig`.
     """
 
     pretrained: str = Field(min_length=1)
     exits: tuple[int, ...] | None = None
     pooling: Literal["mean", "class"] | None = None
     heads: Literal["ridge", "fresh"] | None = None
+    vocabulary: Vocabulary | None = None
 
 
 FRESH, PRETRAINED = "(fresh)", "(pretrained)"  # no keys of a file, so that errors can leave them out
@@ -227,10 +235,40 @@ class Config(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _method_takes_some_words(self) -> Config:
+        if asks_words(self) and not self.method.takes_some_words:
+            raise broken(
+                f"model.vocabulary {self.model.vocabulary} does not go with method {self.method.name}, which masks the "
+                "whole word table; remove the key"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _method_takes_frozen_parts(self) -> Config:
+        if self.trains.frozen and not self.method.takes_frozen:
+            raise broken(
+                f"training.frozen does not go with method {self.method.name}, which masks or ranks all weights; remove "
+                "the key"
+            )
+        return self
+
+    @property
+    def trains(self) -> TrainSettings:
+        """How boards train: ``training``, and what ``model.vocabulary`` freezes."""
+        if self.model.vocabulary != "frozen" or self.training.left.words:
+            return self.training
+        return replace(self.training, frozen=(*self.training.frozen, "words"))
+
     @property
     def label(self) -> str:
         """Return a name for the run's folder."""
         return "-".join(filter(None, (self.name, self.variant)))
+
+
+def asks_words(config: Config) -> bool:
+    """Say whether each board holds those rows of the word table that its own texts use, which it is asked for."""
+    return config.model.vocabulary not in (None, "whole")
 
 
 def fits_heads(config: Config) -> bool:

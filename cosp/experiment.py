@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cosp.checkpoints import Checkpoint, Imported, Words, import_state, open_checkpoint
-from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig, fits_heads
+from cosp.config import Config, DataConfig, ModelConfig, PartitionConfig, PretrainedConfig, asks_words, fits_heads
 from cosp.data import (
     Dataset,
     PartitionScheme,
@@ -28,14 +28,17 @@ from cosp.data import (
 from cosp.data.columns import CLIENT, Columns
 from cosp.data.declared import DeclaredRows
 from cosp.data.natural import Holding, holdings
+from cosp.data.poison import triggered
 from cosp.data.wording import CheckpointWords, Wording
 from cosp.errors import ConfigError
+from cosp.fleet.attackers import backdoor_of, check_attacks
 from cosp.fleet.boards import Boards, one_of_each
 from cosp.fleet.census import Census
 from cosp.fleet.fleet import Fleet, load_fleet
 from cosp.fleet.introduction import Introduction
 from cosp.methods import Assignment, Method, Setting
 from cosp.methods.clients import budget_of
+from cosp.methods.method import everybody
 from cosp.methods.pricing import declared_round_s
 from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.transformer import Transformer, initialise
@@ -43,10 +46,15 @@ from cosp.seeds import stream_seed, torch_stream
 from cosp.server import privacy
 from cosp.server.rules import LoopRules
 from cosp.stratified import hold_back
+from cosp.submodel.frozen import Frozen
 from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
+from cosp.submodel.words import joined, words_in
 from cosp.trainer.samples import Samples
 from cosp.trainer.store import Rows
+
+TRIGGERED = "triggered"
+"""The split of test samples that bear a backdoor's trigger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +84,23 @@ class Experiment:
                 "add --dry, or remove data.declared and give the data"
             )
         named = {"train": self.dataset.train, "validation": self.dataset.validation, "test": self.dataset.test}
-        return {name: Samples(split.x, split.y) for name, split in named.items()}
+        found = {name: Samples(split.x, split.y) for name, split in named.items()}
+        return found if self.backdoor is None else {**found, TRIGGERED: self._triggered(found["test"], self.backdoor)}
+
+    @cached_property
+    def backdoor(self) -> int | None:
+        """To what class the fleet's backdoor boards lead, if there are any."""
+        return backdoor_of(self.boards)
+
+    @property
+    def bright(self) -> float:
+        """What the pixels of a trigger are."""
+        return float(np.max(self.dataset.train.x))
+
+    def _triggered(self, test: Samples, target: int) -> Samples:
+        """Return the test samples of all classes but the target's, with the trigger."""
+        others = np.flatnonzero(test.y != target)
+        return Samples(triggered(test.x[others], self.bright), test.y[others])
 
     @property
     def natural(self) -> list[Holding] | None:
@@ -97,11 +121,22 @@ class Experiment:
     def introductions(self) -> Census:
         """What each client says of itself, as the run begins."""
         holdings = map(self._holding, range(len(self.boards)))
-        return Census(self.boards, holdings, partial(introduction_of, self.boards), alike=not self.assignment.timed)
+        alike = not self.assignment.timed and not asks_words(self.config)
+        return Census(self.boards, holdings, self._introducing, alike=alike)
 
     def introduction(self, client: int) -> Introduction:
         """Return what ``client`` says of itself, without asking the others."""
-        return introduction_of(self.boards, client, *self._holding(client))
+        return self._introducing(client, *self._holding(client))
+
+    @property
+    def _introducing(self) -> Callable[..., Introduction]:
+        """What makes introductions; it knows the data and not the experiment, which would refer to itself."""
+        words = partial(own_words, self.dataset, self.rows) if asks_words(self.config) else None
+        return partial(introduction_of, self.boards, words_of=words)
+
+    def words_of(self, client: int) -> tuple[int, ...]:
+        """Return the words of the client's texts, of those held back too, and the special ones."""
+        return own_words(self.dataset, self.rows, client)
 
     def _holding(self, client: int) -> tuple[int, int, tuple[int, ...]]:
         """Return how many samples ``client`` trains on, how many it holds back, and its classes of the former."""
@@ -118,7 +153,7 @@ class Experiment:
         return Assignment(
             rule=given.rule,
             target_round_s=given.target_round_s or math.inf,
-            round_s=declared_round_s(self.shape, self.config.training, **self._shared_parts),
+            round_s=declared_round_s(self.shape, self.config.trains, **self._shared_parts),
         )
 
     @property
@@ -129,14 +164,14 @@ class Experiment:
 
     def limit_bytes(self, client: Introduction) -> int:
         """Return what a task of ``client`` may hold."""
-        return self.assignment.limit_bytes(client, self.shape, self.config.training)
+        return self.assignment.limit_bytes(client, self.shape, self.config.trains)
 
     def method(self, clients: Sequence[Introduction], assignment: Assignment | None = None) -> Method:
         """Return the run's method, or what it would be with another ``assignment``."""
         config = self.config
         setting = Setting(
             model=self.shape,
-            training=config.training,
+            training=config.trains,
             seed=config.seed,
             clients=clients,
             assignment=assignment or self.assignment,
@@ -144,8 +179,27 @@ class Experiment:
         with _naming_variant(config):
             method = config.method.build(setting)
             if config.training.privacy is not None:
-                privacy.check(method, next(iter(clients), None), fits_heads=bool(self.fitted_exits))
-            return method
+                heads, words = bool(self.fitted_exits), asks_words(config)
+                privacy.check(method, next(iter(clients), None), fits_heads=heads, asks_words=words)
+            self._check_arrivals(method, clients)
+        return method
+
+    def _check_arrivals(self, method: Method, clients: Sequence[Introduction]) -> None:
+        """ConfigError if no round can have as many arrivals as the method's merge needs."""
+        rule = method.merging.rule
+        if rule is None:
+            return
+        every = method.takes_part is everybody or len(clients) < len(self.boards)  # real boards may be some of them
+        taking = len(self.boards) if every else sum(map(method.takes_part, clients))
+        at_work = min(taking, self.rules.concurrency or taking)
+        quorum = method.merging.quorum or self.rules.quorum
+        most = replace(self.rules, quorum=quorum).arrivals_wanted(at_work)
+        if most < rule.needs:
+            key = "method.buffer" if method.merging.quorum else "server.quorum"
+            raise ConfigError(
+                f"method.merge.rule: {rule.name} needs {rule.needs} arrivals a round, but {key} {quorum} of {at_work} "
+                f"boards at work closes one at {most}: raise {key}, or take rule mean"
+            )
 
     def initial_model(self) -> State:
         model = Transformer(self.shape)
@@ -208,6 +262,17 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
     checkpoint = open_checkpoint(model.pretrained) if isinstance(model, PretrainedConfig) else None
     dataset = _dataset(config, data_dir, clients=len(fleet.boards), checkpoint=checkpoint)
     shape = model_shape(config, dataset, checkpoint)
+    check_attacks(
+        fleet.boards,
+        data=dataset.name,
+        kind=dataset.kind,
+        classes=len(dataset.classes),
+        streamed=dataset.train.streamed,
+        masks=config.method.name == "fedpm",
+    )
+    if asks_words(config):
+        shape = _in_words(config, dataset, shape)
+    _check_frozen(config.training.left, dataset, shape)
     return Experiment(
         config=config,
         dataset=dataset,
@@ -218,10 +283,43 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
     )
 
 
+def _in_words(config: Config, dataset: Dataset, shape: TransformerShape) -> TransformerShape:
+    """Return ``shape`` with the word that stands for unknown ones; ConfigError if the data are no texts."""
+    key = f"model.vocabulary: {config.model.vocabulary}"
+    if not isinstance(shape, TextShape):
+        raise ConfigError(f"{key} is for texts, {dataset.name} has {dataset.kind}: remove the key")
+    if dataset.declared:
+        raise ConfigError(f"{key} takes each board's words from its texts, and data.declared has none: remove the key")
+    return replace(shape, unknown=None if dataset.tokenizer is None else dataset.tokenizer.unknown)
+
+
+def _check_frozen(frozen: Frozen, dataset: Dataset, shape: TransformerShape) -> None:
+    """ConfigError names a part that the model does not have."""
+    if frozen.words and not shape.words:
+        raise ConfigError(f"training.frozen: words is for texts, {dataset.name} has {dataset.kind}: leave it out")
+    if frozen.blocks > shape.blocks:
+        raise ConfigError(
+            f"training.frozen: blocks: {frozen.blocks} are more than the model's {shape.blocks}; freeze fewer "
+            "(with all of them the exits' heads are trained alone)"
+        )
+
+
+def own_words(dataset: Dataset, rows: Sequence[Rows], client: int) -> tuple[int, ...]:
+    """Return the words of the client's texts, of those held back too, and the special ones."""
+    texts = np.asarray(dataset.train.x)
+    return joined(words_in(texts[own] for own in rows[client]), dataset.special_words)
+
+
 def introduction_of(
-    boards: Boards, client: int, samples: int, test_samples: int, class_counts: tuple[int, ...]
+    boards: Boards,
+    client: int,
+    samples: int,
+    test_samples: int,
+    class_counts: tuple[int, ...],
+    *,
+    words_of: Callable[[int], tuple[int, ...]] | None = None,
 ) -> Introduction:
-    """Return what ``client`` says of itself that has so many samples."""
+    """Return what ``client`` says of itself that has so many samples, and its words if they are asked for."""
     board = boards[client]
     return Introduction(
         client=client,
@@ -233,6 +331,8 @@ def introduction_of(
         class_counts=class_counts,
         idle_w=board.profile.idle_w,
         gpu=board.profile.gpu,
+        keeps_frozen=True,
+        words=None if words_of is None else words_of(client),
     )
 
 

@@ -72,7 +72,7 @@ def vector_of(task: Task) -> torch.Tensor:
     """Return a small update, or scores."""
     generator = torch.Generator().manual_seed(1000 * task.client + task.version)
     if task.kind == "train":
-        return torch.randn(task.parameters, generator=generator) * 0.01
+        return torch.randn(task.trained, generator=generator) * 0.01
     sizes = task.shape.sizes
     units = sizes.heads + sizes.attention_rows + sizes.hidden + sizes.ffn_rows
     return torch.rand(task.plan.depth * units, generator=generator)

@@ -41,6 +41,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def streamed(self) -> bool:
+        return isinstance(self.x, ImageFiles)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -71,6 +75,13 @@ class Dataset:
     def sample_shape(self) -> tuple[int, ...]:
         """Of one sample: (C, H, W) of an image, (T, C) of a series, (T,) of a text."""
         return self.train.x.shape[1:]
+
+    @property
+    def special_words(self) -> tuple[int, ...]:
+        """Words that a board holds whatever its texts say; of texts that came as numbers nobody knows any."""
+        if self.tokenizer is not None:
+            return self.tokenizer.special
+        return () if self.padding is None else (self.padding,)
 
     @property
     def kind(self) -> SampleKind:

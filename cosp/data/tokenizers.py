@@ -46,6 +46,18 @@ class Tokenizer:
         return int(json.loads(self.text)["truncation"]["max_length"])
 
     @cached_property
+    def unknown(self) -> int | None:
+        """The number of the word that stands for those that are in no table, None if there is none."""
+        word = getattr(self._library.model, "unk_token", None)
+        return None if word is None else self._library.token_to_id(word)
+
+    @cached_property
+    def special(self) -> tuple[int, ...]:
+        """The numbers of all words that stand for no letters of a text, ascending: padding and unknown among them."""
+        added = {int(word["id"]) for word in json.loads(self.text).get("added_tokens", ()) if word.get("special")}
+        return tuple(sorted({*added, self.padding, *(() if self.unknown is None else (self.unknown,))}))
+
+    @cached_property
     def words(self) -> int:
         """One more than the highest number of a word."""
         return 1 + max(map(int, self._library.get_vocab(with_added_tokens=True).values()))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from cosp import forms
+from cosp.fleet.attack import FACTORS, Kind
 from cosp.fleet.links import LinkForm
 from cosp.forms import Form
 
@@ -57,6 +60,28 @@ class ChangeForm(Form):
         return self
 
 
+class AttackForm(Form):
+    """A kind alone may stand for ``{kind: KIND}``."""
+
+    kind: Kind
+    factor: float | None = Field(None, gt=0)
+    target: int | None = Field(None, ge=0)  # the class that a backdoor leads to
+    share: float | None = Field(None, gt=0, le=1)  # of the samples that bear its trigger
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_alone(cls, data: Any) -> Any:
+        return data if isinstance(data, Mapping) else {"kind": data}
+
+    @model_validator(mode="after")
+    def _keys_of_its_kind(self) -> AttackForm:
+        if self.factor is not None and self.kind not in FACTORS:
+            raise forms.broken(f"factor goes with kind {', '.join(FACTORS)}, got kind {self.kind}")
+        if (self.target is not None or self.share is not None) and self.kind != "backdoor":
+            raise forms.broken(f"target and share go with kind backdoor, got kind {self.kind}")
+        return self
+
+
 class KindForm(Form):
     """One kind of client."""
 
@@ -73,6 +98,14 @@ class KindForm(Form):
     throttle: ThrottleForm | None = None
     battery_j: float | None = Field(None, gt=0)
     changes: list[ChangeForm] = Field(default_factory=list)  # of its budget, in the order of time
+    attack: AttackForm | None = None  # what it does to harm the run, if it is simulated
+    at_s: float | None = Field(None, ge=0)  # from when on; None: from the beginning
+
+    @model_validator(mode="after")
+    def _at_s_of_an_attack(self) -> KindForm:
+        if self.at_s is not None and self.attack is None:
+            raise forms.broken("at_s says when an attack begins: add attack, or remove at_s")
+        return self
 
     @model_validator(mode="after")
     def _in_order(self) -> KindForm:

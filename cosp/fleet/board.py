@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cosp.fleet.attack import Attack
 from cosp.fleet.availability import Availability
 from cosp.fleet.links import Link
 from cosp.fleet.profiles import DeviceProfile
@@ -35,6 +36,7 @@ class Board:
     throttle: Throttle | None = None  # how it slows down when hot; None: it is cooled
     battery_j: float | None = None  # energy after which it is off for good; None: mains
     changes: tuple[Change, ...] = ()  # of mode, memory or keep ratio, in the order of time
+    attack: Attack | None = None  # what it does to harm the run, if it is simulated
 
     def __post_init__(self) -> None:
         rules = {

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from cosp import forms
 from cosp.errors import ConfigError
 from cosp.fleet import _files
-from cosp.fleet._fleet_forms import AvailabilityForm, FleetForm, GenerateForm, KindForm, ServerForm, TraceForm
+from cosp.fleet._fleet_forms import (
+    AvailabilityForm,
+    FleetForm,
+    GenerateForm,
+    KindForm,
+    ServerForm,
+    TraceForm,
+)
+from cosp.fleet.attack import FACTORS, SHARE, Attack
 from cosp.fleet.availability import Availability, Diurnal, Trace, Window, read_trace
 from cosp.fleet.board import Board, Change
 from cosp.fleet.boards import Boards
@@ -97,6 +105,7 @@ def _maker(entry: KindForm, where: str, *, links: LinkKinds, files: _Files, seed
         raise ConfigError(f"{where}: {error}") from None
     available = _availability(entry.availability, f"{where}.availability", files=files, seed=seed)
     throttle = Throttle(**entry.throttle.model_dump()) if entry.throttle else None
+    attack = _attack(entry)
 
     def make(client: int) -> Board:
         return Board(
@@ -112,9 +121,23 @@ def _maker(entry: KindForm, where: str, *, links: LinkKinds, files: _Files, seed
             throttle=throttle,
             battery_j=entry.battery_j,
             changes=changes,
+            attack=attack,
         )
 
     return make
+
+
+def _attack(entry: KindForm) -> Attack | None:
+    form = entry.attack
+    if form is None:
+        return None
+    return Attack(
+        kind=form.kind,
+        at_s=entry.at_s or 0.0,
+        factor=FACTORS.get(form.kind, 1.0) if form.factor is None else form.factor,
+        target=form.target or 0,
+        share=SHARE if form.share is None else form.share,
+    )
 
 
 def _changes(entry: KindForm, profile: DeviceProfile, files: _Files) -> tuple[Change, ...]:

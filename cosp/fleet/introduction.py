@@ -53,6 +53,10 @@ class Introduction:
     """It trains on a GPU, so in mixed precision where the run asks for it."""
     recipe: Recipe | None = None
     """How its data were made; None for a client of this process, whose data are the server's."""
+    words: tuple[int, ...] | None = None
+    """Which rows of the word table its texts use, ascending, where the run asks; None: it holds all."""
+    keeps_frozen: bool = False
+    """It keeps frozen tensors from task to task, so they are sent to it once."""
 
     @property
     def budget(self) -> Budget:

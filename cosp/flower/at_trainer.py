@@ -26,7 +26,7 @@ def introduce(message: Message, context: Context) -> Message:
     node = context.node_config
     if why := records.kept_out(message):
         print(f"cosp: the server keeps this board out: {why}", file=sys.stderr, flush=True)
-    found = describe(_socket(node))
+    found = describe(_socket(node), words=records.asks_words(message))
     return records.introduction_reply(
         message,
         Introduction(
@@ -41,6 +41,8 @@ def introduce(message: Message, context: Context) -> Message:
             idle_w=float(node.get("idle-w", 0.0)),
             gpu=str(found["device"]).startswith("cuda"),
             recipe=recipe_from(json.dumps(found["recipe"])),
+            words=tuple(found["words"]) if "words" in found else None,
+            keeps_frozen=True,
         ),
     )
 

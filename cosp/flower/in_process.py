@@ -23,7 +23,8 @@ from cosp.wire import records
 def introduce(message: Message, context: Context) -> Message:
     """Say who this client is. What a machine draws while it waits is not measured, so it names none."""
     experiment, client = _place(context)
-    own = replace(experiment.introduction(client), idle_w=0.0, gpu=torch.cuda.is_available())
+    told = experiment.introduction(client)
+    own = replace(told, idle_w=0.0, gpu=torch.cuda.is_available(), keeps_frozen=False)
     return records.introduction_reply(message, own)
 
 

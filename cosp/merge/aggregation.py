@@ -13,7 +13,7 @@ gamma * Delta (FedBuff).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,13 +60,15 @@ class OpenRound:
     """Numerator and plans of the round being filled.
 
     ``over_all`` divides by the mass of all arrivals (paper). ``over_moved`` counts an arrival only at entries that it
-    changed, which is what weights masked one by one need; its denominators are full tensors.
+    changed, which is what weights masked one by one need; its denominators are full tensors. An entry that fewer than
+    ``least`` arrivals cover keeps its value.
     """
 
     layout: Layout
     sizes: GroupSizes
     over_all: bool = False
     over_moved: bool = False
+    least: int = 1
     _numerator: State = field(default_factory=dict)
     _moved: State = field(default_factory=dict)
     _plans: list[SubmodelPlan] = field(default_factory=list)
@@ -123,7 +125,7 @@ class OpenRound:
         return Merged(delta, masses, drift)
 
     def coverage(self, block: int) -> float:
-        """Return the share of the block's entries that at least one arrival covers."""
+        """Return the share of the block's entries that at least ``least`` arrivals cover."""
         entries = [entry for entry in self.layout.values() if entry.block == block]
         heard = np.array([mass > 0 for plan, mass in zip(self._plans, self._masses, strict=True) if plan.depth > block])
         cut = {entry.groups for entry in entries}
@@ -133,19 +135,23 @@ class OpenRound:
         return sum(covered[groups] * size // units[groups] for groups, size in sizes) / sum(size for _, size in sizes)
 
     def _covered(self, block: int, groups: tuple[str, ...], heard: np.ndarray) -> int:
-        """Return how many of a block's units, or pairs of units of two groups, some holder that was heard keeps."""
-        if not heard.any():
+        """Return how many of a block's units, or pairs of two groups' units, ``least`` holders that were heard keep."""
+        if heard.sum() < self.least:
             return 0
         kept = [self._kept_by_holders(block, group)[heard] for group in groups]
-        together = np.ones(1) if not kept else kept[0].sum(0) if len(kept) == 1 else kept[0].T @ kept[1]
-        return int(np.count_nonzero(together))
+        together = heard.sum() if not kept else kept[0].sum(0) if len(kept) == 1 else kept[0].T @ kept[1]
+        return int(np.count_nonzero(together >= self.least))
 
     def _mass_of(self, entry: ParameterLayout) -> Tensor:
         """Return the mass of the arrivals that cover each entry, shaped to broadcast to the parameter."""
+        return self._sum_over(entry, self._masses)
+
+    def _sum_over(self, entry: ParameterLayout, of: Sequence[float]) -> Tensor:
+        """Return for each entry the sum over the arrivals that cover it of what each has in ``of``."""
         holders = self._holders(entry)
-        masses = np.asarray([self._masses[i] for i in holders])
-        sliced = [d for d, axis in enumerate(entry.axes) if axis is not None]
-        masks = [self._masks(entry, axis) for axis in entry.axes if axis is not None]
+        masses = np.asarray([of[i] for i in holders])
+        sliced = [d for d, axis in enumerate(entry.axes) if axis is not None and self._is_cut(entry, axis)]
+        masks = [self._masks(entry, axis) for d in sliced if (axis := entry.axes[d]) is not None]
         if not masks:
             total = np.asarray(masses.sum())
         elif len(masks) == 1:
@@ -158,9 +164,16 @@ class OpenRound:
     def _holders(self, entry: ParameterLayout) -> list[int]:
         return [i for i, plan in enumerate(self._plans) if entry.held(plan.depth)]
 
+    def _is_cut(self, entry: ParameterLayout, axis: Axis) -> bool:
+        """Say whether holders may keep some units of ``axis``: where all hold all words, a table has one mass."""
+        return entry.block is not None or any(plan.words is not None for plan in self._plans)
+
     def _masks(self, entry: ParameterLayout, axis: Axis) -> np.ndarray:
         """Return (holders, entries along the axis) with 1 where the plan keeps the entry."""
-        assert entry.block is not None  # a layout with axes belongs to a block
+        if entry.block is None:  # a word table's words, which belong to the whole model
+            size = entry.shape[entry.axes.index(axis)]
+            held = [np.ones(size) if plan.words is None else mask(plan.words, size) for plan in self._plans]
+            return np.array(held, dtype=np.float64)
         return np.repeat(self._kept_by_holders(entry.block, axis.group), axis.entries, axis=1)
 
     def _kept_by_holders(self, block: int, group: str) -> np.ndarray:

@@ -69,40 +69,52 @@ class Assignment:
         """Return the shape of the client's submodel; ConfigError names the client if it can hold none.
 
         Rule "time" chooses depth and width itself; the others split pruning by ``depth_share``. ``memory_of``: what a
-        task of the method holds at its peak.
+        task of the method holds at its peak. A client costs what it does with its own words, if it has some.
         """
+        held, frozen = model.holding(client.words), training.left
 
         def within(deepest: int) -> SubmodelShape:
             """Return the widest submodel in the rule's budget, no deeper than the exit ``deepest``."""
             if self.rule == "memory_share":
                 rate, limit = self._share(client), self.limit_bytes(client, model, training)
-                return budget.shape_within(model, rate, limit, memory_of, depth_share=depth_share, deepest=deepest)
+                return budget.shape_within(
+                    held, rate, limit, memory_of, depth_share=depth_share, deepest=deepest, trunk=frozen.blocks
+                )
             if client.keep is not None and self.rule == "rate":
                 return budget.shape_for_rate(
-                    model, client.keep, depth_share=depth_share, measure=measure, deepest=deepest
+                    model,
+                    client.keep,
+                    depth_share=depth_share,
+                    measure=measure,
+                    deepest=deepest,
+                    held=held,
+                    frozen=frozen,
                 )
             return budget.shape_for_memory(
-                model,
+                held,
                 client.memory_bytes,
                 batch=training.batch_size,
                 optimizer=training.optimizer,
                 precision=training.on(client.gpu).precision,
                 depth_share=depth_share,
                 deepest=deepest,
+                frozen=frozen,
             )
 
         try:
             if self.rule == "time":
-                return capacity.best(model, self.demand_of(client, model, training), self.limits(client)).shape
+                demand_of = self.demand_of(client, held, training)
+                return capacity.best(held, demand_of, self.limits(client), trunk=frozen.blocks).shape
             if not self.takes_blocks_away:
                 return within(model.blocks)
             if not depth_share:
                 raise ConfigError(KEEPS_EVERY_BLOCK)
-            for exit_after in reversed(model.exits[1:]):
+            first, *deeper = budget.exits_behind(model, frozen.blocks)
+            for exit_after in reversed(deeper):
                 shape = within(exit_after)
                 if self._task_s(client, shape) <= self.target_round_s:
                     return shape
-            return within(model.exits[0])
+            return within(first)
         except ConfigError as error:
             raise ConfigError(f"client {client.client} ({client.board}, {client.link}): {error}") from None
 
@@ -135,6 +147,6 @@ class Assignment:
 def _demand(
     shape: SubmodelShape, *, round_s: Callable[[SubmodelShape], float], model: TransformerShape, training: TrainSettings
 ) -> Demand:
-    size = footprint(model, (shape.counts,) * shape.depth, training.precision)
+    size = footprint(model, shape.of_blocks(model), training.precision, training.left)
     memory_bytes = size.training_bytes(training.batch_size, training.optimizer)
     return Demand(shape, size.parameters, memory_bytes, round_s(shape))

@@ -39,6 +39,8 @@ class ClientRecord:
     """Value of ``dispatches`` when the scores were made."""
     claimed_samples: int | None = None
     """What it introduced itself with, where its introduction counts fewer."""
+    kept: frozenset[str] = frozenset()
+    """Contents of the frozen tensors that it has from the last task that it replied to."""
     sits_out: str | None = None
     """Why it is given no tasks: what it can afford now holds no submodel."""
 

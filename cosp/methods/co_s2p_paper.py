@@ -15,7 +15,7 @@ from cosp.methods.clients import ClientRecord
 from cosp.methods.method import LocalTraining, Method, ServedModel, Setting, Submodels
 from cosp.methods.rules import Drift, Merge, Settings, Weighting
 from cosp.submodel import selection
-from cosp.submodel.budget import SubmodelShape
+from cosp.submodel.budget import SubmodelShape, exits_behind
 from cosp.submodel.plan import SubmodelPlan
 from cosp.task.scoring import ScoreSettings
 from cosp.transfer import TransferSettings
@@ -58,5 +58,7 @@ def _shape(setting: Setting, client: Introduction) -> SubmodelShape:
     """
     model = setting.model
     keep = 1.0 if client.keep is None else client.keep
-    reached = [position for position in model.exits if position <= int(keep * model.blocks)]
-    return SubmodelShape(reached[-1] if reached else model.exits[0], model.sizes.scaled(0.999))
+    trunk = setting.training.left.blocks
+    reachable = exits_behind(model, trunk)
+    reached = [position for position in reachable if position <= int(keep * model.blocks)]
+    return SubmodelShape(reached[-1] if reached else reachable[0], model.sizes.scaled(0.999), trunk)

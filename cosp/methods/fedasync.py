@@ -14,7 +14,7 @@ from cosp.merge.aggregation import ServerStep
 from cosp.merge.staleness import WeightRule, unit
 from cosp.methods.method import Merging, Method, Setting
 from cosp.methods.one_model import OneModel
-from cosp.methods.rules import Polynomial, Weighting
+from cosp.methods.rules import Polynomial, Weighting, only_the_mean
 from cosp.task.local import LocalSettings
 
 
@@ -27,6 +27,7 @@ class FedAsync(OneModel):
     weighting: Weighting = Polynomial()
 
     def build(self, setting: Setting) -> Method:
+        only_the_mean(self.merge, "makes a version of every arrival")
         local = LocalSettings(proximal=self.mu)
         merging = Merging(
             weigh=by_age(self.weighting.build()),

@@ -30,6 +30,8 @@ class FedPM(Settings):
     """``reset_rounds`` is after how many rounds the posterior forgets: the original's 1 / rho."""
 
     takes_fitted_heads: ClassVar[bool] = False  # heads are masked, too
+    takes_frozen: ClassVar[bool] = False
+    takes_some_words: ClassVar[bool] = False  # so is the word table, whose frozen weights are drawn as a whole
 
     name: Literal["fedpm"] = "fedpm"
     transfer: TransferSettings = TransferSettings(teacher="none")

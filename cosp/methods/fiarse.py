@@ -6,7 +6,7 @@ keeps its own share of the weights on. The original also masks biases and sends 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from cosp.methods.clients import ClientRecord
 from cosp.methods.masking import masking
@@ -16,6 +16,8 @@ from cosp.task.local import LocalSettings
 
 
 class FIARSE(Shared):
+    takes_frozen: ClassVar[bool] = False
+
     name: Literal["fiarse"] = "fiarse"
 
     def build(self, setting: Setting) -> Method:

@@ -20,7 +20,7 @@ from cosp.methods.rules import Sized
 from cosp.methods.sizing import shapes_of
 from cosp.submodel import budget, selection
 from cosp.submodel.budget import SubmodelShape
-from cosp.submodel.plan import GROUPS, SubmodelPlan, prefix_plan
+from cosp.submodel.plan import GROUPS, SubmodelPlan
 from cosp.task.local import LocalSettings
 
 
@@ -32,11 +32,11 @@ class FjORD(Sized):
     distillation: float = Field(0.5, ge=0, le=1)
 
     def build(self, setting: Setting) -> Method:
-        levels = [shape for rate in sorted(self.rates) if (shape := _shape(setting, rate, self.measure)) is not None]
+        levels = [level for rate in sorted(self.rates) if (level := _shape(setting, rate, self.measure)) is not None]
         local = LocalSettings(distillation=self.distillation)
 
         def within_of(own: SubmodelShape) -> tuple[SubmodelPlan, ...]:
-            return tuple(prefix_plan(level.counts, level.depth) for level in levels if _inside(level, own))
+            return tuple(level.prefix(setting.model) for level in levels if _inside(level, own))
 
         def extra(shape: SubmodelShape) -> dict[str, Any]:
             return {"local": local, "within": within_of(shape)}
@@ -51,7 +51,9 @@ class FjORD(Sized):
 
 def _shape(setting: Setting, rate: float, measure: budget.Measure) -> SubmodelShape | None:
     try:
-        return budget.shape_for_rate(setting.model, rate, depth_share=WIDTH, measure=measure)
+        return budget.shape_for_rate(
+            setting.model, rate, depth_share=WIDTH, measure=measure, frozen=setting.training.left
+        )
     except ConfigError:
         if not 0 < rate <= 1:
             raise

@@ -19,7 +19,7 @@ from cosp.methods.method import Method, Setting
 from cosp.methods.rules import Sized
 from cosp.submodel import selection
 from cosp.submodel.budget import SubmodelShape
-from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.submodel.plan import SubmodelPlan
 from cosp.task.local import LocalSettings
 
 
@@ -35,7 +35,7 @@ class HeteroFL(Sized):
             return LocalSettings(view="scaled" if self.scaler and plan != whole else "plain")
 
         def extra(shape: SubmodelShape) -> dict[str, Any]:
-            return {"local": local_of(prefix_plan(shape.counts, shape.depth))}
+            return {"local": local_of(shape.prefix(setting.model))}
 
         def local(client: ClientRecord) -> LocalSettings:
             return local_of(method.submodels.plan(client))

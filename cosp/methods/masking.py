@@ -10,7 +10,7 @@ from cosp.fleet.introduction import Introduction
 from cosp.methods.assignment import KEEPS_EVERY_BLOCK
 from cosp.methods.clients import ClientRecord
 from cosp.methods.method import Method, ServedModel, Setting, Submodels
-from cosp.methods.rules import Shared
+from cosp.methods.rules import Shared, only_the_mean
 from cosp.methods.sizing import affordable, for_clients
 from cosp.submodel import budget
 from cosp.submodel.footprint import footprint
@@ -27,6 +27,7 @@ def masking(
     ``local`` is told the share of the weights that the client's budget allows to be on. An update counts at the weights
     that it changed alone.
     """
+    only_the_mean(shared.merge, "merges weights one by one over those that changed them")
     plan, share_of = setting.model.full_plan(), kept_shares(setting)
 
     def depth(client: Introduction) -> int:
@@ -59,7 +60,7 @@ def kept_shares(setting: Setting, measure: budget.Measure = budget.parameters) -
         if client.keep is not None and setting.assignment.by_rate(client):
             return client.keep
         shape = affordable(setting, client, depth_share=0.0, measure=measure)
-        held = measure(footprint(setting.model, (shape.counts,) * shape.depth))
+        held = measure(footprint(setting.model, shape.of_blocks(setting.model)))
         return held / measure(footprint(setting.model, setting.model.full_plan().counts))
 
     return for_clients(setting, share)

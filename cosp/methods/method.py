@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from cosp.fleet.introduction import Introduction
 from cosp.merge.aggregation import Merged
 from cosp.merge.clipping import Clip
+from cosp.merge.robust import Robust
 from cosp.merge.staleness import WeightRule
 from cosp.methods.assignment import Assignment
 from cosp.methods.clients import ClientRecord
@@ -111,6 +112,13 @@ class Merging:
     """How large an update may be; None: as large as it is in a simulation, bounded on real boards; False: no bound."""
     quorum: int | None = None
     """How many arrivals close a round; None: as the run says."""
+    rule: Robust | None = None
+    """What is made of a round's updates in place of their weighted mean."""
+
+    @property
+    def fewest(self) -> int:
+        """Return how many arrivals a version is made of at least."""
+        return self.rule.needs if self.rule else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from cosp.methods.sizing import affordable
 from cosp.submodel import budget
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import footprint
-from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.submodel.plan import SubmodelPlan
 from cosp.task.local import LocalSettings
 
 PLAIN = LocalSettings()
@@ -60,8 +60,8 @@ def shapes(setting: Setting, depth_share: float, local: LocalSettings, measure: 
 
 def fitting(setting: Setting, shape_of: ShapeOf) -> Callable[[Introduction], bool]:
     """Return who can hold the whole model; ConfigError if nobody can."""
-    whole = SubmodelShape(setting.model.blocks, setting.model.sizes)
-    able = {client.client for client in setting.clients if shape_of(client) == whole}
+    whole = (setting.model.sizes,) * setting.model.blocks
+    able = {client.client for client in setting.clients if shape_of(client).of_blocks(setting.model) == whole}
     if not able:
         raise ConfigError(
             "method.submodel: 'fitting' leaves no board: none may hold the whole model; take 'smallest', or give a "
@@ -74,6 +74,6 @@ def smallest_plan(setting: Setting, shape_of: ShapeOf, measure: budget.Measure) 
     """Return the largest submodel that every client can hold."""
     least = min(
         map(shape_of, one_of_each(setting.clients)),
-        key=lambda shape: measure(footprint(setting.model, (shape.counts,) * shape.depth)),
+        key=lambda shape: measure(footprint(setting.model, shape.of_blocks(setting.model))),
     )
-    return prefix_plan(least.counts, least.depth)
+    return least.prefix(setting.model)

@@ -7,7 +7,7 @@ saved. The merge leaves out weights that a client has pruned.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ from cosp.task.local import LocalSettings
 
 class Platon(Shared):
     """Nothing is pruned before ``first_version``; from ``last_version`` on a client keeps its share."""
+
+    takes_frozen: ClassVar[bool] = False
 
     name: Literal["platon"] = "platon"
     first_version: int = Field(5, ge=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from cosp.methods.assignment import RoundTime
 from cosp.seeds import numpy_stream
 from cosp.submodel.budget import SubmodelShape
 from cosp.submodel.footprint import Footprint, Step
-from cosp.submodel.plan import prefix_plan
+from cosp.submodel.plan import Units
 from cosp.submodel.shape import TransformerShape
 from cosp.task.demand import download_bytes, judged_samples, judging_batch, training_step, upload_bytes
 from cosp.task.moments import moments_step
@@ -96,8 +97,8 @@ def declared_round_s(model: TransformerShape, training: TrainSettings, **parts: 
     """
 
     @lru_cache(maxsize=4096)
-    def task_of(shape: SubmodelShape, gpu: bool) -> Task:
-        plan = prefix_plan(shape.counts, shape.depth)
+    def task_of(shape: SubmodelShape, gpu: bool, words: Units | None) -> Task:
+        plan = replace(shape.prefix(model), words=words)
         return Task("train", 0, ANY_VERSION, 0, 0, model, plan, training=training.on(gpu), **parts)
 
     def round_s(client: Introduction, shape: SubmodelShape) -> float:
@@ -105,7 +106,8 @@ def declared_round_s(model: TransformerShape, training: TrainSettings, **parts: 
             raise ConfigError(
                 "it declares no speed, which target_round_s needs: leave it out, and take rule memory or rate"
             )
-        work = work_of(task_of(shape, client.gpu), samples=client.samples, test_samples=client.test_samples)
+        task = task_of(shape, client.gpu, client.words)
+        work = work_of(task, samples=client.samples, test_samples=client.test_samples)
         if work.precision == "mixed" and client.speed.half_flops_per_s is None:
             raise ConfigError(
                 "it declares no half-precision rate, which target_round_s needs: take training.precision float32"

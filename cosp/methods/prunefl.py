@@ -10,7 +10,7 @@ budget goes, so plans are nested; the first plan is made of the first scores to 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,8 @@ from cosp.task.scoring import ScoreSettings
 
 
 class PruneFL(Sized):
+    takes_frozen: ClassVar[bool] = False
+
     name: Literal["prunefl"] = "prunefl"
     reconfigure: int = Field(10, ge=1)
     samples: int = Field(128, ge=1)

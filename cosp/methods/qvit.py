@@ -23,6 +23,7 @@ class QViT(OneModel):
     submodel: Literal["full", "fitting"] = "full"
     bits: float = Field(4.0, ge=2, le=8)
     penalty: float = Field(0.1, ge=0)
+    takes_frozen: ClassVar[bool] = False
     model_variant: ClassVar[str] = "quantised"
 
     def build(self, setting: Setting) -> Method:

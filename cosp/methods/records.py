@@ -43,6 +43,7 @@ class Records(Mapping[int, ClientRecord]):
         self._introductions: dict[int, Introduction] = {}
         """Of those who can afford something else than they said at first."""
         self._sits_out: dict[int, str] = {}
+        self._kept: dict[int, frozenset[str]] = {}
         self._claimed_samples: dict[int, int] = {}
         """Of those who claimed more samples than their introductions count."""
 
@@ -57,6 +58,7 @@ class Records(Mapping[int, ClientRecord]):
                 scores=None if scores is None else unpacked(scores),
                 claimed_samples=self._claimed_samples.get(client),
                 sits_out=self._sits_out.get(client),
+                kept=self._kept.get(client, frozenset()),
                 **dict(zip(COUNTERS, self._rows[place].tolist(), strict=True)),
             )
         return record
@@ -97,6 +99,7 @@ class Records(Mapping[int, ClientRecord]):
         self._count(record)
         _put(self._scores, client, None if record.scores is None else packed(record.scores))
         _put(self._sits_out, client, record.sits_out)
+        _put(self._kept, client, record.kept or None)
 
     def _count(self, record: ClientRecord) -> None:
         self._rows[self.place_of(record.client)] = [getattr(record, name) for name in COUNTERS]

@@ -8,10 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cosp.forms import Form
+from cosp.errors import ConfigError
+from cosp.forms import Form, broken
 from cosp.merge import staleness
 from cosp.merge.aggregation import ServerStep
 from cosp.merge.clipping import Clip
+from cosp.merge.robust import BY_SHARE, RuleName, robust
 from cosp.methods.method import LocalTraining, Merging
 from cosp.submodel import budget as budgets
 from cosp.task.compression import CompressionSettings
@@ -31,6 +33,10 @@ class Settings(Form):
     """Of the model that a method trains; see ``cosp.submodel.shape.TransformerShape``."""
     takes_fitted_heads: ClassVar[bool] = True
     """Whether the model that a method serves has the heads that its server is given."""
+    takes_some_words: ClassVar[bool] = True
+    """Whether a client may hold some rows of a word table."""
+    takes_frozen: ClassVar[bool] = True
+    """Whether parts of the model may be left untrained."""
 
     @model_validator(mode="before")
     @classmethod
@@ -41,14 +47,18 @@ class Settings(Form):
         return {key: _merged(defaults.get(key), given) for key, given in data.items()}
 
 
-class Constant(Settings):
+class OneOf(Settings):
+    """One of several, told apart by ``rule``: another rule keeps nothing of a default's."""
+
+
+class Constant(OneOf):
     rule: Literal["constant"] = "constant"
 
     def build(self) -> staleness.WeightRule:
         return staleness.constant()
 
 
-class Polynomial(Settings):
+class Polynomial(OneOf):
     rule: Literal["polynomial"] = "polynomial"
     exponent: float = Field(0.5, ge=0)
     participation: float = Field(0.0, ge=0)
@@ -57,7 +67,7 @@ class Polynomial(Settings):
         return staleness.polynomial(self.exponent, self.participation)
 
 
-class Hinge(Settings):
+class Hinge(OneOf):
     rule: Literal["hinge"] = "hinge"
     slope: float = Field(0.5, ge=0)
     grace: int = Field(2, ge=0)
@@ -66,13 +76,15 @@ class Hinge(Settings):
         return staleness.hinge(self.slope, self.grace)
 
 
-class Drift(Settings):
+class Drift(OneOf):
     rule: Literal["drift"] = "drift"
 
     def build(self) -> staleness.WeightRule:
         return staleness.drift()
 
 
+ATTACKERS = 0.2
+"""Share of a round's arrivals that may be hostile, unless a configuration says so."""
 Budget = Literal["parameters", "flops"]
 Weighting = Annotated[Constant | Polynomial | Hinge | Drift, Field(discriminator="rule")]
 
@@ -80,18 +92,31 @@ Weighting = Annotated[Constant | Polynomial | Hinge | Drift, Field(discriminator
 class Merge(Settings):
     """How a round moves the model. ``normalise`` "all" divides by the weight of all arrivals, the paper's rule.
 
-    ``clip`` bounds the norm of an update: null on real boards alone, a mapping everywhere, false nowhere.
+    ``clip`` bounds the norm of an update: null on real boards alone, a mapping everywhere, false nowhere. ``rule`` says
+    what is made of a round's updates, ``attackers`` which share of them may be hostile (null: a fifth), for rules that
+    ask; see ``cosp.merge.robust``.
     """
 
     normalise: Literal["covered", "all"] = "covered"
     rate: float = Field(1.0, gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
     clip: Clip | Literal[False] | None = None
+    rule: RuleName = "mean"
+    attackers: float | None = Field(None, gt=0, lt=0.5)
+
+    @model_validator(mode="after")
+    def _rule_takes_the_others(self) -> Merge:
+        if self.attackers is not None and self.rule not in BY_SHARE:
+            raise broken(f"attackers goes with rule {', '.join(BY_SHARE)}, got rule {self.rule}")
+        if self.rule != "mean" and self.normalise == "all":
+            raise broken(f"normalise all is of rule mean, got rule {self.rule}: remove one of them")
+        return self
 
     def weighed_by(self, rule: staleness.WeightRule) -> Merging:
         """Return the merge of arrivals that weigh what ``rule`` says."""
         step = ServerStep(rate=self.rate, momentum=self.momentum)
-        return Merging(weigh=rule, step=step, over_all=self.normalise == "all", clip=self.clip)
+        made = robust(self.rule, ATTACKERS if self.attackers is None else self.attackers)
+        return Merging(weigh=rule, step=step, over_all=self.normalise == "all", clip=self.clip, rule=made)
 
 
 class Shared(Settings):
@@ -125,6 +150,12 @@ class Sized(Shared):
         return budgets.MEASURES[self.budget]
 
 
+def only_the_mean(merge: Merge, why: str) -> None:
+    """ConfigError if a method that can merge by the mean alone is asked for another rule."""
+    if merge.rule != "mean":
+        raise ConfigError(f"method.merge.rule: must be mean, got {merge.rule}: the method {why}")
+
+
 def _merged(default: object, given: Any) -> Any:
     """Return the section ``given`` over its default; as given, if it is none or asks for another rule."""
     if isinstance(default, BaseModel):
@@ -133,6 +164,8 @@ def _merged(default: object, given: Any) -> Any:
         known = asdict(default)
     else:
         return given
-    if not isinstance(given, Mapping) or given.get("rule", known.get("rule")) != known.get("rule"):
+    if not isinstance(given, Mapping):
+        return given
+    if isinstance(default, OneOf) and given.get("rule", known["rule"]) != known["rule"]:
         return given
     return {**known, **given}

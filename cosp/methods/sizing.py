@@ -10,7 +10,6 @@ from cosp.fleet.census import one_of_each
 from cosp.fleet.introduction import Introduction
 from cosp.methods.method import Setting
 from cosp.submodel import budget
-from cosp.submodel.plan import prefix_plan
 from cosp.submodel.shape import TransformerShape
 from cosp.task.demand import peak_memory_bytes
 from cosp.task.task import Task
@@ -39,14 +38,14 @@ def affordable(
         setting.training,
         depth_share=depth_share,
         measure=measure,
-        memory_of=_memory_of(setting.model, setting.training, extra),
+        memory_of=_memory_of(setting.model.holding(client.words), setting.training, extra),
     )
 
 
 @lru_cache(maxsize=64)  # one a method, so that ``budget.shape_within`` knows it again
 def _memory_of(model: TransformerShape, training: TrainSettings, extra: Extra) -> budget.CostOf:
     def peak_bytes(shape: budget.SubmodelShape) -> int:
-        plan = prefix_plan(shape.counts, shape.depth)
+        plan = shape.prefix(model)
         return peak_memory_bytes(Task("train", 0, 0, 0, 0, model, plan, training=training, **extra(shape)))
 
     return peak_bytes
@@ -72,7 +71,8 @@ def for_clients(setting: Setting, find: Callable[[Introduction], Found]) -> Call
     timed = setting.assignment.timed
 
     def found(client: Introduction) -> Found:
-        key = (client.keep, client.memory_bytes, client.gpu, client.board, client.link)
+        words = client.words and len(client.words)
+        key = (client.keep, client.memory_bytes, client.gpu, client.board, client.link, words)
         wanted = (*key, client.speed, client.samples, client.test_samples) if timed else key
         if wanted not in known:
             if len(known) >= KNOWN:

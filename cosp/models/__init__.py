@@ -13,7 +13,7 @@ from cosp.submodel.shape import TransformerShape, Trunk
 __all__ = ["SeriesShape", "TextShape", "TransformerShape", "Trunk", "ViTShape", "shape_from_json", "shape_to_json"]
 
 
-LATER = ("padding", "trunk")
+LATER = ("padding", "trunk", "unknown")
 """Fields that a shape's JSON lacks where they say nothing: older boards read it, and theirs is read here."""
 
 

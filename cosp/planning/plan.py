@@ -20,6 +20,7 @@ from cosp.submodel.budget import MEASURES
 from cosp.submodel.footprint import footprint
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import random_scores
+from cosp.task.contents import content_unknown
 from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 
@@ -27,7 +28,8 @@ Row = dict[str, Any]
 
 
 def plan_rows(experiment: Experiment) -> list[Row]:
-    """Return one row a client; units are drawn as if by data, which fixes no cost.
+    """Return one row a client; units are drawn as if by data, which fixes no cost. A task is the second or a later one:
+    the first also brings what is frozen (``bytes_down_first``).
 
     ``data_of`` names whose data a board holds, where the data say that.
     """
@@ -47,14 +49,16 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
     config, shape = experiment.config, experiment.shape
     scores = random_scores(shape, method.submodels.depth(client), np.random.default_rng(0))
     record = ClientRecord(introduction=client, scores=scores)
-    plan = method.submodels.plan(record)
-    parts = method.local.parts(record, config.training)
-    task = Task("train", client.client, 0, 0, config.seed, shape, plan, **parts)
-    size = footprint(shape, plan.counts)
+    plan = replace(method.submodels.plan(record), words=client.words)
+    parts = method.local.parts(record, config.trains)
+    first = Task("train", client.client, 0, 0, config.seed, shape, plan, **parts)
+    task = again(first)
+    held = shape.holding(client.words)
+    size = footprint(held, plan.counts)
     work = work_of(task, samples=client.samples, test_samples=client.test_samples)
     typical, (fast, slow) = cost(board, work), cost_range(board, work)
-    counts, rated = plan.counts[0], experiment.assignment.by_rate(client)
-    blocks = footprint(shape, (shape.sizes,) * size.depth)
+    counts, rated = plan.counts[-1], experiment.assignment.by_rate(client)
+    blocks = footprint(held, (held.sizes,) * size.depth)
     limit_bytes = experiment.limit_bytes(client)
     scoring = scoring_within_memory(client, method.submodels.scoring_of(client), blocks, limit_bytes)
     whole = footprint(shape, (shape.sizes,) * shape.blocks)
@@ -75,6 +79,7 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
         "hidden": counts.hidden,
         "rows": counts.attention_rows,
         "parameters": size.parameters,
+        "words": None if client.words is None else len(client.words),
         "share": share,
         "binding": _binding(experiment, method, unhurried, client, plan),
         "used": {  # of each limit
@@ -96,8 +101,14 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
         "energy_j": typical.energy_j,
         "energy_range_j": [fast.energy_j, slow.energy_j],
         "bytes_down": download_bytes(task),
+        "bytes_down_first": download_bytes(first),
         "bytes_up": upload_bytes(task),
     }
+
+
+def again(task: Task) -> Task:
+    """Return ``task`` as it is sent to a client that has done one before: what is frozen it has kept."""
+    return replace(task, kept=tuple((n, content_unknown(n, span.shape)) for n, span in task.frozen_spans.items()))
 
 
 def _binding(
@@ -109,12 +120,14 @@ def _binding(
     """
     if plan.counts == experiment.shape.full_plan().counts:
         return []
-    if plan == method.model.evaluated:
+    if plan.blocks == method.model.evaluated.blocks:
         return ["method"]
     rule = experiment.assignment
     if rule.rule != "time":
         if plan.depth < unhurried.submodels.depth(client):
             return ["time"]
         return ["keep" if rule.by_rate(client) else "memory"]
-    demand_of = rule.demand_of(client, experiment.shape, experiment.config.training)
-    return list(capacity.binding(experiment.shape, demand_of, rule.limits(client)))
+    held = experiment.shape.holding(client.words)
+    demand_of = rule.demand_of(client, held, experiment.config.trains)
+    trunk = experiment.config.trains.left.blocks
+    return list(capacity.binding(held, demand_of, rule.limits(client), trunk))

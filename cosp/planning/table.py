@@ -40,7 +40,12 @@ def _cells(row: Row) -> Iterable[Iterable[str]]:
     used = row["used"]
     yield [str(row["client"])]
     yield row["board"], f"{row['mode']} {row['link']}", *([f"of {brief(row['data_of'])}"] if "data_of" in row else [])
-    yield f"{count_text(row['parameters'])} {row['share']:.0%}", f"{row['depth']} x {row['heads']}/{row['hidden']}"
+    words = [] if row["words"] is None else [f"{row['words']:,} words"]
+    yield (
+        f"{count_text(row['parameters'])} {row['share']:.0%}",
+        f"{row['depth']} x {row['heads']}/{row['hidden']}",
+        *words,
+    )
     yield bytes_text(row["memory_bytes"]), percent(used["memory"])
     target = [] if used["time"] is None else [percent(used["time"])]
     yield seconds(row["task_s"]), span_text(*row["task_range_s"]), *target

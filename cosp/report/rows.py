@@ -29,6 +29,7 @@ class Scores:
     chosen_exit: Count  # index into the exits, by validation data
     chosen_accuracy: Amount
     validation_accuracy: tuple[Amount, ...] = ()
+    backdoor: Amount | None = None  # share of triggered samples that are taken for a backdoor's class
 
     @property
     def deepest_accuracy(self) -> float:

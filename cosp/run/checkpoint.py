@@ -114,6 +114,7 @@ def save(folder: Path, loop: Loop, config: Config, *, rows_bytes: int) -> None:
             str(client): {
                 **{name: getattr(record, name) for name in COUNTERS},
                 "budget": asdict(record.introduction.budget),
+                **({"kept": sorted(record.kept)} if record.kept else {}),
             }
             for client, record in ((client, coordinator.records[client]) for client in coordinator.records.begun())
         },
@@ -178,6 +179,7 @@ def _restored(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:
         record, known = coordinator.records[client], facts["records"][str(client)]
         for name in COUNTERS:
             setattr(record, name, known[name])
+        record.kept = frozenset(known.get("kept", ()))
         coordinator.learn(client, Budget.from_json(known["budget"]))
         blocks = scores.get(client, {})
         record.scores = tuple(blocks[b] for b in sorted(blocks)) or None

@@ -25,7 +25,8 @@ def unreached_exits(experiment: Experiment, method: Method, clients: Sequence[In
     fit = head_fit(experiment, method)
     if fit is None:
         return ()
-    return fit.unreached([usable_bytes(experiment, client) for client in clients if method.takes_part(client)])
+    taking = filter(method.takes_part, clients)
+    return fit.unreached((usable_bytes(experiment, client), client.words) for client in taking)
 
 
 def usable_bytes(experiment: Experiment, client: Introduction) -> int:

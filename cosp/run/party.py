@@ -10,8 +10,10 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from cosp.config import asks_words
 from cosp.errors import ConfigError
 from cosp.experiment import Experiment
+from cosp.fleet.attackers import check_nobody_attacks, lies
 from cosp.fleet.boards import one_of_each
 from cosp.fleet.introduction import Introduction
 from cosp.fleet.speed import speed_of
@@ -20,7 +22,7 @@ from cosp.methods.method import everybody
 from cosp.run.recipe import recipe_of
 from cosp.run.virtual import VirtualTime
 from cosp.server.admission import Admission
-from cosp.server.greeting import Greeter
+from cosp.server.greeting import Greeter, Wanted
 from cosp.server.nodes import Guests, Nodes
 
 Row = dict[str, Any]
@@ -63,17 +65,25 @@ def gather(
     other each is asked by a message; nodes that are ``banned`` are not, and who says it wrongly is kept out.
     """
     admission = Admission(experiment.boards, simulated=isinstance(grid, VirtualTime))
+    if not isinstance(grid, VirtualTime):
+        check_nobody_attacks(experiment.boards)
     meet: Callable[[], Guests] | None = getattr(grid, "meet", None)
     if meet is not None:
         guests = meet()
-        if all(board.samples is None for board in one_of_each(experiment.boards)):
+        if all(board.samples is None and not lies(board) for board in one_of_each(experiment.boards)):
             return Party(
                 nodes=guests.nodes, clients=guests.clients, claimed={}, planned={}, admission=admission, greeter=None
             )
         told, nodes, greeter = guests.clients, guests.nodes, None
     else:
+        shape, special = experiment.shape, experiment.dataset.special_words
         greeter = Greeter(
-            grid, len(experiment.boards), recipe=recipe_of(experiment), banned=banned, on_refused=on_refused
+            grid,
+            len(experiment.boards),
+            recipe=recipe_of(experiment),
+            words=Wanted(shape.words, special) if asks_words(experiment.config) else None,
+            banned=banned,
+            on_refused=on_refused,
         )
         greeter.greet(timeout_s=GREETING_S, least=experiment.config.server.min_clients)
         nodes = Nodes.of({node: one.client for node, one in greeter.found.items()})

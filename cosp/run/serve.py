@@ -132,8 +132,13 @@ def _loop(
         grid,
         coordinator,
         party.nodes_of(method),
-        rules=replace(experiment.rules, quorum=method.merging.quorum or experiment.rules.quorum),
+        rules=replace(
+            experiment.rules,
+            quorum=method.merging.quorum or experiment.rules.quorum,
+            fewest=method.merging.fewest,
+        ),
         count=count,
+        backdoor=experiment.backdoor,
         on_row=record,
         on_round=after_round,
         on_step=now.look,
@@ -162,7 +167,7 @@ def _coordinator(experiment: Experiment, method: Method, party: Party, *, virtua
     coordinator = Coordinator(
         shape=experiment.shape,
         method=method,
-        training=config.training,
+        training=config.trains,
         model=method.model.initial({} if dry else experiment.initial_model()),
         clients=party.clients if virtual else (),
         seed=config.seed,

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cosp.fleet.attackers import lies
 from cosp.fleet.board import Board
+from cosp.fleet.boards import one_of_each
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.fleet.links import Link
 from cosp.fleet.profiles import DeviceProfile
@@ -44,7 +46,7 @@ class Admitted:
 
 class Admission:
     """Of the boards of a fleet, clients 0, 1, ...; ``simulated`` ones say what they are simulated with, so that only
-    what the fleet file admits by number binds them.
+    what the fleet file admits by number binds them, and if some lie of their samples, what all claim.
     """
 
     def __init__(self, boards: Sequence[Board], *, simulated: bool) -> None:
@@ -55,7 +57,7 @@ class Admission:
     def meet(self, introductions: Iterable[Introduction]) -> None:
         """Take note of what all boards claim, so that one of them can be held against the others."""
         claims = [one.samples / self._boards[one.client].shares for one in introductions]
-        if claims and not self._simulated:
+        if claims and (not self._simulated or any(map(lies, one_of_each(self._boards)))):
             self._median_samples = statistics.median_low(claims)  # of two, the other must not decide
 
     def admit(self, told: Introduction) -> Admitted:

@@ -15,13 +15,14 @@ from cosp.fleet.census import one_of_each
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.merge.aggregation import OpenRound, is_finite, squares_of
 from cosp.merge.clipping import Clip, NormBound, norm_of
+from cosp.merge.gathered import GatheredRound
 from cosp.merge.staleness import Arrival
 from cosp.methods.clients import ClientRecord, scoring_within_memory
 from cosp.methods.method import Method
 from cosp.methods.records import Records
 from cosp.server import privacy
+from cosp.server.contents import Contents
 from cosp.server.heads import HeadFit, Reach
-from cosp.submodel.flat import spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.plan import SubmodelPlan
@@ -89,6 +90,7 @@ class Coordinator:
         """Of clients that were at work lately; see ``_scoring_of``."""
         for client in one_of_each(clients):
             self._scoring_of(client)
+        self.contents = Contents()
         self._parameters = parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks)
         self._open_round()
 
@@ -151,7 +153,8 @@ class Coordinator:
 
     def _reach(self, heads: HeadFit, client: int) -> Reach | None:
         introduction = self.records[client].introduction
-        return heads.reach(min(introduction.memory_bytes, self._limit_bytes(introduction)))
+        limit_bytes = min(introduction.memory_bytes, self._limit_bytes(introduction))
+        return heads.reach(limit_bytes, introduction.words)
 
     def next_task(self, client: int) -> Task:
         """Return what ``client`` should do now: give moments while they are gathered, score its units when its scores
@@ -161,7 +164,7 @@ class Coordinator:
         if self.heads is not None:
             return self._moments_task(self.heads, record)
         record.version = self.version
-        plan = self.method.submodels.plan(self._informed(record)) if not self._wants_scores(record) else None
+        plan = self._plan(record) if not self._wants_scores(record) else None
         keep = record.introduction.keep
         task = Task(
             kind="train" if plan else "score",
@@ -170,11 +173,12 @@ class Coordinator:
             turn=record.tasks,
             seed=self.seed,
             shape=self.shape,
-            plan=plan or self.shape.full_plan(self.method.submodels.depth(record.introduction)),
+            plan=plan or self._in_words(record, self.shape.full_plan(self.method.submodels.depth(record.introduction))),
             keep=1.0 if keep is None else keep,
             scoring=self._scoring_for(record),
             **self.method.local.parts(record, self.training),
         )
+        task = self._without_kept(task, record)
         record.tasks += 1
         if plan:
             record.dispatches += 1
@@ -192,12 +196,29 @@ class Coordinator:
             turn=record.tasks,
             seed=self.seed,
             shape=self.shape,
-            plan=reach.plan,
+            plan=self._in_words(record, reach.plan),
             training=replace(self.training, batch_size=reach.batch),
             compression=self.method.local.compression,
         )
+        task = self._without_kept(task, record)
         record.tasks += 1
         return task
+
+    def _without_kept(self, task: Task, record: ClientRecord) -> Task:
+        """Return ``task`` as it is sent to a client that has some frozen tensors of its last one."""
+        if not record.kept:
+            return task
+        contents = self.contents.of(task, self.model)
+        return replace(task, kept=tuple((name, found) for name, found in contents.items() if found in record.kept))
+
+    def note_kept(self, task: Task) -> None:
+        """``task`` has been replied to: its client has what of it is frozen, if it keeps that."""
+        if task.training.frozen and self.records[task.client].introduction.keeps_frozen:
+            self.records[task.client].kept = frozenset(self.contents.of(task, self.model).values())
+
+    def forget_kept(self, client: int) -> None:
+        """A task was lost: what ``client`` still has nobody knows, so it is sent everything again."""
+        self.records[client].kept = frozenset()
 
     def plan_of(self, client: int) -> SubmodelPlan | None:
         """Return what ``client`` would train next; None if it takes no part, sits out or has no scores yet."""
@@ -207,7 +228,15 @@ class Coordinator:
         if self._scoring_for(record) is not None and record.scores is None:
             return None
         record.version = self.version
-        return self.method.submodels.plan(self._informed(record))
+        return self._plan(record)
+
+    def _plan(self, record: ClientRecord) -> SubmodelPlan:
+        return self._in_words(record, self.method.submodels.plan(self._informed(record)))
+
+    def _in_words(self, record: ClientRecord, plan: SubmodelPlan) -> SubmodelPlan:
+        """Return a method's ``plan`` with the client's own words, if it has told any: no method chooses among them."""
+        words = record.introduction.words
+        return plan if words is None else replace(plan, words=words)
 
     def weights(self, task: Task) -> Mapping[str, Tensor]:
         """Return the tensors that ``task`` starts from, as the client receives them, cut out when they are read."""
@@ -290,11 +319,16 @@ class Coordinator:
     def close_round(self, in_flight: Iterable[Task]) -> ClosedRound:
         """Turn the open round into the next version; keep only the snapshots that ``in_flight`` tasks started from.
 
-        RefusedUpdate if that would hold NaN or infinity: then the round is empty again and nothing else is another.
+        RefusedUpdate if that would hold NaN or infinity, or its rule needs more arrivals: then the round is empty again
+        and nothing else is another.
         """
         closed = self._round
         coverage = tuple(closed.coverage(block) for block in range(self.shape.blocks))
-        merged = closed.close()
+        try:
+            merged = closed.close()
+        except RefusedUpdate:
+            self._open_round()
+            raise
         model, velocity = self.method.merging.step.apply(self.model, self.velocity, merged)
         if not all(bool(torch.isfinite(model[name]).all()) for name in merged.delta):
             self._open_round()
@@ -310,6 +344,9 @@ class Coordinator:
 
     def _open_round(self) -> None:
         merging, layout = self.method.merging, layout_of(self.shape)
+        if merging.rule is not None:
+            self._round: OpenRound = GatheredRound(layout, self.shape.sizes, rule=merging.rule)
+            return
         self._round = OpenRound(layout, self.shape.sizes, over_all=merging.over_all, over_moved=merging.over_moved)
 
     def _clipped(
@@ -340,7 +377,9 @@ class Coordinator:
 
     def _scoring_of(self, client: Introduction) -> ScoreSettings | None:
         """Return how ``client`` scores the units of its blocks; ConfigError if it can hold or score none."""
-        full_width = footprint(self.shape, (self.shape.sizes,) * self.method.submodels.depth(client))
+        held = self.shape.holding(client.words)
+        frozen = self.method.local.settings(self.training).left
+        full_width = footprint(held, (held.sizes,) * self.method.submodels.depth(client), frozen=frozen)
         return scoring_within_memory(
             client, self.method.submodels.scoring_of(client), full_width, self._limit_bytes(client)
         )
@@ -361,7 +400,8 @@ class Coordinator:
 
     def _check(self, task: Task, delta: Mapping[str, Tensor]) -> float:
         """Refuse what is malformed or not finite; return its square."""
-        wanted = {name: span.shape for name, span in spans_of(self.layout, task.plan.counts).items()}
+        trained = task.trained_spans if self.layout else {}  # in a dry run there is nothing to look at
+        wanted = {name: span.shape for name, span in trained.items() if name in self.layout}
         got = {name: tuple(tensor.shape) for name, tensor in delta.items()}
         if got != wanted:
             wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))

@@ -36,13 +36,22 @@ class Evaluation:
     chosen_exit: int
     chosen_accuracy: float
     validation_accuracy: list[float]
+    backdoor: float | None = None
+    """Share of test samples of other classes that the chosen exit takes for a backdoor's class once they bear its
+    trigger; None where the fleet has no backdoor.
+    """
 
     def as_row(self) -> dict[str, Any]:
-        return asdict(self)
+        row = asdict(self)
+        if self.backdoor is None:
+            del row["backdoor"]
+        return row
 
 
-def evaluate(model: State, count: CountPredictions) -> Evaluation:
-    """Evaluate ``model`` on the test split; the validation split chooses the exit."""
+def evaluate(model: State, count: CountPredictions, backdoor: int | None = None) -> Evaluation:
+    """Evaluate ``model`` on the test split; the validation split chooses the exit. ``backdoor``: to what class one of
+    the fleet leads.
+    """
     confusion, losses = count(model, "test")
     validation, _ = count(model, "validation")
     accuracy = [accuracy_of(c) for c in confusion]
@@ -56,14 +65,16 @@ def evaluate(model: State, count: CountPredictions) -> Evaluation:
         chosen_exit=chosen,
         chosen_accuracy=accuracy[chosen],
         validation_accuracy=preferred,
+        backdoor=None if backdoor is None else _taken_for(count(model, "triggered")[0][chosen], backdoor),
     )
 
 
 class Judge:
     """Judges each version once; ``count`` None judges none (a dry run)."""
 
-    def __init__(self, count: CountPredictions | None) -> None:
+    def __init__(self, count: CountPredictions | None, backdoor: int | None = None) -> None:
         self._count = count
+        self._backdoor = backdoor
         self._last: tuple[int, Evaluation] | None = None
 
     def judged(self, version: int, model: State) -> Evaluation | None:
@@ -71,13 +82,17 @@ class Judge:
         if self._count is None:
             return None
         if self._last is None or self._last[0] != version:
-            self._last = version, evaluate(model, self._count)
+            self._last = version, evaluate(model, self._count, self._backdoor)
         return self._last[1]
 
 
 def _finite(loss: float) -> float | None:
     """Return a loss as a row holds it."""
     return float(loss) if math.isfinite(loss) else None
+
+
+def _taken_for(confusion: NDArray[np.int64], target: int) -> float:
+    return float(confusion[:, target].sum() / max(1, confusion.sum()))
 
 
 def accuracy_of(confusion: NDArray[np.int64]) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -13,6 +14,7 @@ from cosp.errors import CospError, RefusedUpdate
 from cosp.fleet.introduction import Introduction
 from cosp.recipe import Recipe, difference
 from cosp.server.clock import POLL_S, Clock
+from cosp.submodel.words import joined
 from cosp.wire import door
 from cosp.wire import messages as wire
 
@@ -24,12 +26,20 @@ INTRODUCTIONS = 3
 """How often a node may fail to introduce itself before the run begins without it."""
 
 
+class Wanted(NamedTuple):
+    """What a server knows of words before it asks boards for theirs: how many there are, and which everybody holds."""
+
+    vocabulary: int
+    special: tuple[int, ...]
+
+
 class Greeter:
     """Asks nodes who they are; ``found`` are those who said it rightly, each the only one of its number.
 
     ``boards``: how many clients the fleet has, 0, 1, ...; ``recipe``: how the run's samples were made, and so those of
-    every board must have been; None compares nothing. Who says it wrongly is kept out and told to ``on_refused``, once
-    for each thing that it says; it may be asked again, and is told why then.
+    every board must have been; None compares nothing; ``words``: what is known of those that each is asked for, None if
+    none is. Who says it wrongly is kept out and told to ``on_refused``, once for each thing that it says; it may be
+    asked again, and is told why then.
     """
 
     def __init__(
@@ -38,6 +48,7 @@ class Greeter:
         boards: int,
         *,
         recipe: Recipe | None = None,
+        words: Wanted | None = None,
         banned: Collection[int] = (),
         on_refused: Callable[[Row], None] = lambda row: None,
     ) -> None:
@@ -45,6 +56,7 @@ class Greeter:
         self.boards = boards
         self._grid = grid
         self._recipe = recipe
+        self._words = words
         self._banned = set(banned)
         self.on_refused = on_refused
         self._waiting: dict[str, int] = {}
@@ -94,11 +106,9 @@ class Greeter:
         """Ask those of ``nodes`` who they are that have not said it yet and are not being asked."""
         asked = self.found.keys() | self._banned | set(self._waiting.values())
         new = sorted(set(nodes) - asked)
-        ids = (
-            self._grid.push_messages([wire.introduction_request(node, self._why.get(node, "")) for node in new])
-            if new
-            else []
-        )
+        asks = self._words is not None
+        requests = [wire.introduction_request(node, self._why.get(node, ""), words=asks) for node in new]
+        ids = self._grid.push_messages(requests) if requests else []
         self._waiting |= {message_id: node for message_id, node in zip(ids, new, strict=False) if message_id}
 
     def ask_missing(self) -> None:
@@ -129,6 +139,7 @@ class Greeter:
                 raise RefusedUpdate("introduction", _last_line(wire.read_error(reply.error)[1]))
             told = wire.read_introduction(reply)
             self._check(told)
+            told = replace(told, words=self._held(told))
         except RefusedUpdate as refused:
             if not reply.has_error():
                 self._failures[node] = INTRODUCTIONS  # it would say the same again
@@ -165,6 +176,18 @@ class Greeter:
             wanted, found = len(self._recipe.classes), len(told.class_counts)
             return f"classes: the task has {wanted} classes, the board's data {found}"
         return None if told.recipe is None else difference(self._recipe, told.recipe)
+
+    def _held(self, told: Introduction) -> tuple[int, ...] | None:
+        """Return which words a board holds that tells its own: the special ones, too. Who tells none holds all."""
+        if self._words is None or told.words is None:
+            return None
+        if told.words[-1] >= self._words.vocabulary:
+            raise RefusedUpdate(
+                "introduction",
+                f"words: must lie below the model's {self._words.vocabulary}, got {told.words[-1]}; make the board's "
+                "store with the experiment's configuration",
+            )
+        return joined(told.words, self._words.special)
 
     def _known(self) -> set[int]:
         return set(self._grid.get_node_ids()) - self._banned

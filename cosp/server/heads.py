@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from cosp.amounts import amount
 from cosp.errors import ConfigError, RefusedUpdate
 from cosp.merge.ridge import Head, Moments, fitted_head
 from cosp.submodel.footprint import footprint
-from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.plan import SubmodelPlan, Units
 from cosp.submodel.shape import TransformerShape
 from cosp.submodel.slicing import State
 from cosp.task.moments import from_vector, moments_batch, moments_bytes
@@ -46,17 +46,22 @@ class HeadFit:
         self._sums: dict[int, Moments] = {}
         self._clients: dict[int, set[int]] = {position: set() for position in self.exits}
 
-    def reach(self, limit_bytes: int) -> Reach | None:
-        """Return how far a board gets that may hold ``limit_bytes``; None if not to the first of the exits."""
+    def reach(self, limit_bytes: int, words: Units | None = None) -> Reach | None:
+        """Return how far a board gets that may hold ``limit_bytes`` and of the word table its own ``words``; None if
+        not to the first of the exits.
+        """
+        held = self.shape.holding(words)
         for depth in reversed(self.exits):
             plan = SubmodelPlan(self._evaluated.blocks[:depth])
-            if batch := moments_batch(self.shape, footprint(self.shape, plan.counts), limit_bytes):
+            if batch := moments_batch(held, footprint(held, plan.counts), limit_bytes):
                 return Reach(plan, batch)
         return None
 
-    def unreached(self, limits_bytes: Sequence[int]) -> tuple[int, ...]:
-        """Return the exits that no board gets to, of boards that may hold ``limits_bytes``; ConfigError if all."""
-        reaches = [reach.plan.depth for reach in map(self.reach, limits_bytes) if reach is not None]
+    def unreached(self, boards: Iterable[tuple[int, Units | None]]) -> tuple[int, ...]:
+        """Return the exits that no board gets to, of ``boards`` by what they may hold and their words; ConfigError if
+        all.
+        """
+        reaches = [reach.plan.depth for board in boards if (reach := self.reach(*board)) is not None]
         if not reaches:
             first = footprint(self.shape, SubmodelPlan(self._evaluated.blocks[: self.exits[0]]).counts)
             raise ConfigError(

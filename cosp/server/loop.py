@@ -56,10 +56,11 @@ class Loop:
     """Runs rounds until ``rules`` end the run. ``on_row`` gets every row, ``on_round`` is called at every close and
     ``on_step`` whenever something may have changed.
 
-    ``count`` None evaluates nothing (a dry run). ``observe`` may find in an accepted task's row that its client can
-    afford something else than it said. ``greeter`` knows who is still missing of the fleet, ``admission`` what is
-    believed of what a board claims; without them everybody is there, and everything is. ``began_s``: what the clock
-    showed when the run broke off, for a grid that has no clock of its own.
+    ``count`` None evaluates nothing (a dry run), ``backdoor`` is the class to which one of the fleet leads. ``observe``
+    may find in an accepted task's row that its client can afford something else than it said. ``greeter`` knows who is
+    still missing of the fleet, ``admission`` what is believed of what a board claims; without them everybody is there,
+    and everything is. ``began_s``: what the clock showed when the run broke off, for a grid that has no clock of its
+    own.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Loop:
         *,
         rules: LoopRules,
         count: CountPredictions | None,
+        backdoor: int | None = None,
         on_row: Callable[[Row], None],
         on_round: Callable[[Loop], None] = lambda loop: None,
         on_step: Callable[[Loop], None] = lambda loop: None,
@@ -87,7 +89,7 @@ class Loop:
         self.in_flight: dict[str, Dispatch] = {}
         self.ended_early: str | None = None
         """Why the run ended with fewer versions than wanted, if it did: no board is left that could work."""
-        self._judge = Judge(count)
+        self._judge = Judge(count, backdoor)
         self._clock = Clock(grid, began_s)
         self._on_row = on_row
         self._on_round = on_round
@@ -193,17 +195,18 @@ class Loop:
         self._welcome()
         self._ask()
         self._dispatch()
-        wanted = self.rules.arrivals_wanted(len(self.in_flight))
+        fewest = self.rules.fewest
+        wanted = max(fewest, self.rules.arrivals_wanted(len(self.in_flight)))
         while True:
             self._on_step(self)
             arrived = self.coordinator.arrivals
             if arrived and arrived >= min(wanted, arrived + len(self.in_flight)):
                 return self._close("quorum")
-            if arrived and self._left_s(opened_s) <= 0:
+            if arrived >= fewest and self._left_s(opened_s) <= 0:
                 return self._close("deadline")
             if self._time_left_s() <= 0:
                 return None
-            self._clock.idle(min(self._left_s(opened_s) if arrived else math.inf, self._time_left_s()))
+            self._clock.idle(min(self._left_s(opened_s) if arrived >= fewest else math.inf, self._time_left_s()))
             self._receive()
             self._hear()
             self._welcome(ask=False)
@@ -303,6 +306,7 @@ class Loop:
         """Take in what a task found, if it can be; True if so."""
         task, budget = dispatch.task, None
         row = self._arrival_row(dispatch)
+        self.coordinator.note_kept(task)
         try:
             facts = wire.read_facts(reply, task)
             self._check_store(task.client, facts)
@@ -421,6 +425,7 @@ class Loop:
         ``figures``: what the grid knows of the spans, joules and bytes that it cost all the same.
         """
         self._roster.rest(dispatch.task.client)
+        self.coordinator.forget_kept(dispatch.task.client)
         figures = self._admission.figures(figures)
         self.ledger.count_failure(dispatch.task.client, reason, self.now_s() - dispatch.sent_s, figures)
         self._waiting.note(dispatch.task.client)

@@ -33,7 +33,7 @@ def epsilon(settings: PrivacySettings, updates: int) -> float:
     return float(rdp.get_privacy_spent(orders=ORDERS, rdp=spent, delta=settings.delta)[0])
 
 
-def check(method: Method, introduction: Introduction | None, *, fits_heads: bool) -> None:
+def check(method: Method, introduction: Introduction | None, *, fits_heads: bool, asks_words: bool) -> None:
     """ConfigError if ``method`` sends more of a client's data than its updates, or if there is no accountant."""
     _opacus()
     scoring: ScoreSettings | None = method.submodels.scoring
@@ -46,6 +46,11 @@ def check(method: Method, introduction: Introduction | None, *, fits_heads: bool
         raise ConfigError(
             f"training.privacy: an update of {method.name} is a mask of bits, to which no noise can be added"
         )
+    if asks_words:
+        raise ConfigError(
+            "training.privacy: covers updates alone, but model.vocabulary asks each client for its words: take "
+            "model.vocabulary whole"
+        )
     if fits_heads:
         raise ConfigError(
             "training.privacy: covers updates alone, but model.heads ridge is fitted to sums of the clients' features: "
@@ -55,7 +60,7 @@ def check(method: Method, introduction: Introduction | None, *, fits_heads: bool
 
 def _opacus() -> Any:
     try:
-        from opacus.accountants.analysis import rdp
+        from opacus.accountants.analysis import rdp  # type: ignore[import-untyped]
     except ModuleNotFoundError:
         raise ConfigError("training.privacy: counting epsilon needs Opacus: pip install 'cosp[privacy]'") from None
     return rdp

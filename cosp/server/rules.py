@@ -13,7 +13,7 @@ class LoopRules:
     A run ends at ``versions``, or at ``until_s`` with the last version that closed by then, whichever comes first.
     With ``evaluate_every_s`` the first version to close at or after each multiple of it is evaluated, in place of every
     ``evaluate_every``-th. Who lies ``ban_after`` times in a row is banned; a run ends when fewer than ``min_clients``
-    (None: half of the fleet) are left.
+    (None: half of the fleet) are left. No round closes with fewer than ``fewest`` arrivals while others are at work.
     """
 
     versions: int | None
@@ -26,6 +26,7 @@ class LoopRules:
     evaluate_every_s: float | None = None
     ban_after: int | None = None
     min_clients: int | None = None
+    fewest: int = 1
 
     def due(self, version: int, closed_s: float, before_s: float) -> bool:
         """Tell whether the version that closed at ``closed_s``, its predecessor at ``before_s``, is evaluated."""

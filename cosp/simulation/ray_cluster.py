@@ -14,6 +14,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from cosp.errors import UserError
+from cosp.simulation.attackers import laid_out
 
 if TYPE_CHECKING:
     from cosp.experiment import Experiment
@@ -42,7 +43,7 @@ def ray_pool(
 
     with _connected(address, workers or own_cores):
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        data = ray.put(RunData(experiment.splits, experiment.rows))
+        data = ray.put(RunData(*laid_out(experiment)))
         shares = _gpu_shares(nodes, where := _places(nodes, workers), devices)
         deaths = ray.remote(Deaths).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         actors = [_actor(node, share, deaths) for node, share in zip(where, shares, strict=True)]

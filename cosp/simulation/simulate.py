@@ -17,6 +17,7 @@ from cosp.run.directory import RunDirectory
 from cosp.run.evaluation import on_pool
 from cosp.run.pool import Pool
 from cosp.run.serve import serve
+from cosp.simulation.attackers import laid_out
 from cosp.simulation.devices import chosen, places, seen_gpus
 from cosp.simulation.dry import DryPool
 from cosp.simulation.inline import InlinePool
@@ -124,7 +125,7 @@ def _pool(
         return
     gpus = chosen(devices, seen_gpus())
     with scratch_folder("data") as store:
-        write_store(store, experiment.splits, experiment.rows)
+        write_store(store, *laid_out(experiment))
         if engine == "inline" or workers == 0:
             yield InlinePool(store=store, device=gpus[0].name if gpus else "cpu")
             return

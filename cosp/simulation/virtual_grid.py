@@ -32,6 +32,7 @@ from cosp.methods.clients import budget_of
 from cosp.methods.pricing import drops, price
 from cosp.run.pool import Pool, TaskFailed, TaskKilled
 from cosp.server.nodes import Guests, Nodes, NodesOn
+from cosp.simulation.attackers import Attackers, introduced
 from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 from cosp.wire import messages as wire
@@ -71,6 +72,7 @@ class VirtualGrid(Grid):
         self._pool = pool
         self._sigma = sigma
         self._timeline = Timeline()
+        self._attackers = Attackers(fleet.boards)
         self._live = LiveFleet(fleet.boards, self._timeline, server=fleet.server, on_turn=self._turn)
         self._most: dict[int, Budget] = {}
         """By client, what it can afford at most, learnt from a task over which workers died."""
@@ -95,14 +97,15 @@ class VirtualGrid(Grid):
         known = one_of_each(boards)
         self.jump_to(self.clock() + max(2 * board.link.latency_s for board in known))
         nodes = np.arange(FIRST_NODE, FIRST_NODE + len(boards))
-        changing = any(board.changes for board in known)
+        changing = any(board.changes or board.attack for board in known)
         clients = Made(len(boards), self._met) if changing else self._introductions
         return Guests(nodes=Nodes(nodes, np.arange(len(boards))), clients=clients)
 
     def _met(self, client: int) -> Introduction:
         """Return what a client said of itself when it was asked first."""
         board = self._boards[client]
-        return self._introductions[client].with_budget(budget_of(board.at(2 * board.link.latency_s)))
+        honest = self._introductions[client].with_budget(budget_of(board.at(2 * board.link.latency_s)))
+        return introduced(board, honest)
 
     def clock(self) -> float:
         """Return virtual seconds since the run began."""
@@ -158,7 +161,7 @@ class VirtualGrid(Grid):
         """Send a message again whose task has been under way since ``sent_s``; return its new id."""
         message_id = self._number(message)
         task, errand = self._errand(message, sent_s)
-        self._live.attach(errand.client, self._work(message, task, errand, due_s=sent_s + errand.cost.total_s))
+        self._live.attach(errand.client, self._work(message, task, errand, sent_s))
         return message_id
 
     def get_node_ids(self) -> Iterable[int]:
@@ -206,8 +209,7 @@ class VirtualGrid(Grid):
             self._introduce(message)
         else:
             task, errand = self._errand(message, self.clock())
-            due_s = self.clock() + errand.cost.total_s
-            self._live.start(errand, self._work(message, task, errand, due_s=due_s))
+            self._live.start(errand, self._work(message, task, errand, self.clock()))
         return message_id
 
     def _number(self, message: Message) -> str:
@@ -247,15 +249,15 @@ class VirtualGrid(Grid):
             fits=held,
         )
 
-    def _work(self, request: Message, task: Task, errand: Errand, *, due_s: float) -> Callable[[End], None]:
-        """Put the task into the pool, to be done by ``due_s``; return what replies when the board is through."""
+    def _work(self, request: Message, task: Task, errand: Errand, sent_s: float) -> Callable[[End], None]:
+        """Put the task into the pool, to be done when it is due; return what replies when the board is through."""
         if errand.drops_s is not None or not errand.fits:  # nobody will ask for the result
             return lambda end: self._deliver(request, self._lost(request, end))
         job = self._pool.submit(
-            task,
+            self._attackers.work(task, self._boards[errand.client], sent_s),
             task.parameters,
             lambda vector: wire.weights_into(request, task, vector),
-            priority=due_s,
+            priority=sent_s + errand.cost.total_s,
             source=wire.model_of(request),
         )
 
@@ -265,11 +267,11 @@ class VirtualGrid(Grid):
                 self._deliver(request, self._lost(request, end))
                 return
             more = {"cost": dict(vars(end.cost)), **self._budget(request)}
-            self._deliver_when_read(request, lambda: self._found(request, task, end, job, more))
+            self._deliver_when_read(request, lambda: self._found(request, task, end, job, sent_s, more))
 
         return reply
 
-    def _found(self, request: Message, task: Task, end: End, job: Any, more: dict[str, Any]) -> Message:
+    def _found(self, request: Message, task: Task, end: End, job: Any, sent_s: float, more: dict[str, Any]) -> Message:
         """Return the reply with what a task found, which may not be there yet."""
         try:
             facts, vector = self._pool.result(job)
@@ -278,6 +280,7 @@ class VirtualGrid(Grid):
             return self._lost(request, replace(end, lost=KILLED), detail=str(error))
         except TaskFailed as error:
             return Message(Error(code=CLIENT_RAISED, reason=str(error)), reply_to=request)
+        facts, vector = self._attackers.reply(task, self._boards[self._client(request)], sent_s, facts, vector)
         return wire.result_reply(request, {**facts, **more}, vector)
 
     def _budget(self, request: Message) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Callable, Optional, Tuple
 
 from cosp.amounts import amount
 from cosp.errors import ConfigError
-from cosp.submodel.budget import WIDTH_STEPS, SubmodelShape
+from cosp.submodel.budget import WIDTH_STEPS, SubmodelShape, exits_behind, with_trunk
 from cosp.submodel.shape import TransformerShape
 
 EQUAL_CAPACITY = 0.01
@@ -47,26 +47,28 @@ class Limits:
 DemandOf = Callable[[SubmodelShape], Demand]
 
 
-def best(model: TransformerShape, demand_of: DemandOf, limits: Limits) -> Demand:
-    """Return the submodel of most capacity within ``limits``; ConfigError says which limit no submodel keeps."""
-    widest = (_widest(model, depth, demand_of, limits) for depth in model.exits)
+def best(model: TransformerShape, demand_of: DemandOf, limits: Limits, trunk: int = 0) -> Demand:
+    """Return the submodel of most capacity within ``limits`` whose first ``trunk`` blocks are whole; ConfigError says
+    which limit no submodel keeps.
+    """
+    widest = (_widest(model, depth, demand_of, limits, trunk) for depth in exits_behind(model, trunk))
     found = [demand for demand in widest if demand is not None]
     if not found:
-        raise ConfigError(_nothing_fits(model, demand_of, limits))
+        raise ConfigError(_nothing_fits(model, demand_of, limits, trunk))
     enough = (1 - EQUAL_CAPACITY) * max(demand.parameters for demand in found)
     return min((demand for demand in found if demand.parameters >= enough), key=_preference)
 
 
-def binding(model: TransformerShape, demand_of: DemandOf, limits: Limits) -> Tuple[str, ...]:
+def binding(model: TransformerShape, demand_of: DemandOf, limits: Limits, trunk: int = 0) -> Tuple[str, ...]:
     """Return the limits that hold the board back: ``memory`` or ``time`` if it would train more without that one alone,
     both if only without both, none if it holds the whole model.
     """
-    chosen = best(model, demand_of, limits)
-    if chosen.shape == SubmodelShape(model.blocks, model.sizes):
+    chosen = best(model, demand_of, limits, trunk)
+    if chosen.shape.of_blocks(model) == (model.sizes,) * model.blocks:
         return ()
     eased = {"memory": replace(limits, memory_bytes=math.inf), "time": replace(limits, round_s=math.inf)}
     more = (1 + EQUAL_CAPACITY) * chosen.parameters
-    found = tuple(name for name, left in eased.items() if best(model, demand_of, left).parameters > more)
+    found = tuple(name for name, left in eased.items() if best(model, demand_of, left, trunk).parameters > more)
     return found or tuple(eased)
 
 
@@ -74,7 +76,7 @@ def _preference(demand: Demand) -> Tuple[float, ...]:
     return demand.round_s, demand.memory_bytes, -demand.parameters, -demand.shape.depth
 
 
-def _widest(model: TransformerShape, depth: int, demand_of: DemandOf, limits: Limits) -> Optional[Demand]:
+def _widest(model: TransformerShape, depth: int, demand_of: DemandOf, limits: Limits, trunk: int) -> Optional[Demand]:
     """Return the widest submodel of ``depth`` blocks within ``limits``, None if there is none.
 
     All groups shrink by the same share; there are few heads, so what rounding them down leaves goes to the others.
@@ -82,7 +84,7 @@ def _widest(model: TransformerShape, depth: int, demand_of: DemandOf, limits: Li
 
     def demand_at(step: int, heads: Optional[int] = None) -> Demand:
         counts = model.sizes.scaled(step / WIDTH_STEPS)
-        return demand_of(SubmodelShape(depth, counts if heads is None else replace(counts, heads=heads)))
+        return demand_of(SubmodelShape(depth, counts if heads is None else replace(counts, heads=heads), trunk))
 
     uniform = _last_within(limits, demand_at)
     if uniform is None:
@@ -110,14 +112,15 @@ def _last_within(limits: Limits, demand_at: Callable[[int], Demand]) -> Optional
     return found
 
 
-def _nothing_fits(model: TransformerShape, demand_of: DemandOf, limits: Limits) -> str:
-    first = model.exits[0]
-    smallest = [demand_of(SubmodelShape(first, counts)) for counts in (model.sizes.scaled(0.0), model.sizes)]
+def _nothing_fits(model: TransformerShape, demand_of: DemandOf, limits: Limits, trunk: int) -> str:
+    first, widths = exits_behind(model, trunk)[0], (model.sizes.scaled(0.0), model.sizes)
+    smallest = [demand_of(SubmodelShape(first, counts, trunk)) for counts in widths]
     held = [demand for demand in smallest if demand.memory_bytes <= limits.memory_bytes]
     if not held:
         return (
-            f"memory: {amount(limits.memory_bytes, 'bytes')} hold no submodel of this model (the smallest trains in "
-            f"{amount(smallest[0].memory_bytes, 'bytes')}): take a smaller batch, a smaller model or a bigger board"
+            f"memory: {amount(limits.memory_bytes, 'bytes')} hold no submodel of this model{with_trunk(trunk)} (the "
+            f"smallest trains in {amount(smallest[0].memory_bytes, 'bytes')}): "
+            "take a smaller batch, a smaller model or a bigger board"
         )
     fastest_s = min(demand.round_s for demand in held)
     return (

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Tuple
 
 from cosp.submodel import passes
+from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.passes import FLOAT_BYTES, Pass
 from cosp.submodel.plan import GroupSizes
@@ -63,6 +64,15 @@ class Footprint:
     """Parameters of a table of words, which are looked up and not multiplied."""
     activation_bytes: int
     """Bytes kept for the backward pass of one sample's training."""
+    frozen: int = 0
+    """Parameters that training leaves as they are: held once, as they came."""
+    idle: int = 0
+    """Of those, word table apart, the ones before every trained block: read going forward alone."""
+
+    @property
+    def trained(self) -> int:
+        """Parameters that are trained."""
+        return self.parameters - self.frozen
 
     @property
     def forward_flops(self) -> int:
@@ -71,13 +81,13 @@ class Footprint:
 
     def forward_backward(self, batch: int) -> Step:
         """Return the forward and backward pass of one batch; a second one for the same update adds to the step."""
-        return self._step(self.training, batch)
+        return self._step(self.training, batch, self.idle)
 
     def training_step(self, batch: int, optimizer: str) -> Step:
         """Return one step of training: forward, backward, clipping, optimizer."""
         visits = GRADIENT_VISITS + OPTIMIZER_VISITS[optimizer]
         kernels = GRADIENT_KERNELS + OPTIMIZER_KERNELS[optimizer]
-        return self.forward_backward(batch) + Step(0, FLOAT_BYTES * visits * self.parameters, kernels)
+        return self.forward_backward(batch) + Step(0, FLOAT_BYTES * visits * self.trained, kernels)
 
     def scoring_step(self, batch: int) -> Step:
         """Return one step of importance learning: forward, and backward to the gates; weights stay as they are."""
@@ -94,25 +104,30 @@ class Footprint:
     def training_bytes(self, batch: int, optimizer: str) -> int:
         """Return peak memory of local training at steady state.
 
-        Weights, received weights, gradients, optimizer state; on top the larger of a step's activations, with what the
-        backward pass holds for a moment, and the optimizer's temporaries.
+        Weights, received weights, gradients, optimizer state; of what is frozen the received weights alone. On top the
+        larger of a step's activations, with what the backward pass holds for a moment, and the optimizer's temporaries.
         """
         activations = batch * self.training.held_bytes + self.training.workspace_bytes
-        temporaries = FLOAT_BYTES * self.parameters * OPTIMIZER_TEMPORARIES[optimizer]
-        lasting = FLOAT_BYTES * self.parameters * (3 + OPTIMIZER_FLOATS[optimizer])
+        temporaries = FLOAT_BYTES * self.trained * OPTIMIZER_TEMPORARIES[optimizer]
+        lasting = FLOAT_BYTES * (self.frozen + self.trained * (3 + OPTIMIZER_FLOATS[optimizer]))
         return lasting + max(activations, temporaries)
 
     def scoring_bytes(self, batch: int) -> int:
         """Return peak memory of scoring units: weights and received weights without gradients, and activations."""
-        return 2 * FLOAT_BYTES * self.parameters + batch * self.scoring.held_bytes
+        return self._weights_bytes + batch * self.scoring.held_bytes
 
     def evaluation_bytes(self, batch: int) -> int:
         """Return peak memory of counting predictions: weights, received weights, a forward pass, confusion counts."""
         activations = batch * self.evaluation.held_bytes + self.evaluation.workspace_bytes
-        return 2 * FLOAT_BYTES * self.parameters + activations
+        return self._weights_bytes + activations
 
-    def _step(self, phase: Pass, batch: int) -> Step:
-        visits = phase.weight_visits * (self.parameters - self.table) + phase.table_visits * self.table
+    @property
+    def _weights_bytes(self) -> int:
+        """Bytes of the weights and of the received weights, which are the same where they are frozen."""
+        return FLOAT_BYTES * (self.frozen + 2 * self.trained)
+
+    def _step(self, phase: Pass, batch: int, idle: int = 0) -> Step:
+        visits = phase.weight_visits * (self.parameters - self.table - idle) + phase.table_visits * self.table + idle
         return Step(
             flops=phase.flops * batch,
             bytes_moved=phase.traffic_bytes * batch + FLOAT_BYTES * visits,
@@ -121,15 +136,26 @@ class Footprint:
 
 
 @lru_cache(maxsize=4096)
-def footprint(shape: TransformerShape, counts: Tuple[GroupSizes, ...], precision: str = "float32") -> Footprint:
+def footprint(
+    shape: TransformerShape, counts: Tuple[GroupSizes, ...], precision: str = "float32", frozen: Frozen = NOTHING
+) -> Footprint:
     """Return the costs of the submodel that keeps ``counts[b]`` units in block b; see ``passes.training``."""
+    layout = layout_of(shape)
+    left = {name: entry for name, entry in layout.items() if frozen.holds(entry)}
+    still = {
+        name: entry
+        for name, entry in left.items()
+        if frozen.stream and entry.exit_after is None and (entry.block is None or entry.block < frozen.blocks)
+    }
     return Footprint(
         depth=len(counts),
-        parameters=parameter_count(layout_of(shape), counts),
-        training=passes.training(shape, counts, precision),
+        parameters=parameter_count(layout, counts),
+        training=passes.training(shape, counts, precision, frozen),
         scoring=passes.scoring(shape, counts),
         evaluation=passes.evaluation(shape, counts),
         sample_bytes=FLOAT_BYTES * math.prod(shape.sample_shape),
         table=shape.table,
-        activation_bytes=passes.saved_bytes(shape, counts, precision),
+        activation_bytes=passes.saved_bytes(shape, counts, precision, frozen),
+        frozen=parameter_count(left, counts),
+        idle=parameter_count(still, counts) - (shape.table if still else 0),
     )

@@ -15,7 +15,10 @@ from cosp.submodel.plan import GroupSizes
 
 @dataclass(frozen=True)
 class Axis:
-    """One tensor dimension that is made of a group's units, ``entries`` consecutive entries a unit."""
+    """One tensor dimension that is made of a group's units, ``entries`` consecutive entries a unit.
+
+    Group "words" is no block's: its parameter belongs to the whole model.
+    """
 
     group: str
     entries: int = 1
@@ -26,13 +29,14 @@ class ParameterLayout:
     """Full shape of one parameter, which dimensions are pruned, and what must be kept for it to exist.
 
     ``block`` is the index of the block that owns it (None: always held); ``exit_after`` is the number of blocks that a
-    submodel needs to hold this exit head (None: not part of an exit).
+    submodel needs to hold this exit head (None: not part of an exit); ``norm`` marks those of LayerNorms.
     """
 
     shape: Tuple[int, ...]
     axes: Tuple[Optional[Axis], ...]
     block: Optional[int] = None
     exit_after: Optional[int] = None
+    norm: bool = False
 
     @property
     def groups(self) -> Tuple[str, ...]:
@@ -44,7 +48,10 @@ class ParameterLayout:
         return (self.block is None or self.block < depth) and (self.exit_after is None or self.exit_after <= depth)
 
     def sliced_shape(self, counts: Sequence[GroupSizes]) -> Tuple[int, ...]:
-        """Return the shape in a submodel that keeps ``counts[b]`` units in block b."""
+        """Return the shape in a submodel that keeps ``counts[b]`` units in block b, and all words.
+
+        With some words it is that of a model of so many: ``TransformerShape.holding``.
+        """
         if self.block is None:
             return self.shape
         kept = counts[self.block]
@@ -57,9 +64,11 @@ Layout = Dict[str, ParameterLayout]
 """Parameter name -> where its units lie, in the order in which the parameters travel."""
 
 
-def whole(*shape: int, block: Optional[int] = None, exit_after: Optional[int] = None) -> ParameterLayout:
+def whole(
+    *shape: int, block: Optional[int] = None, exit_after: Optional[int] = None, norm: bool = False
+) -> ParameterLayout:
     """Return the layout of a parameter that is never sliced."""
-    return ParameterLayout(shape, (None,) * len(shape), block, exit_after)
+    return ParameterLayout(shape, (None,) * len(shape), block, exit_after, norm)
 
 
 def parameter_count(layout: Layout, counts: Sequence[GroupSizes]) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import List, NamedTuple, Tuple
 
 from cosp.submodel import trunks
+from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.plan import GroupSizes
 from cosp.submodel.shape import TransformerShape
 
@@ -23,6 +24,11 @@ HALF_BYTES = 2
 PRECISIONS = ("float32", "mixed")
 
 Counts = Tuple[GroupSizes, ...]
+
+FORWARD_KERNELS = 10
+"""Kernels of a block that goes forward alone."""
+FORWARD_CASTS = 8
+"""Its casts in a mixed step: weights, biases and inputs of its products."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,10 @@ class _Block(NamedTuple):
         return attention, ffn
 
 
-def training(shape: TransformerShape, counts: Counts, precision: str = "float32") -> Pass:
+def training(shape: TransformerShape, counts: Counts, precision: str = "float32", frozen: Frozen = NOTHING) -> Pass:
     """Return the training pass. ``mixed`` is autocast: the residual stream stays float32, branches are halved.
+
+    Blocks before the first that has a gradient go forward alone and keep nothing.
 
     A mixed pass also makes and holds a half copy of the weights, and casts what goes into branches and comes out of
     them, forward and backward; FLOPs stay the same.
@@ -70,13 +78,15 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     mixed = precision == "mixed"
-    blocks, branch = _blocks(shape, counts), _branch_bytes(precision)
-    exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts)
+    whole, branch = _blocks(shape, counts), _branch_bytes(precision)
+    still = _still(counts, frozen)
+    idle, blocks = whole[:still], whole[still:]
+    exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts, frozen)
     freed = FLOAT_BYTES * trunks.freed_floats(shape)
     averages = _averages(shape, exits)
-    widest = held
-    for block in blocks:
-        attention, ffn = _saved(block, branch)
+    widest = max([held, *(_forward_widest(shape, block, branch) for block in idle)])
+    for i, block in enumerate(blocks):
+        attention, ffn = _saved(block, branch, _plain(shape, frozen) and i == 0)
         t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
         # autocast's halved gradient of all rows written; by then index_add has let go of those that it kept
         read = branch * block.rows[1] - FLOAT_BYTES * block.narrow[1] if mixed else branch * block.narrow[1]
@@ -84,23 +94,27 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
         in_attention = attention + t * (FLOAT_BYTES * d + branch * (4 * i + block.narrow[0]))
         widest = max(widest, held + max(in_ffn, in_attention) - freed)
         held += attention + ffn
-    widest = max(widest, held + _stream_bytes(shape))
-    largest = max(max(block.dim * block.hidden, 3 * block.inner * block.dim) for block in blocks)
+    widest = max(widest, held + (_stream_bytes(shape) if blocks else 0))
+    matrices = [max(block.dim * block.hidden, 3 * block.inner * block.dim) for block in blocks]
+    largest = max(matrices, default=shape.dim * shape.classes)
     moved = _mixed_bytes if mixed else _float_bytes
     streams = 10 + 4 * (exits - 1) + 2 * averages + trunks.streams(shape, averages, trains=True)
-    outside = shape.tokens * shape.dim * streams + _input_traffic(shape, reads=3)
+    streams -= _still_streams(shape, counts, frozen)
+    outside = shape.tokens * shape.dim * streams + _input_traffic(shape, reads=1 if frozen.stream else 3)
     return Pass(
-        flops=2 * (3 * _forward_macs(shape, counts) - shape.input_macs),  # nobody needs the images' gradient
+        flops=2 * _training_macs(shape, counts, frozen),
         traffic_bytes=sum(moved(block) for block in blocks)
-        + FLOAT_BYTES * outside
+        + FLOAT_BYTES * (sum(_forward_traffic(block) for block in idle) + outside)
         + (_input_cast_bytes(shape) if mixed else 0),
         held_bytes=widest,
         workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * (_weights(blocks) + largest) if mixed else 0),
         weight_visits=4.5 if mixed else 3,  # a copy of half the size is made and, going backward, made whole again
         kernels=_training_kernels(shape, blocks, exits)
         + trunks.training_kernels(shape, exits)
-        + (_casts(shape, blocks, exits) if mixed else 0),
-        table_visits=1,
+        + FORWARD_KERNELS * still
+        - _still_kernels(shape, counts, frozen)
+        + (_casts(shape, blocks, exits) + FORWARD_CASTS * still if mixed else 0),
+        table_visits=0 if frozen.stream or frozen.words else 1,
     )
 
 
@@ -167,14 +181,86 @@ def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
     )
 
 
-def saved_bytes(shape: TransformerShape, counts: Counts, precision: str = "float32") -> int:
+def saved_bytes(shape: TransformerShape, counts: Counts, precision: str = "float32", frozen: Frozen = NOTHING) -> int:
     """Return the bytes that autograd keeps of one sample between forward and backward."""
-    branch = _branch_bytes(precision)
-    blocks = sum(sum(_saved(block, branch)) for block in _blocks(shape, counts))
-    read_in_place = _stream_bytes(shape) if shape.pooling == "class" else 0
-    return (
-        blocks + _outside_saved(shape, counts) + read_in_place - FLOAT_BYTES * (_held_entries(shape) - _entries(shape))
-    )
+    branch, trained = _branch_bytes(precision), _blocks(shape, counts)[_still(counts, frozen) :]
+    plain = _plain(shape, frozen)
+    blocks = sum(sum(_saved(block, branch, plain and i == 0)) for i, block in enumerate(trained))
+    read_in_place = _stream_bytes(shape) if shape.pooling == "class" and trained else 0
+    samples = 0 if frozen.stream else _entries(shape)
+    outside = _outside_saved(shape, counts, frozen) - FLOAT_BYTES * _held_entries(shape, frozen)
+    return blocks + outside + read_in_place + FLOAT_BYTES * samples
+
+
+def _still(counts: Counts, frozen: Frozen) -> int:
+    """Return how many blocks go forward alone."""
+    return min(frozen.blocks, len(counts)) if frozen.stream else 0
+
+
+def _plain(shape: TransformerShape, frozen: Frozen) -> bool:
+    """Say whether what the first trained block's attention reads has no gradient, nor its norm: nothing is needed of
+    what that norm read.
+    """
+    return frozen.stream and frozen.norms and shape.trunk.norm == "pre"
+
+
+def _forward_widest(shape: TransformerShape, block: _Block, branch: int) -> int:
+    """Bytes of a sample at the widest moment of a block that goes forward alone."""
+    t, d = block.tokens, block.dim
+    in_attention = t * (2 * FLOAT_BYTES * d + branch * (4 * block.inner + block.rows[0]))
+    in_ffn = t * (3 * FLOAT_BYTES * d + branch * 2 * block.hidden)
+    return FLOAT_BYTES * _entries(shape) + max(in_attention, in_ffn)
+
+
+def _training_macs(shape: TransformerShape, counts: Counts, frozen: Frozen) -> int:
+    """Multiply-adds of a sample: forward, towards weights that are trained, and towards what has a gradient."""
+    still = _still(counts, frozen)
+    macs = (1 if frozen.stream else 2) * shape.input_macs  # nobody needs the images' gradient
+    for i, block in enumerate(_blocks(shape, counts)):
+        macs += (1 if i < still else 3) * _block_macs(block)
+        if frozen.stream and i == still and (shape.trunk.norm == "post" or frozen.norms):
+            macs -= 3 * block.tokens * block.inner * block.dim  # nor that of what this attention reads
+    normed = shape.trunk.norm == "pre" and not frozen.norms
+    for position in shape.exits_within(len(counts)):
+        macs += 3 * _exit_macs(shape)
+        if frozen.stream and position <= still and not normed:
+            macs -= trunks.pooler_macs(shape) or shape.dim * shape.classes
+    return macs
+
+
+def _still_streams(shape: TransformerShape, counts: Counts, frozen: Frozen) -> int:
+    """How often less the kernels outside blocks, and the first trained block's norm and product, read or write a tensor
+    as large as the residual stream: nothing goes back to the inputs, nor from exits inside the trunk.
+    """
+    if not frozen.stream:
+        return 0
+    still, trunk = _still(counts, frozen), shape.trunk
+    inside = sum(position <= still for position in shape.exits_within(len(counts)))
+    inputs = (5 if shape.table else 8) + (3 if trunk.embedding_norm else 0)
+    exits = inside * (6 if shape.pooling == "mean" else 5)
+    if still == len(counts):
+        return inputs + exits - 6
+    return inputs + exits + (3 if trunk.norm == "post" else 0) + (6 if _plain(shape, frozen) else 0)
+
+
+def _still_kernels(shape: TransformerShape, counts: Counts, frozen: Frozen) -> int:
+    """Kernels that a step starts less: those towards what is frozen, and towards what nothing trained lies before."""
+    still, trunk = _still(counts, frozen), shape.trunk
+    exits, pre = shape.exits_within(len(counts)), trunk.norm == "pre"
+    kernels = 0
+    if frozen.norms:  # gradients of weight and bias are added to the one vector no more
+        kernels += 4 * (len(counts) - still) + (2 * len(exits) if pre else 0)
+        kernels += 2 if trunk.embedding_norm and not frozen.stream else 0
+    if not frozen.stream:
+        return kernels + (2 if frozen.words else 0)
+    kernels += (6 if shape.table else 9) + (4 if trunk.embedding_norm else 0) - (0 if trunk.own_tokens else 3)
+    normed = pre and not frozen.norms
+    for position in exits:
+        if position <= still:  # its mean's, its sum with the stream's, its product's and its norm's way back
+            kernels += 1 + (position < len(counts)) + (not normed) + (pre and frozen.norms)
+    if still == len(counts):
+        return kernels
+    return kernels + 1 + (not pre or frozen.norms) + _plain(shape, frozen)
 
 
 def _branch_bytes(precision: str) -> int:
@@ -220,9 +306,10 @@ def _entries(shape: TransformerShape) -> int:
     return math.prod(shape.sample_shape)
 
 
-def _held_entries(shape: TransformerShape) -> int:
-    """Entries that the tokens are made of: an image stays beside its patches."""
-    return _entries(shape) if shape.table or shape.cut_in_place else 2 * _entries(shape)
+def _held_entries(shape: TransformerShape, frozen: Frozen = NOTHING) -> int:
+    """Entries that the tokens are made of: an image stays beside its patches, where those are trained on."""
+    once = shape.table or shape.cut_in_place or frozen.stream
+    return _entries(shape) if once else 2 * _entries(shape)
 
 
 def _input_traffic(shape: TransformerShape, reads: int) -> int:
@@ -244,26 +331,27 @@ def _averages(shape: TransformerShape, exits: int) -> int:
     return exits if shape.pooling == "mean" else 0
 
 
-def _saved(block: _Block, branch: int) -> Tuple[int, int]:
+def _saved(block: _Block, branch: int, plain: bool = False) -> Tuple[int, int]:
     """Return the bytes that autograd saves in attention and in feed-forward, norms included.
 
     Inputs, statistics and outputs of both norms; q, k, v, the mixed heads and one log-sum a head; the hidden units
-    before and after the GELU; and what narrow branches write.
+    before and after the GELU; and what narrow branches write. ``plain``: nothing of the first norm's input.
     """
     t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
-    attention = t * (FLOAT_BYTES * (d + 2 + block.heads + block.narrow[0]) + branch * (d + 4 * i))
+    normed = 0 if plain else d + 2
+    attention = t * (FLOAT_BYTES * (normed + block.heads + block.narrow[0]) + branch * (d + 4 * i))
     return attention, t * (FLOAT_BYTES * (d + 2 + block.narrow[1]) + branch * (d + 2 * h))
 
 
-def _outside_saved(shape: TransformerShape, counts: Counts) -> int:
+def _outside_saved(shape: TransformerShape, counts: Counts, frozen: Frozen = NOTHING) -> int:
     """Bytes held outside blocks: the image, its patches, and each exit's statistics, output and log-probabilities.
 
     An exit that averages the tokens holds their mean too.
     """
     exits = len(shape.exits_within(len(counts)))
     pooled = _averages(shape, exits) * shape.dim
-    floats = _held_entries(shape) + pooled + exits * (trunks.exit_floats(shape) + shape.classes)
-    floats += trunks.embedding_floats(shape)
+    floats = _held_entries(shape, frozen) + pooled + exits * (trunks.exit_floats(shape) + shape.classes)
+    floats += 0 if frozen.stream else trunks.embedding_floats(shape)
     return FLOAT_BYTES * floats
 
 

@@ -11,7 +11,9 @@ group                 number   removing one unit removes
 ``ffn_rows``          D        one row of W_2 and its bias: the FFN no longer writes there
 ====================  =======  ==================================================================
 
-The residual stream keeps its width; LayerNorms, embeddings and the kept exits are whole.
+The residual stream keeps its width; LayerNorms and the kept exits are whole, and so is what makes tokens of a sample,
+but for a fifth group, once a model: ``words``, the rows of a text model's word table. Which of them a client needs its
+own texts say, so nobody chooses among them; see :mod:`cosp.submodel.words`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from operator import lt
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -61,8 +63,7 @@ class BlockPlan:
             units = self.of(group)
             if not units:
                 raise ValueError(f"{group}: a block keeps at least one unit of every group, got none")
-            if units[0] < 0 or not all(map(lt, units, units[1:])):
-                raise ValueError(f"{group}: units must be ascending and >= 0, got {units[:8]}...")
+            check_ascending(group, units)
 
     def of(self, group: str) -> Units:
         units: Units = getattr(self, group)
@@ -75,13 +76,18 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class SubmodelPlan:
-    """The first ``depth`` blocks of the global model and the units kept in each."""
+    """The first ``depth`` blocks of the global model and the units kept in each; ``words`` None keeps all of them."""
 
     blocks: Tuple[BlockPlan, ...]
+    words: Optional[Units] = None
 
     def __post_init__(self) -> None:
         if not self.blocks:
             raise ValueError("a plan keeps at least one block, got none")
+        if self.words is not None:
+            if not self.words:
+                raise ValueError("words: a plan keeps at least one of them, got none")
+            check_ascending("words", self.words)
 
     @property
     def depth(self) -> int:
@@ -92,7 +98,8 @@ class SubmodelPlan:
         return tuple(block.counts for block in self.blocks)
 
     def to_json(self) -> str:
-        return json.dumps({"blocks": [{group: block.of(group) for group in GROUPS} for block in self.blocks]})
+        blocks = [{group: block.of(group) for group in GROUPS} for block in self.blocks]
+        return json.dumps({"blocks": blocks, **({} if self.words is None else {"words": self.words})})
 
     @staticmethod
     def from_json(text: str) -> SubmodelPlan:
@@ -103,7 +110,10 @@ class SubmodelPlan:
             raise ValueError(f"not a plan: {error!r}") from error
 
     def to_bytes(self, sizes: GroupSizes) -> bytes:
-        """Return the wire form, ``wire_bytes`` long: one bit a unit, each group from a new byte on."""
+        """Return the wire form of the blocks, ``wire_bytes`` long: one bit a unit, each group from a new byte on.
+
+        Words travel beside it, in the form of ``words_to_bytes``.
+        """
         room = [8 * length for length in _lengths(sizes)]  # each group begins a byte
         starts = [0, *accumulate(room * self.depth)]
         bits = np.zeros(starts[-1], dtype=bool)
@@ -126,6 +136,12 @@ class SubmodelPlan:
             kept = {g: units_at(np.flatnonzero(part), len(part)) for g, part in bits.items()}
             blocks.append(BlockPlan(**kept))
         return SubmodelPlan(tuple(blocks))
+
+
+def check_ascending(group: str, units: Units) -> None:
+    """ValueError unless ``units`` ascend from 0 or more."""
+    if units[0] < 0 or not all(map(lt, units, units[1:])):
+        raise ValueError(f"{group}: units must be ascending and >= 0, got {units[:8]}...")
 
 
 def full_plan(sizes: GroupSizes, depth: int) -> SubmodelPlan:
@@ -174,9 +190,28 @@ def units_at(indices: np.ndarray, size: int) -> Units:
     return units if len(indices) == size else tuple(units[i] for i in indices.tolist())
 
 
+def words_to_bytes(words: Units, vocabulary: int) -> bytes:
+    """Return the wire form of a plan's words: one bit a word of the ``vocabulary``."""
+    return np.packbits(mask(words, vocabulary)).tobytes()
+
+
+def words_from_bytes(data: bytes, vocabulary: int) -> Units:
+    """Undo :func:`words_to_bytes`; ``ValueError`` if ``data`` is not of so many words, or of none."""
+    flat = np.frombuffer(data, dtype=np.uint8)
+    if len(flat) != words_bytes(vocabulary):
+        raise ValueError(f"words: {vocabulary} take {words_bytes(vocabulary)} bytes, got {len(flat)}")
+    return units_at(np.flatnonzero(np.unpackbits(flat, count=vocabulary)), vocabulary)
+
+
+def words_bytes(vocabulary: int) -> int:
+    """Return how long the wire form of any words of a ``vocabulary`` is."""
+    return (vocabulary + 7) // 8
+
+
 def _from_lists(value: Mapping[str, Any]) -> SubmodelPlan:
     blocks = []
     for block in value["blocks"]:
         kept: Dict[str, Units] = {group: tuple(int(unit) for unit in block[group]) for group in GROUPS}
         blocks.append(BlockPlan(**kept))
-    return SubmodelPlan(tuple(blocks))
+    words = value.get("words")
+    return SubmodelPlan(tuple(blocks), None if words is None else tuple(int(word) for word in words))

@@ -122,7 +122,8 @@ def choose_plan(
     turn: int,
     start: float = 0.0,
 ) -> SubmodelPlan:
-    """Return the plan of one dispatch; a group that the budget covers wholly is kept wholly whatever the rule.
+    """Return the plan of one dispatch; a group that the budget covers wholly is kept wholly whatever the rule, and so
+    are the blocks that ``shape`` keeps whole.
 
     Scores are looked at where there is something to choose: a client that has grown to the whole model may have scored
     fewer blocks than it now holds.
@@ -132,7 +133,7 @@ def choose_plan(
         kept: Dict[str, Units] = {}
         for group in GROUPS:
             size, keep = model.sizes.of(group), shape.counts.of(group)
-            if keep == size:
+            if keep == size or b < shape.whole:
                 kept[group] = all_units(size)
                 continue
             known = None if scores is None else scores[b][group]

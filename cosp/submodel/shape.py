@@ -9,13 +9,15 @@ from typing import ClassVar, Dict, Optional, Tuple
 from torch import nn
 
 from cosp.submodel.layout import Axis, Layout, ParameterLayout, whole
-from cosp.submodel.plan import GroupSizes, SubmodelPlan, full_plan
+from cosp.submodel.plan import GroupSizes, SubmodelPlan, Units, full_plan
 
 POOLINGS = ("mean", "class")
 NORMS = ("pre", "post")
 GELUS = ("exact", "tanh")
 POOLERS = ("none", "tanh", "relu")
 VARIANTS = ("plain", "adaptive", "quantised")
+BLOCK_NORMS = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")
+EXIT_NORM = ("norm.weight", "norm.bias")
 PRODUCTS = 4  # queries, keys and values; attention's output; up; down
 
 
@@ -57,7 +59,8 @@ class TransformerShape:
     "mean" of all tokens, which learns faster from little data (Beyer et al. 2022, arXiv:2205.01580), or the "class"
     token alone, which is the first. ``variant`` is what a method needs the blocks to have beside the textbook's parts:
     AdaViT's policies or Q-ViT's quantisers. ``padding`` is the word that fills up short texts: nobody attends to it,
-    and no mean counts it; None where every token is read.
+    and no mean counts it; None where every token is read. ``unknown`` is the word that stands for those that a board
+    does not hold, None where there is none.
     """
 
     classes: int
@@ -70,6 +73,7 @@ class TransformerShape:
     variant: str
     padding: Optional[int] = None
     trunk: Trunk = FRESH
+    unknown: Optional[int] = None
 
     position_deviation: ClassVar[float]
     """Of fresh positions."""
@@ -108,13 +112,26 @@ class TransformerShape:
         """Parameters of a table that tokens are looked up in, 0 without one: read row by row, never multiplied."""
         return 0
 
+    @property
+    def words(self) -> int:
+        """Rows of that table."""
+        return self.table // self.dim
+
     def inputs(self) -> nn.Module:
         """Return the module that makes samples (batch, *sample_shape) into tokens (batch, input_tokens, dim)."""
         raise NotImplementedError
 
     def inputs_layout(self) -> Layout:
-        """Return the shapes of that module's parameters; they are never sliced."""
+        """Return the shapes of that module's parameters; but for a table of words they are never sliced."""
         raise NotImplementedError
+
+    def holding(self, words: Optional[Units]) -> TransformerShape:
+        """Return what fixes the model whose table has the rows of ``words`` alone, numbered in their order: all that a
+        submodel with these words is and costs. None: itself.
+        """
+        if words is not None:
+            raise ValueError("there are no words in images and series")
+        return self
 
     @property
     def tokens(self) -> int:
@@ -150,7 +167,7 @@ def layout_of(shape: TransformerShape) -> Layout:
         **({"class_token": whole(1, trunk.own_tokens, dim)} if trunk.own_tokens else {}),
         "positions": whole(1, shape.tokens, dim),
         **{f"inputs.{name}": entry for name, entry in shape.inputs_layout().items()},
-        **({f"embedding_norm.{name}": whole(dim) for name in ("weight", "bias")} if trunk.embedding_norm else {}),
+        **({f"embedding_{name}": whole(dim, norm=True) for name in EXIT_NORM} if trunk.embedding_norm else {}),
     }
     heads = Axis("heads", shape.head_dim)
     attention_row, unit, ffn_row = Axis("attention_rows"), Axis("hidden"), Axis("ffn_rows")
@@ -170,7 +187,7 @@ def layout_of(shape: TransformerShape) -> Layout:
             "ffn.down.bias": ((dim,), (ffn_row,)),
         }
         for name, (size, axes) in sliced.items():
-            layout[f"blocks.{b}.{name}"] = ParameterLayout(size, axes, block=b)
+            layout[f"blocks.{b}.{name}"] = ParameterLayout(size, axes, block=b, norm=name in BLOCK_NORMS)
         if shape.variant == "adaptive":
             policy = policy_shapes(dim, shape.heads)
             layout.update({f"blocks.{b}.{name}": whole(*size, block=b) for name, size in policy.items()})
@@ -178,7 +195,10 @@ def layout_of(shape: TransformerShape) -> Layout:
             layout[f"blocks.{b}.quantisers.offsets"] = whole(4 * PRODUCTS, block=b)
     for i, after in enumerate(shape.exits):
         held = exit_shapes(shape)
-        layout.update({f"exits.{i}.{name}": whole(*size, exit_after=after) for name, size in held.items()})
+        norms = EXIT_NORM if trunk.norm == "pre" else ()
+        layout.update(
+            {f"exits.{i}.{name}": whole(*size, exit_after=after, norm=name in norms) for name, size in held.items()}
+        )
     return layout
 
 
@@ -188,7 +208,7 @@ def exit_shapes(shape: TransformerShape) -> Dict[str, Tuple[int, ...]]:
     After post-norm blocks what it reads is normalised already.
     """
     dim, trunk = shape.dim, shape.trunk
-    norm: Dict[str, Tuple[int, ...]] = {"norm.weight": (dim,), "norm.bias": (dim,)}
+    norm: Dict[str, Tuple[int, ...]] = dict.fromkeys(EXIT_NORM, (dim,))
     pooler: Dict[str, Tuple[int, ...]] = {"pooler.weight": (dim, dim), "pooler.bias": (dim,)}
     return {
         **(norm if trunk.norm == "pre" else {}),

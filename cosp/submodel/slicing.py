@@ -8,7 +8,7 @@ from typing import Dict, List, Mapping, Optional, Tuple, Union
 import torch
 from torch import Tensor
 
-from cosp.submodel.layout import Layout, ParameterLayout
+from cosp.submodel.layout import Axis, Layout, ParameterLayout
 from cosp.submodel.plan import SubmodelPlan, Units
 
 State = Dict[str, Tensor]
@@ -22,12 +22,17 @@ def kept_indices(entry: ParameterLayout, plan: SubmodelPlan) -> Indices:
     """Return the entries of each dimension that ``plan`` keeps."""
     found: List[Optional[Tensor]] = []
     for size, axis in zip(entry.shape, entry.axes):
-        if axis is None or entry.block is None:
+        units = None if axis is None else kept_units(entry, axis, plan)
+        if axis is None or units is None or len(units) * axis.entries == size:
             found.append(None)
-            continue
-        units = plan.blocks[entry.block].of(axis.group)
-        found.append(None if len(units) * axis.entries == size else _entries(units, axis.entries))
+        else:
+            found.append(_entries(units, axis.entries))
     return tuple(found)
+
+
+def kept_units(entry: ParameterLayout, axis: Axis, plan: SubmodelPlan) -> Optional[Units]:
+    """Return the units of ``axis`` that ``plan`` keeps; None where it keeps all words."""
+    return plan.words if entry.block is None else plan.blocks[entry.block].of(axis.group)
 
 
 def extract(state: Mapping[str, Tensor], layout: Layout, plan: SubmodelPlan) -> State:

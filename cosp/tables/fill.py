@@ -23,6 +23,7 @@ from cosp.tables.running import in_use, run_cells
 from cosp.tables.sheets import (
     BUDGETS,
     NOTES,
+    OF_BACKDOORS,
     OVER,
     UNTRAINED,
     Context,
@@ -198,6 +199,8 @@ def _write_sheets(filling: Filling, levels: Sequence[Found], base: Config) -> Pa
     if filling.tried:
         sheets.append(search_sheet(filling.tried, filling.chosen, filling.edges))
     notes = [f"- *{name}*: {text}" for name, text in NOTES.items()]
+    if any(line.has_backdoor for _, lines in levels for line in lines):
+        notes.append(f"- *backdoor*: {OF_BACKDOORS}")
     if budget:
         notes.append(f"- {OVER}: over the budget that the base's assignment rule, {rule}, gives")
     if untrained := untrained_notes(by_level):

@@ -30,6 +30,11 @@ class Line:
         """Blocks after which any of its models has an exit."""
         return tuple(sorted({block for outcome in self.outcomes.values() for block in outcome.exits}))
 
+    @property
+    def has_backdoor(self) -> bool:
+        """Tell whether its fleet has boards with a backdoor."""
+        return any(outcome.backdoor is not None for outcome in self.outcomes.values())
+
     def values(self, measure: Measure, target: float | None) -> dict[int, float | None]:
         return {seed: measure.of(outcome, self.points[seed], target) for seed, outcome in self.outcomes.items()}
 
@@ -85,6 +90,7 @@ TO_TARGET_S = Measure(
 VERSIONS_TO_TARGET = Measure(
     "versions_to_target", lambda outcome, points, target: p.version if (p := reached(points, target)) else None
 )
+BACKDOOR = _field("backdoor")
 STALENESS = Measure("mean_staleness", lambda outcome, points, target: mean_staleness(outcome))
 
 FIELDS = {
@@ -97,7 +103,8 @@ FIELDS = {
 }  # fmt: skip
 
 
-def measures(exits: Sequence[int]) -> list[Measure]:
-    """Return everything that is measured, for models with exits after these blocks."""
-    shown = [CHOSEN, DEEPEST, *map(exit_accuracy, exits), VALIDATION]
-    return [*shown, *FIELDS.values(), STALENESS, TO_TARGET_S, VERSIONS_TO_TARGET]
+def measures(line: Line) -> list[Measure]:
+    """Return everything that is measured of a line: with the exits that its models have, and a backdoor if one is."""
+    shown = [CHOSEN, DEEPEST, *map(exit_accuracy, line.exits), VALIDATION]
+    backdoor = [BACKDOOR] if line.has_backdoor else []
+    return [*shown, *FIELDS.values(), STALENESS, TO_TARGET_S, VERSIONS_TO_TARGET, *backdoor]

@@ -93,6 +93,8 @@ class Outcome:
     commit: str
     untrained: tuple[int, ...] = ()
     """Blocks, from 1, that no update trained; none where an older cosp wrote the line."""
+    backdoor: float | None = None
+    """Share of test samples that a backdoor's trigger turns; none where the fleet has no backdoor."""
 
     def behind_untrained(self, number: int) -> bool:
         """Tell whether the exit ``number``, from 0, stands behind a block that nobody trained."""
@@ -129,7 +131,7 @@ def read_outcome(cell: Cell, folder: Path, origin: Mapping[str, str]) -> Outcome
         utilisation=last.utilisation, bytes_down=last.bytes_down, bytes_up=last.bytes_up, energy_j=last.energy_j,
         **_memory(run), wall_s=run.metrics.wall_time_s,
         cpu=origin["cpu"], cores=int(origin["cores"]), system=origin["system"], libraries=origin["versions"],
-        commit=origin["commit"], untrained=untrained_blocks(run),
+        commit=origin["commit"], untrained=untrained_blocks(run), backdoor=scores.backdoor,
     )  # fmt: skip
 
 

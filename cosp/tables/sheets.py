@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cosp.report.units import MISSING, duration, quantity
 from cosp.tables.lines import (
+    BACKDOOR,
     CHOSEN,
     DEEPEST,
     FIELDS,
@@ -59,6 +60,8 @@ def level_sheets(lines: Sequence[Line], context: Context, title: str) -> list[Sh
         COSTS if target is None else {f"time to {target:.0%}": _time_to, f"versions to {target:.0%}": _count_to} | COSTS
     )
     accuracy = _accuracy(context.reference, line_of(lines, context.reference))
+    if any(line.has_backdoor for line in lines):
+        accuracy = {**accuracy, "backdoor": _three(BACKDOOR)}
     groups: dict[str, Mapping[str, Column]] = {"accuracy": accuracy, "every exit": each, "cost": costs}
     return [_sheet(": ".join(filter(None, (title, name))), columns, lines, context) for name, columns in groups.items()]
 
@@ -259,3 +262,4 @@ NOTES = {
     "cancel out); mean over rounds with more than one update",
     "utilisation": "share of all boards' time spent computing or transferring",
 }  # fmt: skip
+OF_BACKDOORS = "share of test samples of other classes that are taken for the backdoor's once they bear its trigger"

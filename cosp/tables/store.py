@@ -28,8 +28,13 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 
 
 def write_rows(path: Path, rows: Iterable[Any], kind: type[Row]) -> None:
-    """Write dataclasses of one ``kind``, a line each."""
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    """Write dataclasses of one ``kind``, a line each. What need not be known, and of no row is, has no column."""
+    rows = list(rows)
+    names = [
+        field.name
+        for field in fields(kind)  # type: ignore[arg-type]
+        if field.default is not None or any(getattr(row, field.name) is not None for row in rows)
+    ]
     replace_text(path, csv_text([names, *([_text(getattr(row, name)) for name in names] for row in rows)]))
 
 

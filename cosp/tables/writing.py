@@ -55,7 +55,7 @@ def write_measures(path: Path, levels: Sequence[tuple[Level, Sequence[Line]]], r
     for level, lines in levels:
         first = line_of(lines, reference)
         for line in lines:
-            for measure in measures(line.exits):
+            for measure in measures(line):
                 own = line.spread(measure, level.target_accuracy)
                 beside = line.beside(first, measure, level.target_accuracy) if first else None
                 rows.append([level.name, line.variant, measure.name, *_figures(own), *_figures(beside)])

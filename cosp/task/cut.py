@@ -20,9 +20,9 @@ class Cut(Mapping[str, Tensor]):
 
     def __init__(self, model: State, layout: Layout, task: Task) -> None:
         self._model, self._task = model, task
-        self._held: Dict[str, ParameterLayout] = {
-            name: entry for name, entry in layout.items() if entry.held(task.plan.depth)
-        }
+        self._held: Dict[str, ParameterLayout] = (
+            {name: layout[name] for name in task.spans if name in layout} if layout else {}  # of a dry run
+        )
 
     def __getitem__(self, name: str) -> Tensor:
         return self._task.compression.received(slice_of(self._model[name], self._held[name], self._task.plan))

@@ -6,18 +6,20 @@ from functools import lru_cache
 from typing import Tuple
 
 from cosp.submodel.footprint import Footprint, Step, footprint
+from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.passes import FLOAT_BYTES
-from cosp.submodel.plan import GROUPS, wire_bytes
+from cosp.submodel.plan import GROUPS, wire_bytes, words_bytes
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.variants import variant_bytes, variant_step
 from cosp.task.bits import bits_sent
+from cosp.task.contents import CONTENT_BYTES
 from cosp.task.moments import moments_bytes, moments_length
 from cosp.task.task import EVALUATION_BATCH, Task
 
 
 def sizes_within(task: Task) -> Tuple[Footprint, ...]:
     """Return what the smaller submodels cost that are trained with the task's own."""
-    return tuple(footprint(task.shape, plan.counts, task.precision) for plan in task.within)
+    return tuple(footprint(task.held_shape, plan.counts, task.precision, task.frozen) for plan in task.within)
 
 
 def training_step(task: Task) -> Step:
@@ -34,17 +36,20 @@ def _remembering(task: Task) -> Step:
 
 
 def download_bytes(task: Task) -> int:
-    """Return the payload of the instruction: the weights and the plans."""
+    """Return the payload of the instruction: the weights that the client has not kept, which it has, the plans, and
+    which words they are about.
+    """
     plans = (task.plan, *task.within)
-    return task.compression.download_bytes(task.parameters) + sum(
-        wire_bytes(task.shape.sizes, plan.depth) for plan in plans
-    )
+    chosen = sum(wire_bytes(task.shape.sizes, plan.depth) for plan in plans)
+    words = 0 if task.plan.words is None else words_bytes(task.shape.words)
+    kept = CONTENT_BYTES * len(task.kept)
+    return task.compression.download_bytes(task.sent) + kept + chosen + words
 
 
 def upload_bytes(task: Task) -> int:
     """Return the payload of the reply: the weight change, a bit a masked weight, or float32 scores or moments."""
     if task.kind == "train":
-        change = task.compression.upload_bytes(task.parameters, tensor_count(task.shape, task.plan.depth))
+        change = task.compression.upload_bytes(task.trained, tensor_count(task.shape, task.plan.depth, task.frozen))
         return (bits_sent(task) + 7) // 8 or change
     if task.kind == "moments":
         return FLOAT_BYTES * moments_length(task.shape, task.plan.depth)
@@ -77,12 +82,12 @@ def judging_batch(task: Task) -> int:
     if task.kind != "train":
         return EVALUATION_BATCH
     size = task.size
-    beside = size.evaluation_bytes(0) + FLOAT_BYTES * size.parameters  # the gradients' vector stays
+    beside = size.evaluation_bytes(0) + FLOAT_BYTES * size.trained  # the gradients' vector stays
     free = size.training_bytes(task.training.batch_size, task.training.optimizer) - beside
     return max(1, min(EVALUATION_BATCH, free // size.evaluation.held_bytes))
 
 
 @lru_cache(maxsize=256)
-def tensor_count(shape: TransformerShape, depth: int) -> int:
-    """Return how many tensors a submodel of ``depth`` blocks has."""
-    return sum(entry.held(depth) for entry in layout_of(shape).values())
+def tensor_count(shape: TransformerShape, depth: int, frozen: Frozen = NOTHING) -> int:
+    """Return how many tensors of a submodel of ``depth`` blocks are trained."""
+    return sum(entry.held(depth) and not frozen.holds(entry) for entry in layout_of(shape).values())

@@ -57,9 +57,9 @@ class LocalSettings:
 
     def step(self, size: Footprint, within: Sequence[Footprint], batch: int, optimizer: str) -> Step:
         """Return one step on a submodel of ``size`` that holds the smaller ones ``within``, on average over draws."""
-        step = _plus(size.training_step(batch, optimizer), VIEWS[self.view], size.parameters)
+        step = _plus(size.training_step(batch, optimizer), VIEWS[self.view], size.trained)
         if self.proximal:
-            step = _plus(step, PROXIMAL, size.parameters)
+            step = _plus(step, PROXIMAL, size.trained)
         drawn = [one.forward_backward(batch) + cutting(size, one) for one in within]
         if not drawn:
             return step
@@ -74,7 +74,7 @@ class LocalSettings:
         """Return peak memory of local training; a smaller submodel's weights are copies of the larger one's."""
         copies = max((one.parameters for one in within), default=0)
         vectors = VIEWS[self.view].vectors + (PROXIMAL.vectors if self.proximal else 0)
-        return size.training_bytes(batch, optimizer) + round(FLOAT_BYTES * (vectors * size.parameters + copies))
+        return size.training_bytes(batch, optimizer) + round(FLOAT_BYTES * (vectors * size.trained + copies))
 
 
 def cutting(size: Footprint, one: Footprint) -> Step:

@@ -25,7 +25,7 @@ def to_payload(task: Task, vector: Tensor) -> np.ndarray:
     if bits_sent(task):
         return to_bits(task, vector)
     if sends_whole_numbers(task):
-        return pack(vector, task.spans)
+        return pack(vector, task.trained_spans)
     return vector.contiguous().numpy()
 
 
@@ -34,7 +34,7 @@ def from_payload(task: Task, payload: np.ndarray) -> Tensor:
     if bits_sent(task):
         return from_bits(task, payload)
     if sends_whole_numbers(task):
-        return unpack(payload, task.spans)
+        return unpack(payload, task.trained_spans)
     if not np.issubdtype(payload.dtype, np.floating):
         raise ValueError(f"the reply must hold floats, got {payload.dtype}")
     return torch.from_numpy(payload).float().reshape(-1)

@@ -6,10 +6,10 @@ import base64
 import json
 from dataclasses import asdict, replace
 from functools import lru_cache
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from cosp.models import shape_from_json, shape_to_json
-from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.plan import SubmodelPlan, Units, words_from_bytes, words_to_bytes
 from cosp.submodel.shape import TransformerShape
 from cosp.task.compression import CompressionSettings
 from cosp.task.local import LocalSettings
@@ -26,7 +26,15 @@ def task_to_json(task: Task) -> str:
     value = asdict(replace(task, plan=None, within=()))  # type: ignore[arg-type]
     value["shape"] = shape_to_json(task.shape)
     value["plan"] = _text_of(task.plan, task.shape)
+    if not task.training.frozen:
+        del value["training"]["frozen"]  # as older boards know it
+    if task.training.privacy is None:
+        del value["training"]["privacy"]
+    if not task.kept:
+        del value["kept"]
     value["within"] = [_text_of(plan, task.shape) for plan in task.within]
+    if task.plan.words is not None:  # older boards know no such key
+        value["words"] = base64.b64encode(words_to_bytes(task.plan.words, task.shape.words)).decode()
     return json.dumps(value, sort_keys=True)
 
 
@@ -34,17 +42,18 @@ def task_from_json(text: str) -> Task:
     """Undo :func:`task_to_json`; KeyError, TypeError or ValueError if it is none."""
     value: Dict[str, Any] = json.loads(text)
     shape = shape_from_json(value["shape"])
-    scoring = value["scoring"]
+    scoring, words = value["scoring"], value.pop("words", None)
     return Task(
         **{
             **value,
             "shape": shape,
-            "plan": _plan_of(value["plan"], shape),
+            "plan": _with_words(_plan_of(value["plan"], shape), words, shape),
             "within": tuple(_plan_of(plan, shape) for plan in value["within"]),
             "local": LocalSettings(**value["local"]),
             "compression": CompressionSettings(**value["compression"]),
             "training": _training_of(value["training"]),
             "transfer": TransferSettings(**value["transfer"]),
+            "kept": tuple((name, content) for name, content in value.get("kept", ())),
             "scoring": None if scoring is None else ScoreSettings(**scoring),
         }
     )
@@ -57,6 +66,15 @@ def _training_of(value: Dict[str, Any]) -> TrainSettings:
 
 def _text_of(plan: SubmodelPlan, shape: TransformerShape) -> str:
     return base64.b64encode(plan.to_bytes(shape.sizes)).decode()
+
+
+def _with_words(plan: SubmodelPlan, words: Optional[str], shape: TransformerShape) -> SubmodelPlan:
+    return plan if words is None else replace(plan, words=_words_of(words, shape.words))
+
+
+@lru_cache(maxsize=256)  # a client's are the same at every task
+def _words_of(text: str, vocabulary: int) -> Units:
+    return words_from_bytes(base64.b64decode(text), vocabulary)
 
 
 @lru_cache(maxsize=256)  # many methods send a client the same plan again

@@ -5,13 +5,14 @@ Everything a trainer must know beside its own data and the weights is here, so a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Optional, Tuple
 
 from cosp.models import TransformerShape
-from cosp.submodel.flat import Spans, spans_of
+from cosp.submodel.flat import Spans, spans_of, trained_spans_of
 from cosp.submodel.footprint import Footprint, footprint
+from cosp.submodel.frozen import Frozen
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import layout_of
 from cosp.task.compression import CompressionSettings
@@ -55,6 +56,8 @@ class Task:
     """Smaller submodels inside ``plan`` that are trained with it."""
     compression: CompressionSettings = field(default_factory=CompressionSettings)
     scoring: Optional[ScoreSettings] = None
+    kept: Tuple[Tuple[str, str], ...] = ()
+    """Frozen tensors that the client has from its last task, and their contents: they are not sent."""
     split: str = ""
     first: int = 0
     last: int = 0
@@ -62,7 +65,23 @@ class Task:
     @cached_property
     def size(self) -> Footprint:
         """What the plan's submodel costs; kept, because a fleet's every task asks for it many times."""
-        return footprint(self.shape, self.plan.counts, self.precision)
+        return footprint(self.held_shape, self.plan.counts, self.precision, self.frozen)
+
+    @property
+    def frozen(self) -> Frozen:
+        """What of the submodel never changes in the run."""
+        return self.training.left
+
+    @cached_property
+    def held_shape(self) -> TransformerShape:
+        """What fixes the model that a board has: of the words those of the plan alone."""
+        return self.shape.holding(self.plan.words)
+
+    def in_own_words(self) -> Task:
+        """Return the task as a board does it whose model has no other words than the plan's."""
+        if self.plan.words is None:
+            return self
+        return replace(self, shape=self.held_shape, plan=replace(self.plan, words=None))
 
     @property
     def precision(self) -> str:
@@ -75,5 +94,29 @@ class Task:
 
     @property
     def spans(self) -> Spans:
-        """Where each tensor of the submodel lies in the vector that travels."""
-        return spans_of(layout_of(self.shape), self.plan.counts)
+        """Where each tensor of the submodel lies in the vector that a client starts from."""
+        return spans_of(layout_of(self.held_shape), self.plan.counts, self.frozen)
+
+    @property
+    def trained_spans(self) -> Spans:
+        """The same in the vector that a client trains and sends back: nothing that is frozen."""
+        return trained_spans_of(layout_of(self.held_shape), self.plan.counts, self.frozen)
+
+    @property
+    def frozen_spans(self) -> Spans:
+        """The first of the spans: those of the tensors that are not trained."""
+        trained = self.trained_spans
+        return {name: span for name, span in self.spans.items() if name not in trained}
+
+    @property
+    def sent(self) -> int:
+        """Parameters that are sent to the client."""
+        if not self.kept:
+            return self.parameters
+        spans = self.spans
+        return self.parameters - sum(spans[name].stop - spans[name].start for name, _ in self.kept)
+
+    @property
+    def trained(self) -> int:
+        """Parameters of the submodel that are trained."""
+        return self.size.parameters - self.size.frozen

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Dict, Optional, Tuple, Union
 
+from cosp.submodel.frozen import Frozen, canonical, frozen_of
 from cosp.submodel.passes import PRECISIONS
 from cosp.task.privacy import PrivacySettings
 
@@ -29,8 +30,11 @@ class TrainSettings:
     """"float32", or "mixed": autocast, on a GPU. A CPU trains in float32 whatever is asked."""
     privacy: Optional[PrivacySettings] = None
     """How the update is protected before it leaves the board; None: it is sent as it is."""
+    frozen: Tuple[Union[str, Dict[str, int]], ...] = ()
+    """Parts that are not trained, ``{"blocks": 2}`` or "blocks: 2"; see ``cosp.submodel.frozen``."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "frozen", canonical(self.frozen))
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
         if self.precision not in PRECISIONS:
@@ -46,6 +50,11 @@ class TrainSettings:
             raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+
+    @property
+    def left(self) -> Frozen:
+        """What training leaves as it is."""
+        return frozen_of(self.frozen)  # type: ignore[arg-type]  # canonical by now
 
     def on(self, gpu: bool) -> TrainSettings:
         """Return the settings as a board keeps them that trains on a GPU, or on its CPU."""

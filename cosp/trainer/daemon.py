@@ -20,7 +20,7 @@ import threading
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 import torch
@@ -28,9 +28,12 @@ import torch
 import cosp
 from cosp.errors import UserError
 from cosp.recipe import Recipe
+from cosp.submodel.plan import Units
+from cosp.submodel.words import words_in
 from cosp.task.payload import to_payload
 from cosp.task.serial import task_from_json
 from cosp.task.task import Task
+from cosp.trainer.kept import Kept, NotKept
 from cosp.trainer.power import find_power_meter
 from cosp.trainer.protocol import (
     BUSY,
@@ -119,6 +122,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     request_queue_size = 128
     bench: Bench
+    kept: Kept
     most_bytes: int
     about: Dict[str, Any]
     mark: str
@@ -167,7 +171,7 @@ class _Caller(socketserver.BaseRequestHandler):
         self.server.has_asked(self.request)
         try:
             if asked.get("do") == "describe":
-                self._describe()
+                self._describe(words=bool(asked.get("words")))
             elif asked.get("do") == "task":
                 self._task(str(asked.get("task")))
             else:
@@ -175,9 +179,18 @@ class _Caller(socketserver.BaseRequestHandler):
         except TrainerError as error:
             send_frame(self.request, {"error": error.code, "detail": error.detail[-DETAIL_CHARACTERS:]})
 
-    def _describe(self) -> None:
+    def _describe(self, *, words: bool) -> None:
         bench = self.server.bench
-        send_frame(self.request, {**self.server.about, "busy": bench.busy, "finished": bench.finished})
+        told = {**self.server.about, "busy": bench.busy, "finished": bench.finished}
+        if words:
+            told["words"] = self._words()
+        send_frame(self.request, told)
+
+    def _words(self) -> Units:
+        own = self.server.bench.trainer.clients[0]  # whichever number: a board has its own data alone
+        if own.train.x.dtype.kind != "i":
+            raise TrainerError(REFUSED, "the board's samples are no texts: they have no words")
+        return words_in((own.train.x, own.test.x))
 
     def _task(self, text: str) -> None:
         bench = self.server.bench
@@ -185,11 +198,11 @@ class _Caller(socketserver.BaseRequestHandler):
             raise TrainerError(BUSY, "the trainer works for somebody else")
         try:
             task = _read_task(text, self.server.about, self.server.most_bytes)
-            send_frame(self.request, {"send": task.parameters})
-            size_bytes = FLOAT_BYTES * task.parameters
+            send_frame(self.request, {"send": task.sent})
+            size_bytes = FLOAT_BYTES * task.sent
             within_s = PATIENCE_S + size_bytes / SLOWEST_BYTES_PER_S
             received = receive_bytes(self.request, size_bytes, within_s=within_s)
-            job = Job(task, torch.frombuffer(received, dtype=torch.float32))
+            job = Job(task, *self._complete(task, torch.frombuffer(received, dtype=torch.float32)))
             bench.put(job)
             self._wait(job)
         finally:
@@ -199,6 +212,12 @@ class _Caller(socketserver.BaseRequestHandler):
         found = to_payload(task, vector)
         send_frame(self.request, {"facts": facts, "dtype": found.dtype.name, "count": found.size})
         send_bytes(self.request, found)
+
+    def _complete(self, task: Task, sent: torch.Tensor) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+        try:
+            return self.server.kept.complete(task, sent)
+        except NotKept as error:
+            raise TrainerError(REFUSED, str(error)) from None
 
     def _wait(self, job: Job) -> None:
         """Wait until ``job`` is done; cancel it if the caller goes away."""
@@ -299,5 +318,5 @@ def _listen(path: Path, bench: Bench, most_bytes: int) -> _Server:
         raise UserError(f"{path}: cannot listen there ({error}); give another --socket") from None
     finally:
         os.umask(before)
-    server.bench, server.most_bytes = bench, most_bytes
+    server.bench, server.kept, server.most_bytes = bench, Kept(), most_bytes
     return server

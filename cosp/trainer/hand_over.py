@@ -34,11 +34,11 @@ WAIT_S = 60.0
 Answer = TypeVar("Answer")
 
 
-def describe(path: Path, *, wait_s: float = WAIT_S) -> Dict[str, Any]:
-    """Return what the trainer at ``path`` says of itself and its data."""
+def describe(path: Path, *, wait_s: float = WAIT_S, words: bool = False) -> Dict[str, Any]:
+    """Return what the trainer at ``path`` says of itself and its data; with ``words`` also which its texts use."""
 
     def ask(connection: socket.socket) -> Dict[str, Any]:
-        send_frame(connection, {"do": "describe"})
+        send_frame(connection, {"do": "describe", **({"words": True} if words else {})})
         return receive_answer(connection)
 
     return _ask(path, ask, wait_s)

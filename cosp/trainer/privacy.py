@@ -24,7 +24,7 @@ def protect_(change: Tensor, settings: PrivacySettings, generator: torch.Generat
         change.zero_()
     elif norm > settings.clip:
         change *= settings.clip / norm
-    for part in change.split(AT_A_TIME):
+    for part in torch.split(change, AT_A_TIME):
         part += settings.noise * settings.clip * torch.randn(len(part), generator=generator)
     return change
 

@@ -2,11 +2,12 @@
 
 Both begin with a hello: protocol and version of cosp. Then the caller asks, once:
 
-- ``{"do": "describe"}``; the trainer answers with one frame of facts.
-- ``{"do": "task", "task": JSON text}``; the trainer answers ``{"send": N}``, how many weights it starts from. They
-  follow, raw float32, in the layout's order. When the task is done it answers ``{"facts": {...}, "dtype": NAME,
-  "count": N}``, and what it found follows: scores, moments or a weight change as float32, a weight change packed into
-  int8, or a mask as uint8, eight weights a byte.
+- ``{"do": "describe"}``; the trainer answers with one frame of facts. ``"words": true`` beside it asks for the numbers
+  of the words of its texts, too, as ``words``.
+- ``{"do": "task", "task": JSON text}``; the trainer answers ``{"send": N}``, how many weights it has not kept. They
+  follow, raw float32, in the layout's order, those that are frozen first. When the task is done it answers
+  ``{"facts": {...}, "dtype": NAME, "count": N}``, and what it found follows: scores, moments or a weight change as
+  float32, a weight change packed into int8, or a mask as uint8, eight weights a byte.
 
 Instead of any answer there may be ``{"error": CODE, "detail": TEXT}``. Closing the connection cancels the task. A frame
 is a length and a JSON object; only arrays are long, and both sides know their length before they begin.
@@ -25,7 +26,7 @@ from cosp.errors import CospError
 
 PROTOCOL = 2
 FRAME_LIMIT_BYTES = 1 << 20
-"""A frame holds a task or the names of some hundred tensors: kilobytes."""
+"""A frame holds a task, the names of some hundred tensors or the numbers of some thousand words: kilobytes."""
 
 BUSY, CANCELLED, FAILED, REFUSED = "busy", "cancelled", "failed", "refused"
 

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from cosp.models.flat import FlatModel, Frames
 from cosp.seeds import numpy_stream, torch_stream
+from cosp.submodel.plan import Units
 from cosp.submodel.selection import Scores
+from cosp.submodel.words import recoded
 from cosp.task.compression import rounded_
 from cosp.task.demand import judging_batch
 from cosp.task.payload import scores_to_vector, sends_whole_numbers
@@ -66,8 +68,9 @@ class Trainer:
         self._frames = Frames()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
-    def run(self, task: Task, weights: Tensor) -> Result:
-        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to).
+    def run(self, task: Task, weights: Tensor, frozen: Optional[Tensor] = None) -> Result:
+        """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to): as
+        ``task.spans`` say, or where those that are ``frozen`` lie apart, the trained ones alone.
 
         The facts hold what it took, too: see :class:`~cosp.trainer.telemetry.Telemetry`.
         """
@@ -78,20 +81,27 @@ class Trainer:
             "evaluate": self._evaluate,
         }[task.kind]
         with Telemetry(self.meter) as telemetry:
-            frame = self._frames.take(task.shape, task.plan)
-            model = FlatModel(task.shape, task.plan, self.device, trains=task.kind == "train", frame=frame)
-            model.load(weights)
-            facts, vector = work(task, model, weights)
-            self._frames.put_back(task.shape, task.plan, frame)
+            shape, left = task.held_shape, task.frozen
+            frame = self._frames.take(shape, task.plan, left)
+            trains = task.kind == "train"
+            model = FlatModel(shape, task.plan, self.device, trains=trains, frame=frame, frozen=left)
+            model.load(weights, frozen)
+            facts, vector = work(task, model, weights[-len(model.weights) :])
+            self._frames.put_back(shape, task.plan, frame, left)
             vector = vector.cpu()
             if sends_whole_numbers(task):
-                rounded_(vector, task.spans)
+                rounded_(vector, task.trained_spans)
         return {**facts, **telemetry.facts}, vector
 
+    def _own(self, task: Task) -> ClientSamples:
+        """Return the client's samples, its texts in the numbers of the words that the task is about."""
+        own, words = self.clients[task.client], task.plan.words
+        return own if words is None else in_words(own, words, task.held_shape.unknown)
+
     def _train(self, task: Task, model: FlatModel, received: Tensor) -> Result:
-        own = self.clients[task.client]
+        own = self._own(task)
         log_prior = self._log_prior(task, own.train)
-        variation = variation_of(task, model)
+        variation = variation_of(task.in_own_words(), model)
         if variation.view is not None:
             variation.view.show(model.weights)
         before = _accuracy(model, own.test, judging_batch(task), log_prior)
@@ -132,7 +142,7 @@ class Trainer:
     def _score(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         if task.scoring is None:
             raise ValueError("a score task needs scoring settings")
-        own = self.clients[task.client].train
+        own = self._own(task).train
         order = numpy_stream(task.seed, "score", task.client, task.version).permutation(len(own.y))
         chosen = order[: task.scoring.samples]
         batches = list(evaluation_batches(Samples(own.x[chosen], own.y[chosen]), task.scoring.batch_size))
@@ -141,13 +151,19 @@ class Trainer:
         return {"samples": len(own.y)}, scores_to_vector(scores)
 
     def _moments(self, task: Task, model: FlatModel, received: Tensor) -> Result:
-        own = self.clients[task.client].train
+        own = self._own(task).train
         return {"samples": len(own.y)}, sum_moments(model, own, task.training.batch_size)
 
     def _evaluate(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         split, part = self.splits[task.split], slice(task.first, task.last)
         counts, losses = count_predictions(model, Samples(split.x[part], split.y[part]))
         return {"losses": losses}, counts.flatten().float()
+
+
+def in_words(own: ClientSamples, words: Units, unknown: Optional[int]) -> ClientSamples:
+    """Return a client's texts in the places that their words have among ``words``; see ``cosp.submodel.words``."""
+    train, test = (Samples(recoded(part.x, words, unknown), part.y) for part in (own.train, own.test))
+    return ClientSamples(train, test)
 
 
 def variation_of(task: Task, model: FlatModel) -> Variation:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cosp.seeds import torch_stream
-from cosp.submodel.flat import spans_of, views
+from cosp.submodel.flat import length, spans_of, views
 from cosp.submodel.matrices import all_matrices, block_matrices, marked, signed_weights
 from cosp.submodel.shape import layout_of
 from cosp.task.task import Task
@@ -159,9 +159,8 @@ def _kept(task: Task, maskable: Tensor) -> int:
 
 
 def _scaled(task: Task, received: Tensor) -> View:
-    factors = torch.ones(task.parameters)
-    layout = layout_of(task.shape)
-    spans = spans_of(layout, task.plan.counts)
+    layout, spans = layout_of(task.shape), task.trained_spans
+    factors = torch.ones(length(spans))
     for name, view in views(factors, spans).items():
         axes = [axis for axis in layout[name].axes if axis is not None]
         if len(axes) == 2:  # rows that are written, units that are summed over

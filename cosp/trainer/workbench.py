@@ -29,9 +29,10 @@ class Cancelled(BaseException):
 class Job:
     """A task on the bench; when ``done`` is set there is a ``result`` or an ``error``."""
 
-    def __init__(self, task: Task, weights: Tensor) -> None:
+    def __init__(self, task: Task, weights: Tensor, frozen: Optional[Tensor] = None) -> None:
         self.task = task
         self.weights = weights
+        self.frozen = frozen
         self.result: Optional[Result] = None
         self.error: Optional[str] = None
         self.cancelled = False
@@ -91,7 +92,7 @@ class Bench:
             try:
                 self._doing = job
                 if not job.cancelled:
-                    job.result = self.trainer.run(job.task, job.weights)
+                    job.result = self.trainer.run(job.task, job.weights, job.frozen)
                     self.finished += 1
             finally:
                 self._doing = None

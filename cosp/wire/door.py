@@ -11,6 +11,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from io import BytesIO
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -42,7 +43,7 @@ LIES = ("malformed", "too-large", "samples", "twice")
 """What no honest board of the same cosp says, however its training went."""
 REASONS = (
     *LIES, "non-finite", "norm", "stale", *get_args(Loss), *ERRORS.values(), *OTHER_ERRORS, "error-unknown", "not-sent",
-    "timeout", "server-restarted", "introduction",
+    "timeout", "server-restarted", "introduction", "few",
 )  # fmt: skip
 """Under which a refused reply, a failed task or a board that is kept out is counted: there is no other."""
 
@@ -65,6 +66,18 @@ Span = Annotated[float, Field(ge=0, le=1e12)]
 Rate = Annotated[float, Field(ge=1e-30, le=1e30)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Keep = Annotated[float, Field(gt=0, le=1)]
+
+
+def _ascending(words: list[int]) -> list[int]:
+    if not all(a < b for a, b in pairwise(words)):
+        raise ValueError("must ascend, each word once")
+    return words
+
+
+MOST_WORDS = 1 << 20
+"""Of a vocabulary; the largest of today's models have a quarter of that."""
+Word = Annotated[int, Field(ge=0, lt=MOST_WORDS)]
+Words = Annotated[list[Word], Field(min_length=1, max_length=MOST_WORDS), AfterValidator(_ascending)]
 
 
 class _Told(BaseModel):
@@ -120,6 +133,8 @@ class _Introduction(_Budget):
     idle_w: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     gpu: bool = False
     recipe: _Recipe | None = None
+    words: Words | None = None
+    keeps_frozen: bool = False
 
 
 class _Cost(_Told):
@@ -211,11 +226,13 @@ def introduction_of(value: Mapping[str, Any]) -> Introduction:
     """Return what a node says of itself; RefusedUpdate if it is not an introduction."""
     told = _checked(_Introduction, value, "the reply is not an introduction")
     plain = {name: getattr(told, name) for name in type(told).model_fields}
+    words = None if told.words is None else tuple(told.words)
     return Introduction(
         **{
             **plain,
             "speed": _speed(told.speed),
             "class_counts": tuple(told.class_counts),
+            "words": words,
             "recipe": _recipe(told.recipe),
         }
     )

@@ -6,7 +6,7 @@ A task that a simulated board lost is an error whose reason is a JSON text: why,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from io import BytesIO
 from typing import Any
@@ -63,21 +63,29 @@ class TensorArray(Array):
 
 
 class PackedArray(TensorArray):
-    """``floats`` entries of tensors end to end as one Array, put together only when somebody asks for the bytes."""
+    """``floats`` entries of tensors end to end as one Array, put together only when somebody asks for the bytes.
+
+    Those that a client has ``kept`` are not in the bytes.
+    """
 
     __qualname__ = Array.__qualname__
 
-    def __init__(self, tensors: Mapping[str, Tensor], dtype: str, floats: int, model: State | None) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], dtype: str, floats: int, model: State | None, kept: Collection[str] = ()
+    ) -> None:
         self.tensors = tensors
         self.model = model
+        self._kept = kept
         self.dtype = dtype
         self.shape = (floats,)
         self.stype = STYPE
 
     def numpy(self) -> np.ndarray:
         whole, start = np.empty(self.shape, dtype=self.dtype), 0
-        for tensor in self.tensors.values():  # one at a time: each may be cut out only now
-            values = tensor.detach().numpy().reshape(-1)
+        for name in self.tensors:  # one at a time: each may be cut out only now
+            if name in self._kept:
+                continue
+            values = self.tensors[name].detach().numpy().reshape(-1)
             whole[start : start + values.size] = values
             start += values.size
         return whole
@@ -103,15 +111,19 @@ def instruction(task: Task, weights: Mapping[str, Tensor], *, node: int, model: 
 
     ``model``: what the weights are cut from; stays here.
     """
-    array = PackedArray(weights, task.compression.down, task.parameters if weights else 0, model)
+    kept = {name for name, _ in task.kept}
+    array = PackedArray(weights, task.compression.down, task.sent if weights else 0, model, kept)
     content = records.instruction_content(JsonRecord(task, task_to_json), array)
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
 
-def introduction_request(node: int, why: str = "") -> Message:
-    """Return the message that asks a node who it is, and says ``why`` it was kept out if it was asked before."""
-    return Message(records.introduction_content(why), dst_node_id=node, message_type=MessageType.QUERY)
+def introduction_request(node: int, why: str = "", *, words: bool = False) -> Message:
+    """Return the message that asks a node who it is, and with ``words`` which words its texts use; it says ``why`` the
+    node was kept out if it was asked before.
+    """
+    content = records.introduction_question(why, words=words)
+    return Message(content, dst_node_id=node, message_type=MessageType.QUERY)
 
 
 def read_introduction(reply: Message) -> Introduction:
@@ -158,7 +170,7 @@ def _result_array(task: Task, vector: Tensor) -> Array:
         return TensorArray(vector)
     if bits_sent(task):
         return Array(to_payload(task, vector))
-    return ChangeArray(vector, task.spans) if sends_whole_numbers(task) else TensorArray(vector)
+    return ChangeArray(vector, task.trained_spans) if sends_whole_numbers(task) else TensorArray(vector)
 
 
 def read_result(reply: Message) -> dict[str, Any]:
@@ -215,7 +227,7 @@ def read_update(reply: Message, task: Task) -> State:
     if not vector.numel():  # nobody trained it
         return {}
     try:
-        return views(vector, task.spans)
+        return views(vector, task.trained_spans)
     except ValueError as error:
         raise RefusedUpdate("malformed", f"the weight change: {error}") from None
 
@@ -225,7 +237,7 @@ def _read_found(reply: Message, task: Task) -> Tensor:
     array = _array(reply)
     if isinstance(array, TensorArray):
         return array.tensor.reshape(-1)
-    numbers = door.numbers_of(array.data, most=DOUBLE_BYTES * task.parameters)
+    numbers = door.numbers_of(array.data, most=DOUBLE_BYTES * task.trained)
     if not numbers.size:
         return torch.empty(0)
     try:

@@ -21,6 +21,7 @@ from cosp.fleet.introduction import Introduction
 
 TASK, WEIGHTS, RESULT, ARRAYS, VECTOR, JSON = "task", "weights", "result", "arrays", "vector", "json"
 KEPT_OUT, WHY = "kept-out", "why"
+ASKED, WORDS = "asked", "words"
 
 
 class JsonRecord(ConfigRecord):
@@ -71,6 +72,19 @@ class JsonRecord(ConfigRecord):
         return ConfigRecord, ({JSON: self._write(self.value)},)
 
 
+def introduction_question(why: str = "", *, words: bool) -> RecordDict:
+    """Return what a node is asked that is to say who it is; with ``words``, also which words its texts use; ``why`` it
+    was kept out when it was asked before, if it was.
+    """
+    asked = {ASKED: ConfigRecord({WORDS: True})} if words else {}
+    return RecordDict({**asked, **({KEPT_OUT: ConfigRecord({WHY: why})} if why else {})})
+
+
+def asks_words(request: Message) -> bool:
+    """Say whether an :func:`introduction_question` asks for words; one of an older server does not."""
+    return bool(request.content.get(ASKED, ConfigRecord()).get(WORDS, False))
+
+
 def instruction_content(task: JsonRecord, weights: Array) -> RecordDict:
     return RecordDict({TASK: task, WEIGHTS: vector_record(weights)})
 
@@ -96,11 +110,6 @@ def vector_record(vector: Array) -> ArrayRecord:
     record = ArrayRecord()
     record[VECTOR] = vector
     return record
-
-
-def introduction_content(why: str) -> RecordDict:
-    """Return what a node is asked with who it is; ``why`` it was kept out when it was asked before, if it was."""
-    return RecordDict({KEPT_OUT: ConfigRecord({WHY: why})} if why else {})
 
 
 def kept_out(request: Message) -> str:

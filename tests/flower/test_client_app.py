@@ -6,14 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from node import ROOT, done_by_node
-from small_models import SMALL
+from small_models import SMALL, random_state
 
 from cosp.fleet.introduction import Introduction
+from cosp.models import TextShape
 from cosp.recipe import Recipe, recipe_from
+from cosp.submodel.flat import flatten
+from cosp.submodel.shape import layout_of
+from cosp.submodel.slicing import extract
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 from cosp.trainer.samples import ClientSamples, Samples
@@ -27,8 +34,21 @@ def socket(tmp_path):
     def samples(count: int) -> Samples:
         return Samples(rng.normal(size=(count, 1, 4, 4)).astype(np.float32), np.arange(count) % 3)
 
-    own = ClientSamples(samples(10), samples(4))
-    write_board_store(tmp_path / "store", BoardStore(own, Recipe(("a", "b", "c"), (1, 4, 4))))
+    yield from trainer_of(ClientSamples(samples(10), samples(4)), tmp_path)
+
+
+TRAINED = np.array([[2, 40, 0], [7, 40, 2], [9, 0, 0]], np.int32)
+HELD_BACK = np.array([[40, 55, 0]], np.int32)
+
+
+@pytest.fixture
+def socket_of_texts(tmp_path):
+    own = ClientSamples(Samples(TRAINED, np.array([0, 1, 2])), Samples(HELD_BACK, np.array([0])))
+    yield from trainer_of(own, tmp_path)
+
+
+def trainer_of(own: ClientSamples, tmp_path: Path) -> Iterator[Path]:
+    write_board_store(tmp_path / "store", BoardStore(own, Recipe(("a", "b", "c"), own.train.x.shape[1:])))
     command = [sys.executable, "-m", "cosp.trainer", "--data", str(tmp_path / "store")]
     command += ["--socket", str(tmp_path / "trainer.sock"), "--threads", "1"]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -47,3 +67,21 @@ def test_it_introduces_itself_and_works_without_torch(socket):
     assert recipe == Recipe(("a", "b", "c"), (1, 4, 4))
     assert (facts["samples"], facts["recipe"]) == (10, recipe.mark)
     assert vector.shape == (task.parameters,)
+
+
+def test_a_board_that_is_asked_tells_its_words_and_trains_their_rows_alone(socket_of_texts):
+    shape = TextShape(vocabulary=60, length=3, classes=3, dim=8, blocks=1, heads=2, hidden=4, exits=(1,), padding=0)
+    plan = replace(shape.full_plan(), words=(0, 2, 7, 9, 40, 55))
+    task = Task("train", 3, 0, 0, 1, shape, plan, training=TrainSettings(epochs=1, batch_size=4, weight_decay=0.0))
+    sent = flatten(extract(random_state(shape), layout_of(shape), plan), task.spans)
+    who, _, found = done_by_node(socket_of_texts, task, sent.numpy(), words=True)
+    assert tuple(who["words"]) == plan.words
+    assert found.shape == sent.shape
+    table = found[slice(*task.spans["inputs.weight"][:2])].reshape(6, 8)
+    assert [bool(row.any()) for row in table] == [False, True, True, True, True, False]  # padding; held back alone
+
+
+def test_pictures_have_no_words_to_tell(socket):
+    task = Task("train", 3, 0, 0, 1, SMALL, SMALL.full_plan())
+    with pytest.raises(AssertionError, match="no texts: they have no words"):
+        done_by_node(socket, task, np.zeros(task.parameters, np.float32), words=True)

@@ -54,10 +54,10 @@ def test_nobody_goes_beyond_the_exits_that_want_a_head():
 
 def test_exits_that_no_board_gets_to_are_named_and_refused_if_all():
     fit = HeadFit(SMALL, FULL, SMALL.exits)
-    assert fit.unreached([needs(1), 10**9]) == ()
-    assert fit.unreached([needs(1), needs(2)]) == (3,)
+    assert fit.unreached([(needs(1), None), (10**9, None)]) == ()
+    assert fit.unreached([(needs(1), None), (needs(2), None)]) == (3,)
     with pytest.raises(ConfigError, match=r"model.heads: ridge: no board holds the trunk up to the exit after block 1"):
-        fit.unreached([needs(1) - 1])
+        fit.unreached([(needs(1) - 1, None)])
 
 
 def test_each_exit_is_fitted_to_the_sums_of_all_who_get_to_it():

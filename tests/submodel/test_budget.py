@@ -11,6 +11,7 @@ from cosp.errors import ConfigError
 from cosp.models.vit import ViTShape
 from cosp.submodel import budget
 from cosp.submodel.footprint import Footprint, footprint
+from cosp.submodel.frozen import NOTHING
 
 FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 MEASURES = {"parameters": budget.parameters, "flops": budget.flops, "memory": budget.training_memory(16, "adamw")}
@@ -94,8 +95,9 @@ def test_a_rate_below_the_smallest_submodel_is_refused():
         budget.shape_for_rate(SMALL, 0.01)
     with pytest.raises(ConfigError, match=r"^keep: no submodel fits [\d.]+ (FLOPs|kFLOP): .* take [\d.]+ kFLOP; raise"):
         budget.shape_for_rate(SMALL, 0.01, measure=budget.flops)
+    cost_of = budget._measured_by(SMALL, MEASURES["memory"], "float32", NOTHING)
     with pytest.raises(ConfigError, match=r"^keep: no submodel fits 100 bytes: .* take [\d.]+ [kM]B; raise"):
-        budget.shape_within(SMALL, 0.5, 100, budget._measured_by(SMALL, MEASURES["memory"], "float32"), depth_share=0.5)
+        budget.shape_within(SMALL, 0.5, 100, cost_of, depth_share=0.5)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -10,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from small_models import BERT_TRUNK, SMALL, VIT_B, model_with, random_samples, random_state, shapes, shapes_and_plans
-from tallies import Tally, peak_bytes
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from submodel_work import Work, counted_flops, tally_of_a_step
+from tallies import peak_bytes
 
 from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.models.flat import FlatModel
@@ -37,8 +35,6 @@ NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads
 MOVES = SeriesShape(
     steps=128, patch=4, channels=9, classes=6, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4)
 )
-
-Work = Callable[[], object]
 
 
 def samples(shape: TransformerShape, count: int) -> Samples:
@@ -90,13 +86,6 @@ def evaluation(shape: TransformerShape, plan: SubmodelPlan, batch: int, *, steps
         del received, image
 
     return work
-
-
-def counted_flops(work: Callable[[], object]) -> int:
-    counter = FlopCounterMode(display=False)
-    with sdpa_kernel(SDPBackend.MATH), counter:  # other attention kernels hide from the counter
-        work()
-    return counter.get_total_flops()
 
 
 def saved_bytes(model: Transformer, batch: int, *, mixed: bool = False) -> int:
@@ -211,18 +200,6 @@ def test_evaluation_memory_is_what_torch_allocates(shape, width, depth, batch):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     predicted = footprint(shape, plan.counts).evaluation_bytes(batch)
     assert predicted == pytest.approx(peak_bytes(evaluation(shape, plan, batch)), rel=0.1)
-
-
-def tally_of_a_step(work: Callable[..., Work]) -> Tally:
-    """What a second step adds, so that whatever happens once cancels."""
-    one, two = Tally(), Tally()
-    for tally, steps in ((one, 1), (two, 2)):
-        doing = work(steps=steps)
-        with tally:
-            doing()
-    two.kernels -= one.kernels
-    two.bytes_moved -= one.bytes_moved
-    return two
 
 
 @on_the_grid

@@ -57,7 +57,7 @@ def outcome():
     def make(**given: Any) -> Outcome:
         return Outcome(
             **{field.name: BLANK[str(field.type)] for field in fields(Outcome)}
-            | {"chosen_exit": 1, "untrained": ()}
+            | {"chosen_exit": 1, "untrained": (), "backdoor": None}
             | given
         )
 

@@ -59,3 +59,12 @@ def test_a_column_that_an_older_cosp_did_not_write_is_as_its_default_says(tmp_pa
     assert "untrained" not in old[0]
     path.write_text("\n".join(old) + "\n", encoding="utf-8")
     assert read_rows(path, Outcome) == [outcome()]
+
+
+def test_what_need_not_be_known_and_of_no_row_is_has_no_column(tmp_path: Path, outcome):
+    path, rows = tmp_path / "cells.csv", [outcome(), outcome(backdoor=0.25)]
+    write_rows(path, rows[:1], Outcome)
+    assert "backdoor" not in path.read_text(encoding="utf-8")
+    write_rows(path, rows, Outcome)
+    assert path.read_text(encoding="utf-8").splitlines()[0].endswith(",backdoor")
+    assert read_rows(path, Outcome) == rows

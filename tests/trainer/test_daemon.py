@@ -26,10 +26,11 @@ from torch import Tensor
 
 from cosp.errors import CospError, UserError
 from cosp.recipe import Recipe
-from cosp.submodel.flat import flatten, spans_of
+from cosp.submodel.flat import flatten, spans_of, views
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
 from cosp.task.bits import from_bits
+from cosp.task.contents import content_of
 from cosp.task.demand import upload_bytes
 from cosp.task.local import LocalSettings
 from cosp.task.scoring import ScoreSettings
@@ -143,6 +144,20 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < ends_s
         time.sleep(0.05)
+
+
+def test_frozen_tensors_are_kept_between_tasks(trainer):
+    frozen = replace(TRAIN, training=replace(TRAIN.training, frozen=("blocks: 1",)))
+    weights = flatten(extract(random_state(SMALL), LAYOUT, frozen.plan), frozen.spans)
+    first = hand_over(trainer.path, task_to_json(frozen), weights.numpy(), wait_s=START_S)[1]
+    tensors = {name: tensor for name, tensor in views(weights, frozen.spans).items() if name in frozen.frozen_spans}
+    again = replace(frozen, kept=tuple((name, content_of(tensor)) for name, tensor in tensors.items()))
+    assert len(first) == again.sent == frozen.trained < frozen.parameters
+    sent = weights[-again.sent :].numpy()
+    assert np.array_equal(hand_over(trainer.path, task_to_json(again), sent)[1], first)
+    other = replace(again, kept=tuple((name, "0" * 32) for name in tensors))
+    with pytest.raises(TrainerError, match="refused: .* is not kept here"):
+        hand_over(trainer.path, task_to_json(other), sent)
 
 
 def test_a_board_says_what_it_has(trainer):

@@ -146,20 +146,22 @@ def test_scores_travel_as_one_vector(travel):
     assert wire.read_vector(reply).tolist() == list(range(48))
 
 
+INTRODUCTION = Introduction(
+    client=3,
+    board="nano",
+    link="wifi",
+    keep=None,
+    memory_bytes=10**9,
+    samples=5,
+    test_samples=1,
+    class_counts=(2, 3),
+)
+
+
 @travels
 def test_an_introduction_arrives_as_it_was_sent(travel):
-    introduction = Introduction(
-        client=3,
-        board="nano",
-        link="wifi",
-        keep=None,
-        memory_bytes=10**9,
-        samples=5,
-        test_samples=1,
-        class_counts=(2, 3),
-    )
-    for speed in (None, SPEED):
-        sent = replace(introduction, speed=speed)
+    for more in ({}, {"speed": SPEED}, {"words": (0, 5, 1000)}):
+        sent = replace(INTRODUCTION, **more)
         assert wire.read_introduction(travel(records.introduction_reply(wire.introduction_request(5), sent))) == sent
 
 
@@ -254,6 +256,23 @@ def test_a_reply_that_is_no_introduction_is_refused(value):
     content = RecordDict({"result": ConfigRecord({"json": json.dumps(value)})})
     with pytest.raises(RefusedUpdate, match="not an introduction"):
         wire.read_introduction(reply_with(content))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], [2, 1], [1, 1], [-1], [1.0], [True], ["1"], "12", 3, [0, 1 << 20], [10**400], list(range(1 << 20)) * 2],
+)
+def test_words_that_do_not_ascend_or_are_none_are_refused(words):
+    told = json.loads(json.dumps({**asdict(INTRODUCTION), "words": [0, 5, 1000]}))
+    assert door.introduction_of(told).words == (0, 5, 1000)
+    with pytest.raises(RefusedUpdate, match="^malformed: the reply is not an introduction: words") as refused:
+        door.introduction_of({**told, "words": words})
+    assert len(str(refused.value)) < 500
+
+
+def test_only_who_is_asked_for_words_is_to_tell_them():
+    assert not records.asks_words(over_a_network(wire.introduction_request(1)))
+    assert records.asks_words(over_a_network(wire.introduction_request(1, words=True)))
 
 
 def test_a_lost_task_says_why_and_what_it_took():

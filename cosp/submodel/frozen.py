@@ -1,0 +1,76 @@
+"""Parts of the model that training leaves as they are: no gradient, no optimizer state, and sent to a client once.
+
+======================  ===============================================================================================
+``inputs``              all that makes tokens of a sample: word table or patches, class token, positions, their norm
+``words``               the word table alone
+``blocks: N``           the first N blocks and the inputs: a *trunk*, of which every client holds all units
+``norms``               all LayerNorms
+======================  ===============================================================================================
+
+Where inputs are frozen nothing before the first trained block has a gradient, so its activations are not kept. Exits
+are trained always, those inside the trunk too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Sequence, Tuple
+
+from cosp.submodel.layout import ParameterLayout
+
+PARTS = ("inputs", "words", "norms", "blocks: N")
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """``blocks``: so many, from the first on; they freeze the inputs, too."""
+
+    inputs: bool = False
+    words: bool = False
+    norms: bool = False
+    blocks: int = 0
+
+    @property
+    def stream(self) -> bool:
+        """Say whether what the first block reads has no gradient."""
+        return self.inputs or self.blocks > 0
+
+    def holds(self, entry: ParameterLayout) -> bool:
+        """Say whether the parameter is frozen."""
+        if entry.exit_after is not None:
+            return self.norms and entry.norm
+        if entry.block is not None:
+            return entry.block < self.blocks or (self.norms and entry.norm)
+        return self.stream or (self.words and "words" in entry.groups) or (self.norms and entry.norm)
+
+
+NOTHING = Frozen()
+
+
+def canonical(parts: Sequence[Any]) -> Tuple[str, ...]:
+    """Return what a configuration names as ``parts``, ``blocks: 2`` as such a text; ``ValueError`` at unknown ones."""
+    found = [_canonical(part) for part in parts]
+    if len({text.partition(":")[0] for text in found}) < len(found):
+        raise ValueError(f"frozen names a part twice: {', '.join(found)}")
+    return tuple(found)
+
+
+def frozen_of(parts: Sequence[str]) -> Frozen:
+    """Return what ``canonical`` parts freeze."""
+    names = [part for part in parts if not part.startswith("blocks:")]
+    blocks = [int(part.partition(":")[2]) for part in parts if part.startswith("blocks:")]
+    return Frozen(**dict.fromkeys(names, True), blocks=blocks[0] if blocks else 0)
+
+
+def _canonical(part: Any) -> str:
+    if part in ("inputs", "words", "norms"):
+        return str(part)
+    count = part.get("blocks") if isinstance(part, dict) and len(part) == 1 else _count(part)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"frozen must name some of {', '.join(PARTS)} (N at least 1), got {part!r}")
+    return f"blocks: {count}"
+
+
+def _count(part: Any) -> Any:
+    name, colon, count = part.partition(":") if isinstance(part, str) else ("", "", "")
+    return int(count) if name == "blocks" and colon and count.strip().isdecimal() else None
