@@ -48,10 +48,52 @@ def calibration_lines(boards: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{how}: {'all' if len(found) == 1 else ', '.join(names)}" for how, names in found.items()]
 
 
-class RunProgress(AbstractContextManager["RunProgress"]):
-    """A progress bar over model versions, or virtual seconds where they end the run, that reads the run's rows."""
+def line_of(row: Row) -> str | None:
+    """Return a row of a run as a line for people; None for rows that are not news."""
+    kind = row["kind"]
+    if kind == "round":
+        accuracy = f", accuracy {row['evaluation']['accuracy'][-1]:.3f}" if row["evaluation"] else ""
+        return f"version {row['version']} after {seconds(row['virtual_s'])}{accuracy}"
+    if kind == "arrival" and not row["accepted"]:
+        return f"client {row['client']} refused: {row['reason']} {row.get('detail', '')}"
+    if kind == "refused":
+        whose = "the merge is" if row["node"] is None else f"node {row['node']}"
+        return f"{whose} refused: {row['reason']}: {row['detail']}"
+    if kind == "ban":
+        return f"client {row['client']} (node {row['node']}) banned: {row['lies']} lies in a row"
+    if kind == "client":
+        return "; ".join([*_claim(row), *_limit(row)]) or None
+    return None
 
-    def __init__(self, console: Console, versions: int | None, until_s: float | None = None) -> None:
+
+def _claim(row: Row) -> list[str]:
+    counted = {name: row[name] for name in row.get("claimed", {})}
+    return [f"client {row['client']} claims {row['claimed']}, counted as {counted}"] if counted else []
+
+
+def _limit(row: Row) -> list[str]:
+    """Say by which limit of its own a board gets less than the fleet file plans."""
+    planned = row.get("planned", {})
+    shown = {
+        "keep": lambda keep: "what its memory holds" if keep is None else f"{keep:g} of the model",
+        "memory_bytes": bytes_text,
+    }
+    whose = f"client {row['client']} ({row['board']})"
+    return [
+        f"{whose} takes {shown[name](row[name])} by its own limit, the fleet file plans {shown[name](value)}"
+        for name, value in planned.items()
+    ]
+
+
+class RunProgress(AbstractContextManager["RunProgress"]):
+    """A progress bar over model versions, or seconds where they end the run, that reads the run's rows.
+
+    Of a run ``on_boards`` every news is a line, and without a terminal each version is one, too.
+    """
+
+    def __init__(
+        self, console: Console, versions: int | None, until_s: float | None = None, *, on_boards: bool = False
+    ) -> None:
         whole = Column(no_wrap=True)  # where the line is too long, the bar gives way
         columns = (
             SpinnerColumn(),
@@ -64,19 +106,24 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         self._progress = Progress(*columns, console=console, refresh_per_second=4)
         self._done = "version" if until_s is None else "virtual_s"
         total = versions if until_s is None else until_s
-        self._bar = self._progress.add_task("run", total=total, status="reading data, starting workers")
+        first = "waiting for boards" if on_boards else "reading data, starting workers"
+        self._bar = self._progress.add_task("run", total=total, status=first)
         self._accuracy = ""
         self._staleness: list[int] = []
+        self._on_boards = on_boards
+        self._by_line = on_boards and not console.is_terminal
 
     def on_row(self, row: Row) -> None:
         """Show what a row says."""
         if row["kind"] == "arrival" and row["task"] == "train" and row["accepted"]:
             self._staleness.append(row["staleness"])
-        elif row["kind"] == "arrival" and not row["accepted"]:
+        if self._on_boards and (row["kind"] != "round" or self._by_line) and (line := line_of(row)):
+            self._progress.console.print(line, highlight=False, soft_wrap=True)
+        elif not self._on_boards and row["kind"] == "arrival" and not row["accepted"]:
             self._progress.console.print(
                 f"client {row['client']} refused: {row['reason']} {row.get('detail', '')[:160]}", style="yellow"
             )
-        elif row["kind"] == "round":
+        if row["kind"] == "round":
             self._show_round(row)
 
     def _show_round(self, row: Row) -> None:
@@ -84,7 +131,8 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             self._accuracy = f"accuracy {row['evaluation']['accuracy'][-1]:.3f}"
         recent = self._staleness[-50:]
         stale = f"staleness {sum(recent) / len(recent):.1f}" if recent else ""
-        parts = [f"virtual {seconds(row['virtual_s'])}", self._accuracy, stale]
+        clock = "after" if self._on_boards else "virtual"
+        parts = [f"{clock} {seconds(row['virtual_s'])}", self._accuracy, stale]
         self._progress.update(self._bar, completed=row[self._done], status="  ".join(filter(None, parts)))
 
     def __enter__(self) -> RunProgress:
@@ -101,18 +149,18 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             self._progress.live.stop()
 
 
-def summary_table(metrics: Row) -> Table:
+def summary_table(metrics: Row, *, on_boards: bool = False) -> Table:
     """Return the table that a run ends with."""
     table = Table(title="Result", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
-    for name, value in summary(metrics):
+    for name, value in summary(metrics, on_boards=on_boards):
         table.add_row(name, value)
     return table
 
 
-def summary(metrics: Row) -> list[tuple[str, str]]:
-    """Return (name, value) pairs worth reading at the end of a run."""
+def summary(metrics: Row, *, on_boards: bool = False) -> list[tuple[str, str]]:
+    """Return (name, value) pairs worth reading at the end of a run; its time is virtual unless it was ``on_boards``."""
     rows: list[tuple[str, str]] = []
     final = metrics["final"]
     if final:
@@ -134,7 +182,7 @@ def summary(metrics: Row) -> list[tuple[str, str]]:
     return [
         *rows,
         ("model versions", str(metrics["rounds"])),
-        ("virtual time", seconds(metrics["virtual_time_s"])),
+        ("time on the boards" if on_boards else "virtual time", seconds(metrics["virtual_time_s"])),
         ("wall time", seconds(metrics["wall_time_s"])),
         ("utilisation of the fleet", f"{metrics['utilisation']:.0%}"),
         ("sent to / from boards", f"{bytes_text(metrics['bytes_down'])} / {bytes_text(metrics['bytes_up'])}"),

@@ -22,7 +22,6 @@ from cosp.data import (
     PartitionScheme,
     Sizes,
     declared_dataset,
-    hold_back,
     load_dataset,
     partition,
 )
@@ -46,6 +45,7 @@ from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
 from cosp.server import privacy
 from cosp.server.rules import LoopRules
+from cosp.stratified import hold_back
 from cosp.submodel.frozen import Frozen
 from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State

@@ -16,7 +16,7 @@ WORKDIR /opt/cosp
 COPY constraints.txt ./
 # Looked for and not imported: while an image is built, there is no driver to import it with.
 RUN python3 -c "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)" \
-    || python3 -m pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt torch numpy
+    || python3 -m pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt torch numpy pillow
 COPY cosp cosp
 
 USER 10001:10001

@@ -22,6 +22,7 @@ from node import ROOT, done_by_node
 from small_models import SMALL, random_state
 from test_trainer_side import run_probe
 
+from cosp.recipe import Recipe
 from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.shape import layout_of
 from cosp.task.scoring import ScoreSettings
@@ -114,7 +115,7 @@ OWN = ClientSamples(samples(10, 0), samples(4, 1))
 def socket(python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where ``python -m cosp.trainer`` listens under the board's Python."""
     folder = tmp_path_factory.mktemp("board")
-    write_board_store(folder / "store", BoardStore(OWN, ("a", "b", "c")))
+    write_board_store(folder / "store", BoardStore(OWN, Recipe(("a", "b", "c"), OWN.train.x.shape[1:])))
     command = [python, "-m", "cosp.trainer", "--data", str(folder / "store")]
     command += ["--socket", str(folder / "trainer.sock"), "--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}

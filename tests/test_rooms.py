@@ -12,7 +12,7 @@ COSP = Path(__file__).resolve().parents[1] / "cosp"
 
 ORDER = (
     ("amounts", "errors"),
-    ("seeds", "files", "forms", "console", "held", "processor"),
+    ("seeds", "files", "forms", "console", "held", "processor", "recipe", "stratified", "images"),
     ("submodel", "transfer"),
     ("models",),
     ("checkpoints",),

@@ -41,11 +41,18 @@ def client(
     ] = NODE_PORT,
     home: Annotated[Path, typer.Option(help="Where Flower keeps the app's code")] = HOME,
     insecure: Annotated[bool, typer.Option("--insecure", help="No TLS and no key: trust whoever answers")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what works and what does not, and start nothing; 1 if something fails")
+    ] = False,
 ) -> None:
     """Run this board's SuperNode in the foreground: it takes tasks from the server and hands them to the trainer."""
+    import os
+    import threading
+
     from cosp.board.probe import probe
+    from cosp.deployment.checks import Ways, client_findings, failures
     from cosp.deployment.superlink import client_service, flower_environment
-    from cosp.deployment.supervise import supervise
+    from cosp.deployment.supervise import say, supervise
 
     match = ADDRESS.fullmatch(address)
     if not match or not 1 <= int(match[2]) <= 65535:
@@ -57,6 +64,15 @@ def client(
             raise UserError(f"client: {path}: is no file; ca.crt comes from the server, cosp keys node makes the key")
     if keep is not None and not 0 < keep <= 1:
         raise UserError(f"client: --keep {keep}: must lie in (0, 1]")
+    host = match[1].strip("[]")
+    environment = flower_environment(home, host)
+    os.environ.update({name: environment[name] for name in ("no_proxy", "NO_PROXY")})
+    ways = Ways(host=host, port=int(match[2]), ca=ca, key=key, trainer=trainer)
+    if check:
+        findings = list(client_findings(ways))
+        for one in findings:
+            print(one.line())
+        raise typer.Exit(int(any(one.level == "failed" for one in findings)))
     found = probe(root)
     node: dict[str, str | int | float | None] = {
         "partition-id": number,
@@ -67,7 +83,13 @@ def client(
     }
     config = {name: value for name, value in node.items() if value is not None}
     service = client_service(address, authority=ca, key=key, port=port, config=config)
-    supervise([service], flower_environment(home, match[1].strip("[]")))
+
+    def say_failures() -> None:
+        for line in failures(ways):
+            say(line)
+
+    threading.Thread(target=say_failures, daemon=True).start()
+    supervise([service], environment, why=lambda: failures(ways))
 
 
 @app.command(epilog="Example: `cosp trainer --data store --socket /run/cosp/trainer.sock`")

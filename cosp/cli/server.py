@@ -1,15 +1,18 @@
-"""The server's side of a deployment: server start, admit, nodes, run."""
+"""The server's side of a deployment: server start, recipe, admit, nodes, remove, run, follow, stop, logs; doctor."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cosp.cli import screen
 from cosp.cli.screen import DataDir, Sets, err, free_folder, new_typer
 from cosp.errors import UserError
+
+if TYPE_CHECKING:
+    from cosp.deployment.control import Control
 
 app = new_typer()
 server = typer.Typer(help="The server's side of a deployment.", no_args_is_help=True)
@@ -29,14 +32,49 @@ def server_start(
     insecure: Annotated[bool, typer.Option("--insecure", help="No TLS, and every board may join")] = False,
 ) -> None:
     """Run SuperLink and SuperExec in the foreground; what dies is started again."""
+    from cosp.deployment.certificate import check_certificate
     from cosp.deployment.superlink import flower_environment, home_of, make_state, server_services
     from cosp.deployment.supervise import supervise
 
     if (keys is None) != insecure:
         raise UserError("server start: give either --keys DIR (cosp keys server makes them) or --insecure")
     services = server_services(state, host=host, port=port, keys=keys)
+    if keys is not None and (soon := check_certificate(keys)):
+        err.print(f"cosp: {soon}", style="yellow", highlight=False, soft_wrap=True)
     make_state(state, port=port, keys=keys)
     supervise(services, flower_environment(home_of(state)))
+
+
+@app.command(epilog="Example: `cosp doctor --state cosp-state`")
+def doctor(state: State = STATE) -> None:
+    """Say what of the server works and what does not, and what to do; 1 if something fails."""
+    from cosp.deployment.doctor import server_findings
+
+    findings = list(server_findings(state))
+    for one in findings:
+        print(one.line())
+    raise typer.Exit(int(any(one.level == "failed" for one in findings)))
+
+
+@server.command("recipe", epilog="Example: `cosp server recipe my.yaml --out recipe.json`")
+def server_recipe(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The experiment that the boards will take part in")],
+    out: Annotated[Path, typer.Option(help="File to write")] = Path("recipe.json"),
+    sets: Sets = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write how the experiment's samples are made: boards make their stores by it, `python -m cosp.trainer store`."""
+    from cosp.config import load_config
+    from cosp.experiment import load_experiment
+    from cosp.files import write_whole
+    from cosp.run.recipe import recipe_of
+
+    recipe = recipe_of(load_experiment(load_config(config, sets or []), data_dir=data_dir))
+    try:
+        write_whole(out, recipe.to_json())
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); give another --out") from None
+    print(out)
 
 
 @server.command("admit", epilog="Example: `cosp server admit keys/*.pub`")
@@ -66,8 +104,69 @@ def server_nodes(
         print(json.dumps(nodes))
     else:
         for node in nodes:
-            seen = "was never online" if node["online-at"] == "N/A" else f"online since {node['online-at']}"
-            print(f"{node['node-id']:>20}  {node['status']:<10}  {seen}")
+            print(f"{node['name'] or '-':<16}{node['status']:<12}{_since(node):<32}{node['node-id']:>20}")
+
+
+def _since(node: dict[str, Any]) -> str:
+    if node["online-at"] is None:
+        return "was never online"
+    word, at = ("since", node["online-at"]) if node["status"] == "online" else ("left", node["offline-at"])
+    return f"{word} {(at or '?').replace('T', ' ')[:19]} UTC"
+
+
+@server.command("remove", epilog="Example: `cosp server remove board-2`")
+def server_remove(
+    boards: Annotated[list[str], typer.Argument(metavar="BOARD...", help="Boards by name, see `cosp server nodes`")],
+    state: State = STATE,
+) -> None:
+    """Let boards in no more: their keys are not accepted from now on, until they are admitted again."""
+    from cosp.deployment.control import Control
+
+    control = Control(state)
+    for board in boards:
+        print(f"{board}: removed (node {control.remove(board)})")
+
+
+@server.command("stop", epilog="Example: `cosp server stop`")
+def server_stop(state: State = STATE) -> None:
+    """End the run that was started last; its last checkpoint stays, to go on from with `server run --resume`."""
+    from cosp.deployment.control import Control
+
+    control = Control(state)
+    run, config = control.last()
+    status, _ = control.status(run)
+    if status.startswith("finished"):
+        raise UserError(f"server stop: run {run} is {status} already")
+    control.stop(run)
+    print(f"run {run} ended; go on with: cosp server run --resume {config['out']}")
+
+
+@server.command("logs", epilog="Example: `cosp server logs`")
+def server_logs(state: State = STATE) -> None:
+    """Print what the ServerApp of the run that was started last says, until it ends; Ctrl-C stops printing."""
+    from cosp.deployment.control import Control
+
+    control = Control(state)
+    run, _ = control.last()
+    for text in control.logs(run):
+        print(text, end="", flush=True)
+
+
+@server.command("follow", epilog="Example: `cosp server follow`")
+def server_follow(
+    state: State = STATE,
+    restarts: Annotated[int, typer.Option(min=0, help="How often to go on after a crash without a new version")] = 3,
+) -> None:
+    """Follow the run that was started last, as `server run` does, which Ctrl-C leaves at work."""
+    from cosp.deployment.control import Control
+    from cosp.run.directory import config_of
+
+    control = Control(state)
+    run, run_config = control.last()
+    folder = Path(run_config["out"])
+    source = folder if (folder / "config.yaml").is_file() else None
+    path = config_of(source) if source else Path(run_config["config"])
+    _follow(control, path, [], run_config, folder, restarts=restarts, run=run)
 
 
 @server.command("run", epilog="Examples: `cosp server run my.yaml --out runs/my` · `cosp server run --resume runs/my`")
@@ -82,10 +181,7 @@ def server_run(
 ) -> None:
     """Train on the boards that are there, follow the run, go on from its checkpoint if its ServerApp dies."""
     from cosp.config import load_config
-    from cosp.console import RunProgress, summary_table
     from cosp.deployment.control import Control
-    from cosp.deployment.submit import run_on_boards
-    from cosp.report import write_report
     from cosp.run.directory import config_of
 
     if (config is None) == (resume is None) or (resume and (out or sets)):
@@ -100,10 +196,34 @@ def server_run(
         "set": " ".join(f"'{text}'" for text in sets or []),
         "resume": resume is not None,
     }
-    with RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
-        metrics = run_on_boards(
-            Control(state), run_config, folder, restarts=restarts, on_row=progress.on_row, say=err.print
-        )
+    _follow(Control(state), path, sets or [], run_config, folder, restarts=restarts)
+
+
+def _follow(
+    control: Control,
+    path: Path,
+    sets: list[str],
+    run_config: dict[str, str | bool],
+    folder: Path,
+    *,
+    restarts: int,
+    run: str | None = None,
+) -> None:
+    """Start a run, or follow ``run``, to its end; then write its report."""
+    from cosp.config import load_config
+    from cosp.console import RunProgress, summary_table
+    from cosp.deployment.submit import run_on_boards
+    from cosp.report import write_report
+
+    server = load_config(path, sets).server
+    try:
+        with RunProgress(err, server.versions, server.until_s, on_boards=True) as progress:
+            metrics = run_on_boards(
+                control, run_config, folder, restarts=restarts, on_row=progress.on_row, say=err.print, run=run
+            )
+    except KeyboardInterrupt:
+        err.print("the run goes on; follow it again: cosp server follow; end it: cosp server stop")
+        raise
     write_report([folder], folder / "report.html")
-    screen.out.print(summary_table(metrics))
+    screen.out.print(summary_table(metrics, on_boards=True))
     print(f"report: {folder / 'report.html'}")

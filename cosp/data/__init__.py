@@ -5,7 +5,7 @@ from __future__ import annotations
 from cosp.data.dataset import Dataset, Split
 from cosp.data.declared import consecutive_rows, declared_dataset
 from cosp.data.figure import partition_figure
-from cosp.data.partition import PartitionScheme, hold_back, partition
+from cosp.data.partition import PartitionScheme, partition
 from cosp.data.sources import load_dataset
 from cosp.data.splits import Sizes
 
@@ -16,7 +16,6 @@ __all__ = [
     "Split",
     "consecutive_rows",
     "declared_dataset",
-    "hold_back",
     "load_dataset",
     "partition",
     "partition_figure",

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.faults import first_line
 from cosp.data.images import Labelled, checked_images
 from cosp.errors import DataError
+from cosp.images.faults import first_line
 
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCH = "test_batch"

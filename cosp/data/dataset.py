@@ -13,12 +13,12 @@ from cosp.data import series
 from cosp.data.image_files import ImageFiles
 from cosp.data.images import Labelled, Source
 from cosp.data.kinds import SampleKind, kind_of, shown
-from cosp.data.pixels import channels_first, normalise
 from cosp.data.raw_texts import RawTexts
 from cosp.data.splits import Sizes, check_cut, other_rows, rows_to_test, train_validation_rows
 from cosp.data.tokenizers import Tokenizer
 from cosp.data.wording import Wording
 from cosp.errors import DataError
+from cosp.images.pixels import channels_first, normalise
 
 CHUNK = 1024  # images whose deviations are held in float64 at a time
 BY_DEFAULT = Wording()

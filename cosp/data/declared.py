@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosp.data.dataset import Dataset, Split
-from cosp.data.partition import held_count, hold_back
-from cosp.data.splits import stratified_positions, stratified_start
+from cosp.data.splits import stratified_start
 from cosp.seeds import stream_seed
+from cosp.stratified import held_count, hold_back, stratified_positions
 
 
 def declared_dataset(

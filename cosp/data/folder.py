@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cosp.data.class_folders import Found, class_names, images_below, split_folders, strangers_beside, subfolders
 from cosp.data.class_names import named_labels
-from cosp.data.decoder import Shape, common_shape
 from cosp.data.image_files import ImageFiles
 from cosp.data.images import Labelled, Source, checked_images
+from cosp.images.class_folders import Found, class_names, images_below, split_folders, strangers_beside, subfolders
+from cosp.images.decoder import Shape, common_shape
 
 SHUFFLE_SEED = 0  # files come class by class; without this, the first 1000 images would be of one class
 

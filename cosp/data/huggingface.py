@@ -12,13 +12,13 @@ import numpy as np
 
 from cosp.data.class_names import named_labels, numbered_labels
 from cosp.data.columns import OF_IMAGES, ChosenColumns, Columns, chosen_columns
-from cosp.data.decoder import GREY, Encoded, Shape, common_shape, decoded
-from cosp.data.faults import first_line
 from cosp.data.hub_texts import has_texts, hub_texts
 from cosp.data.images import Labelled, Source, checked_images
 from cosp.data.labels import check_labels
-from cosp.data.split_names import by_role
 from cosp.errors import DataError
+from cosp.images.decoder import GREY, Encoded, Shape, common_shape, decoded
+from cosp.images.faults import first_line
+from cosp.images.split_names import by_role
 
 SAVED_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")  # what `save_to_disk` leaves in its folder
 SHUFFLE_SEED = 0  # data sets on the hub are often sorted by class

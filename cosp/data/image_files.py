@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.decoder import decoded
-from cosp.data.pixels import channels_first, normalise
+from cosp.images.decoder import decoded
+from cosp.images.pixels import channels_first, normalise
 
 
 @dataclass(frozen=True, kw_only=True)

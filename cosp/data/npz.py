@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from cosp.data.class_names import named_labels, numbered_labels
 from cosp.data.columns import CLIENT
-from cosp.data.faults import first_line
 from cosp.data.images import Labelled, Source, checked_images
 from cosp.data.kinds import SampleKind
 from cosp.data.labels import as_texts, check_labels
 from cosp.data.series import checked_series
-from cosp.data.split_names import ROLES, by_role
 from cosp.data.texts import checked_texts
 from cosp.errors import DataError
+from cosp.images.faults import first_line
+from cosp.images.split_names import ROLES, by_role
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -14,7 +14,6 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.splits import stratified_rows
 from cosp.errors import DataError
 
 Kind = Literal["iid", "dirichlet", "pathological"]
@@ -86,37 +85,6 @@ def merge(
         np.sort(np.concatenate([parts[part] for part in order[end - share : end]]))
         for end, share in zip(ends, shares, strict=True)
     ]
-
-
-def hold_back(
-    indices: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    share: float,
-    seed: int | Sequence[int],
-    *,
-    owner: str = "client",
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split a client's rows ``indices`` of ``labels`` into (train, local test), both sorted and never empty.
-
-    The test part holds ``share`` of the rows, of each class as near to it as whole rows allow.
-    DataError names ``owner`` if it has fewer than 2 rows.
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"share must lie between 0 and 1, got {share}")
-    if len(indices) < 2:
-        raise DataError(
-            f"{owner}: {len(indices)} images cannot be split into training and local test, it takes 2; "
-            "raise min_samples or alpha, or use fewer clients"
-        )
-    count = held_count(len(indices), share)
-    ordered = np.sort(indices)
-    test = ordered[stratified_rows(labels[ordered], count, seed)]
-    return np.setdiff1d(ordered, test, assume_unique=True), test
-
-
-def held_count(rows: int, share: float) -> int:
-    """Return how many of a client's rows are held back."""
-    return min(max(1, round(share * rows)), rows - 1)
 
 
 def _draw(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cosp.errors import DataError
+from cosp.stratified import stratified_rows
 
 TEST_SHARE = 0.2  # of a data set that comes without a test split
 VALIDATION_SHARE = 0.1  # of the training images, unless a number is asked for
@@ -32,31 +32,6 @@ class Sizes:
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"{field} must be >= 1, got {value}")
-
-
-def stratified_rows(labels: NDArray[np.int64], count: int, seed: int | Sequence[int]) -> NDArray[np.int64]:
-    """``count`` rows, sorted, in which each class has its share of all rows, rounded up or down.
-
-    Systematic sampling: lay the rows out class by class, shuffled within each, and take every (N / count)-th.
-    Unlike scikit-learn's stratified split it also works for classes with one sample and for counts below the
-    number of classes.
-    """
-    if not 0 <= count <= len(labels):
-        raise ValueError(f"count must lie in 0..{len(labels)}, got {count}")
-    if count == 0:
-        return np.empty(0, np.int64)
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    start = int(rng.integers(len(labels)))
-    return np.sort(by_class[stratified_positions(len(labels), count, start)])
-
-
-def stratified_positions(total: int, count: int, start: int) -> NDArray[np.int64]:
-    """Return every (N / count)-th of N positions. In whole numbers: rounded products could name one twice. ``start`` <
-    N keeps the last position below N.
-    """
-    return (np.arange(count, dtype=np.int64) * total + start) // count
 
 
 def stratified_start(rng: np.random.Generator, total: int) -> int:

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cosp.data.faults import first_line
-from cosp.data.split_names import ROLES
 from cosp.errors import DataError
+from cosp.images.faults import first_line
+from cosp.images.split_names import ROLES
 
 UNPACK: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.decompress,

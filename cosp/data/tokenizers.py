@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.faults import first_line
 from cosp.data.raw_texts import RawTexts
 from cosp.errors import ConfigError, DataError, UserError
+from cosp.images.faults import first_line
 
 FILE = "tokenizer.json"
 PADDING_WORDS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>")

@@ -6,23 +6,26 @@ from pathlib import Path
 
 import numpy as np
 
-from cosp.data import Dataset, Split, hold_back
+from cosp.data import Dataset, Split
 from cosp.data.images import Labelled, Source
 from cosp.data.sources import read_source
 from cosp.data.tokenizers import FILE
 from cosp.errors import DataError, UserError
 from cosp.experiment import Experiment, columns_of
+from cosp.recipe import Recipe
+from cosp.run.recipe import recipe_of
 from cosp.seeds import stream_seed
+from cosp.stratified import hold_back
 from cosp.trainer.samples import ClientSamples, Samples
 from cosp.trainer.store import BoardStore, Rows, write_board_store
 
 
 def write_shares(experiment: Experiment, folder: Path) -> list[Path]:
     """Write what the experiment's partition gives each client as ``folder/CLIENT`` and return those folders."""
-    found = []
+    found, recipe = [], recipe_of(experiment)
     for client, rows in enumerate(experiment.rows):
         found.append(folder / str(client))
-        _write(found[-1], experiment.dataset.train, rows, experiment.dataset)
+        _write(found[-1], experiment.dataset.train, rows, experiment.dataset, recipe)
     return found
 
 
@@ -42,14 +45,14 @@ def write_own(experiment: Experiment, source: Source, folder: Path) -> Path:
     split = experiment.dataset.normalised(_with_labels_of(experiment.dataset, source))
     seed = stream_seed(config.seed, "local test", source.name)
     rows = hold_back(np.arange(len(split)), split.y, config.data.local_test, seed, owner=source.train.origin)
-    _write(folder, split, rows, experiment.dataset)
+    _write(folder, split, rows, experiment.dataset, recipe_of(experiment))
     return folder
 
 
-def _write(folder: Path, split: Split, rows: Rows, dataset: Dataset) -> None:
+def _write(folder: Path, split: Split, rows: Rows, dataset: Dataset, recipe: Recipe) -> None:
     """Write a store; with it the tokenizer that cut its texts into words, for texts that the board has later."""
     train, test = (Samples(split.x[part], split.y[part]) for part in rows)
-    write_board_store(folder, BoardStore(ClientSamples(train, test), dataset.classes))
+    write_board_store(folder, BoardStore(ClientSamples(train, test), recipe))
     if dataset.tokenizer is not None:
         (folder / FILE).write_text(dataset.tokenizer.text, encoding="utf-8")
 

@@ -28,8 +28,9 @@ def run_on_boards(
     restarts: int,
     on_row: Callable[[Row], None],
     say: Callable[[str], None],
+    run: str | None = None,
 ) -> Row:
-    """Run to the end and return the metrics.
+    """Run to the end and return the metrics. ``run``: the number of one that was begun, to be followed again.
 
     A run whose ServerApp dies is started again from its last checkpoint, at most ``restarts`` times in a row without a
     new version in between; CospError then, when it is stopped by somebody, or when its directory cannot be written.
@@ -38,9 +39,10 @@ def run_on_boards(
     left = restarts
     while True:
         version = rows.version
-        run = control.start(run_config)
-        say(f"run {run} started")
-        status, details = _follow(control, run, rows)
+        if run is None:
+            run = control.start(run_config)
+            say(f"run {run} started")
+        status, details = _follow(control, run, rows, _Missing(control, say))
         if (folder / "metrics.json").is_file() and status == "finished:completed":
             return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
         left = restarts if rows.version > version else left - 1
@@ -50,10 +52,24 @@ def run_on_boards(
                 f"go on with: cosp server run --resume {folder}"
             )
         say(f"run {run} ended ({status} {details}); going on from its last checkpoint")
-        run_config = {**run_config, "resume": True}
+        run_config, run = {**run_config, "resume": True}, None
 
 
-def _follow(control: Control, run: str, rows: _Rows) -> tuple[str, str]:
+class _Missing:
+    """Says which boards a run that has not begun may be waiting for, once for each answer."""
+
+    def __init__(self, control: Control, say: Callable[[str], None]) -> None:
+        self._control, self._say = control, say
+        self._told: list[str] = []
+
+    def tell(self) -> None:
+        missing = [node["name"] or node["node-id"] for node in self._control.nodes() if node["status"] != "online"]
+        if missing != self._told:
+            self._told = missing
+            self._say(f"waiting for boards; not online: {', '.join(missing)}" if missing else "all boards are online")
+
+
+def _follow(control: Control, run: str, rows: _Rows, missing: _Missing) -> tuple[str, str]:
     """Pass rows on until the run is over, and return how it ended."""
     asked_s = time.monotonic()
     while True:
@@ -62,6 +78,8 @@ def _follow(control: Control, run: str, rows: _Rows) -> tuple[str, str]:
         if time.monotonic() - asked_s > STATUS_S or rows.over:
             asked_s = time.monotonic()
             try:
+                if not rows.begun:
+                    missing.tell()
                 status, details = control.status(run)
             except CospError:
                 continue  # SuperLink is restarting; the run lives on
@@ -81,6 +99,10 @@ class _Rows:
         """A hash of every line that was passed on."""
         self._last = 0
         """Where the last of them begins."""
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._shown)
 
     @property
     def over(self) -> bool:

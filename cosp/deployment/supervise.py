@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,8 +32,11 @@ class Service:
 class _Running:
     """One service and its present process, which leads a process group of its own."""
 
-    def __init__(self, service: Service, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, service: Service, environment: Mapping[str, str], why: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         self.service = service
+        self._why = why
         self._environment = environment
         self._failures = 0
         self._due_s = 0.0
@@ -54,7 +57,12 @@ class _Running:
             self._failures = 0 if now_s - self._started_s > STEADY_S else self._failures + 1
             pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
             self._due_s, self.process = now_s + pause_s, None
-            _say(f"{self.service.name} ended ({_ending(code)}); starting it again in {pause_s:.0f} s")
+            say(f"{self.service.name} ended ({_ending(code)}); starting it again in {pause_s:.0f} s")
+            threading.Thread(target=self._say_why, daemon=True).start()  # looking takes seconds; a stop must not
+
+    def _say_why(self) -> None:
+        for line in self._why():
+            say(line)
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole group."""
@@ -64,14 +72,21 @@ class _Running:
 
 
 def supervise(
-    services: Sequence[Service], environment: Mapping[str, str], *, stop: threading.Event | None = None
+    services: Sequence[Service],
+    environment: Mapping[str, str],
+    *,
+    stop: threading.Event | None = None,
+    why: Callable[[], Iterable[str]] = tuple,
 ) -> None:
-    """Run ``services`` until ``stop`` is set; in the main thread SIGTERM and SIGINT set it."""
+    """Run ``services`` until ``stop`` is set; in the main thread SIGTERM and SIGINT set it.
+
+    ``why`` looks for what may have made one of them end, which is said beside it.
+    """
     stop = stop or threading.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-    running = [_Running(service, environment) for service in services]
+    running = [_Running(service, environment, why) for service in services]
     try:
         while not stop.wait(POLL_S):
             for one in running:
@@ -97,5 +112,6 @@ def _ending(code: int) -> str:
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Say something of what is kept running, beside what it says itself."""
     print(f"cosp: {text}", file=sys.stderr, flush=True)

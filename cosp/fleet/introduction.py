@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cosp.fleet.speed import Speed
+from cosp.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,8 @@ class Introduction:
     speed: Speed | None = None
     gpu: bool = False
     """It trains on a GPU, so in mixed precision where the run asks for it."""
+    recipe: Recipe | None = None
+    """How its data were made; None for a client of this process, whose data are the server's."""
     words: tuple[int, ...] | None = None
     """Which rows of the word table its texts use, ascending, where the run asks; None: it holds all."""
     keeps_frozen: bool = False

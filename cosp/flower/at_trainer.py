@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from pathlib import Path
 
 from flwr.app import Array, Context, Message, UserConfig
 
 from cosp.errors import ConfigError, CospError
 from cosp.fleet.introduction import Introduction
+from cosp.recipe import recipe_from
 from cosp.trainer.hand_over import describe, hand_over
 from cosp.wire import records
 
@@ -22,6 +24,8 @@ from cosp.wire import records
 def introduce(message: Message, context: Context) -> Message:
     """Say who this client is: what the node config says, and what the trainer knows of its data."""
     node = context.node_config
+    if why := records.kept_out(message):
+        print(f"cosp: the server keeps this board out: {why}", file=sys.stderr, flush=True)
     found = describe(_socket(node), words=records.asks_words(message))
     return records.introduction_reply(
         message,
@@ -36,6 +40,7 @@ def introduce(message: Message, context: Context) -> Message:
             class_counts=tuple(found["class_counts"]),
             idle_w=float(node.get("idle-w", 0.0)),
             gpu=str(found["device"]).startswith("cuda"),
+            recipe=recipe_from(json.dumps(found["recipe"])),
             words=tuple(found["words"]) if "words" in found else None,
             keeps_frozen=True,
         ),

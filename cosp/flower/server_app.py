@@ -7,6 +7,7 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from cosp.console import line_of
 from cosp.experiment import single_thread
 from cosp.flower.guarded_grid import guarded
 from cosp.flower.run_config import experiment_from, out_folder, source_of
@@ -34,14 +35,5 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _print_row(row: dict[str, Any]) -> None:
-    if row["kind"] == "round":
-        accuracy = f", accuracy {row['evaluation']['accuracy'][-1]:.3f}" if row["evaluation"] else ""
-        print(f"version {row['version']} after {row['virtual_s']:.1f} s{accuracy}", flush=True)
-    elif row["kind"] == "arrival" and not row["accepted"]:
-        print(f"client {row['client']} refused: {row['reason']} {row.get('detail', '')}", flush=True)
-    elif row["kind"] == "refused":
-        print(f"node {row['node']} refused: {row['reason']}: {row['detail']}", flush=True)
-    elif row["kind"] == "ban":
-        print(f"client {row['client']} (node {row['node']}) banned: {row['lies']} lies in a row", flush=True)
-    elif row["kind"] == "client" and "claimed" in row:
-        print(f"client {row['client']} claims {row['claimed']}, counted as {row['samples']} samples", flush=True)
+    if line := line_of(row):
+        print(line, flush=True)

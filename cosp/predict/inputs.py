@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.data.class_folders import SUFFIXES as IMAGES
-from cosp.data.decoder import decoded
 from cosp.data.raw_texts import raw_texts
 from cosp.data.text_files import is_table, read_table
 from cosp.errors import UserError
 from cosp.files import shown_name
+from cosp.images.class_folders import SUFFIXES as IMAGES
+from cosp.images.decoder import decoded
 from cosp.predict.opened import Opened
 from cosp.predict.prepared import prepared
 

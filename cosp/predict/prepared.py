@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosp.data import series
-from cosp.data.pixels import channels_first, normalise
 from cosp.data.raw_texts import RawTexts
 from cosp.errors import UserError
+from cosp.images.pixels import channels_first, normalise
 from cosp.predict.opened import Opened
 
 WHITE = 255.0

@@ -24,7 +24,7 @@ def about(run: Run) -> list[tuple[str, str]]:
     size = _joined(f"{header.blocks} blocks", told.model, f"{quantity(header.parameters, '')} parameters")
     until = _joined(
         f"{header.versions} versions" if header.versions is not None else "",
-        f"{header.until_s:g} virtual seconds" if header.until_s is not None else "",
+        f"{header.until_s:g} {'' if run.measured else 'virtual '}seconds" if header.until_s is not None else "",
         by=" or ",
     )
     return [
@@ -62,6 +62,13 @@ def limit_text(run: Run) -> str:
     if by_share(run):
         return "its keep ratio of what training the whole model holds, or its memory if that is less"
     return "its memory"
+
+
+def measured_text(run: Run) -> str:
+    """Say what the open dots in the figure of memory are; empty where nothing was measured."""
+    if not run.measured:
+        return ""
+    return " Full dots are predicted; open ones were measured: the process with Python and torch, or the GPU's tensors."
 
 
 def _exits(blocks: list[int]) -> str:

@@ -62,7 +62,12 @@ def accuracy_against_rounds(runs: Sequence[Run], labels: Sequence[str]) -> Figur
 
 def accuracy_against_time(runs: Sequence[Run], labels: Sequence[str]) -> Figure:
     unit = longest_unit(runs)
-    return _accuracy(runs, labels, lambda row: row.virtual_s / unit.seconds, f"virtual time ({unit.name})")
+    return _accuracy(runs, labels, lambda row: row.virtual_s / unit.seconds, f"{clock_of(runs)} ({unit.name})")
+
+
+def clock_of(runs: Sequence[Run]) -> str:
+    """Return what the times of ``runs`` are: virtual, or where some are of real boards not all of them."""
+    return "time" if any(run.measured for run in runs) else "virtual time"
 
 
 def longest_unit(runs: Sequence[Run]) -> TimeUnit:

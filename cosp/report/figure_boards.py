@@ -52,9 +52,15 @@ def memory_of_boards(totals: Sequence[BoardTotals]) -> Figure:
     )
     colours = [colour("refused" if too_much else "trained") for too_much in over]
     axes.scatter(peaks, [row for row, _ in used], s=26, c=colours or None, label="peak in training", zorder=3)
+    seen = [(row, t.measured_bytes) for row, t in enumerate(totals) if t.measured_bytes]
+    if seen:
+        axes.scatter(
+            [size for _, size in seen], [row for row, _ in seen], s=26, facecolors="none", edgecolors=colour("trained"),
+            label="measured", zorder=3,
+        )  # fmt: skip
     axes.set_xscale("log")
-    _decades(axes, [*peaks, *limits])
-    legend(axes, columns=2, rows=True)
+    _decades(axes, [*peaks, *limits, *(size for _, size in seen)])
+    legend(axes, columns=3 if seen else 2, rows=True)
     return figure
 
 

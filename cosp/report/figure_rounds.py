@@ -84,7 +84,7 @@ def bytes_over_time(run: Run, height: float) -> Figure:
         linestyle=(0, (5, 1.4)),
         label="up, to the server",
     )
-    axes.set_xlabel(f"virtual time ({unit.name})")
+    axes.set_xlabel(f"{run.clock} ({unit.name})")
     from_zero(axes)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(ticks(8))

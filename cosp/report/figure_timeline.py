@@ -48,10 +48,10 @@ def timeline(run: Run, clients: Sequence[Client]) -> Figure:
     _crosses(axes, [row.arrived_s / unit.seconds for row in refused], [row_of[row.client] for row in refused])
     rows_of(axes, [client.title for client in clients])
     axes.set_xlim(0, until_s / unit.seconds)
-    axes.set_xlabel(f"virtual time ({unit.name})")
+    axes.set_xlabel(f"{run.clock} ({unit.name})")
     axes.xaxis.set_major_locator(ticks(14))
     axes.grid(visible=False)
-    _phase_legend(axes, {span.phase for span in shown}, refused=bool(refused))
+    _phase_legend(axes, {span.phase for span in shown}, run, refused=bool(refused))
     return figure
 
 
@@ -73,10 +73,15 @@ def _crosses(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
     axes.scatter(x, y, marker="x", s=20, linewidths=1.5, c=colour("refused"), zorder=5, label="refused")
 
 
-def _phase_legend(axes: Axes, present: set[str], *, refused: bool) -> None:
+def _shown(phase: str, run: Run) -> str:
+    """Name a phase: on real boards all that was not compute, Flower's own doings above all, counts as receiving."""
+    return "Flower, links" if run.measured and phase == "received" else phase
+
+
+def _phase_legend(axes: Axes, present: set[str], run: Run, *, refused: bool) -> None:
     marks = axes.get_legend_handles_labels()[0] if refused else []
     names = [phase for phase in PHASES if phase in present]
-    handles = [Patch(facecolor=colour(_PHASE_COLOURS[name]), label=name) for name in (*names, WAITED)]
+    handles = [Patch(facecolor=colour(_PHASE_COLOURS[name]), label=_shown(name, run)) for name in (*names, WAITED)]
     legend(axes, columns=6, rows=True, handles=[*handles, *marks])
 
 
@@ -89,7 +94,12 @@ def time_of_boards(run: Run, clients: Sequence[Client]) -> Figure:
         width = np.array([shares[client.client][phase] for client in clients])
         if phase not in ("scored", "summed", UNDER_WAY) or width.any():
             axes.barh(
-                range(len(clients)), width, left=left, height=_HEIGHT, color=colour(_PHASE_COLOURS[phase]), label=phase
+                range(len(clients)),
+                width,
+                left=left,
+                height=_HEIGHT,
+                color=colour(_PHASE_COLOURS[phase]),
+                label=_shown(phase, run),
             )
         left += width
     rows_of(axes, [client.title for client in clients])
@@ -114,5 +124,5 @@ def utilisation_over_time(run: Run, height: float) -> Figure:
     from_zero(axes)
     axes.xaxis.set_major_locator(ticks(8))
     axes.yaxis.set_major_formatter(percents())
-    axes.set_xlabel(f"virtual time ({unit.name})")
+    axes.set_xlabel(f"{run.clock} ({unit.name})")
     return figure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cosp.report.about import limit_text
+from cosp.report.about import limit_text, measured_text
 from cosp.report.figure_accuracy import (
     accuracy_against_rounds,
     accuracy_against_time,
@@ -68,7 +68,7 @@ def accuracy_section(runs: Sequence[Run], labels: Sequence[str]) -> Section:
             ),
             _plot(
                 "accuracy-time",
-                f"Accuracy against virtual {unit}",
+                f"Accuracy against {'' if any(run.measured for run in runs) else 'virtual '}{unit}",
                 f"The same on the fleet's own clock: steeper is faster. {lines}",
                 (lambda: accuracy_against_time(runs, labels)) if some else None,
             ),
@@ -184,7 +184,7 @@ def _cost_section(run: Run, shown: Sequence[BoardTotals], note: str, suffix: str
                 f"memory{suffix}",
                 "Peak memory of each board",
                 f"The dot must stay left of the mark, {limit_text(run)}; "
-                f"between them lies what is left free (log axis).{note}",
+                f"between them lies what is left free (log axis).{measured_text(run)}{note}",
                 (lambda: memory_of_boards(shown)) if some else None,
             ),
         ),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from cosp.errors import UserError
+from cosp.forms import NO_YAML, yaml_value
 from cosp.report.rows import Arrival, Client, Header, Metrics, Round, Run, Scores
 from cosp.report.told import told
 
@@ -46,7 +48,20 @@ def read_run(run_dir: Path) -> Run:
         config=config,
         told=told(config),
         notices=tuple(notices),
+        corrections=_corrections(run_dir / "profiles"),
     )
+
+
+def _corrections(folder: Path) -> dict[int, str]:
+    """Return by client how its board's profile was mended by what it trained, as its file says."""
+    found = {}
+    for path in sorted(folder.glob("client-*.yaml")):
+        number = path.stem.removeprefix("client-")
+        with suppress(OSError, UnicodeDecodeError, *NO_YAML):
+            told = yaml_value(path.read_text(encoding="utf-8"))
+            if number.isdecimal() and isinstance(told, dict) and isinstance(told.get("calibration"), str):
+                found[int(number)] = told["calibration"]
+    return found
 
 
 def _read_rows(path: Path, notices: list[str]) -> dict[str, list[Any]]:

@@ -5,7 +5,8 @@ Keys that a class does not name are ignored, so an older report still reads the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -103,6 +104,14 @@ class Arrival:
     local_accuracy_received: Amount | None
     local_accuracy_trained: Amount | None
     epsilon: Amount | None = None  # what the client's updates by then can have told; None where nothing bounds it
+    wall_step_s: Amount | None = None  # what a real machine measured, as far as it could
+    wall_peak_rss_bytes: Count | None = None
+    wall_peak_cuda_bytes: Count | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Say whether a real machine did it, and not a simulated one."""
+        return self.wall_step_s is not None or self.wall_peak_rss_bytes is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,10 +177,20 @@ class Run:
     config: str | None  # the text of config.yaml
     told: Told = NOTHING_TOLD  # what it says in it
     notices: tuple[str, ...] = ()  # what is missing here, in words for the reader
+    corrections: Mapping[int, str] = field(default_factory=dict)  # by client, how its profile was mended by its steps
+
+    @property
+    def measured(self) -> bool:
+        """Say whether real boards did it: then its times are those of the wall."""
+        return any(row.measured for row in self.arrivals)
+
+    @property
+    def clock(self) -> str:
+        return "time" if self.measured else "virtual time"
 
     @property
     def virtual_s(self) -> float:
-        """Span of virtual time: until the last round closed (or, before any did, the last task arrived)."""
+        """Span of the run's time: until the last round closed (or, before any did, the last task arrived)."""
         closed = max((row.virtual_s for row in self.rounds), default=0.0)
         return closed or max((row.arrived_s for row in self.arrivals), default=0.0)
 

@@ -20,6 +20,7 @@ class BoardTotals:
     parameters: int | None  # of the last submodel that it trained
     mean_staleness: float | None  # of its training tasks
     peak_memory_bytes: int
+    measured_bytes: int  # most that its process held, or torch on its GPU; 0 where nothing measured it
     limit_bytes: int  # what its tasks may hold
     bytes_down: int
     bytes_up: int
@@ -69,6 +70,7 @@ def _totals(client: Client, rows: Sequence[Arrival], limit_bytes: int) -> BoardT
         parameters=trained[-1].parameters if trained else None,
         mean_staleness=fmean(row.staleness for row in trained) if trained else None,
         peak_memory_bytes=max((row.peak_memory_bytes for row in rows), default=0),
+        measured_bytes=max((row.wall_peak_cuda_bytes or row.wall_peak_rss_bytes or 0 for row in rows), default=0),
         limit_bytes=limit_bytes,
         bytes_down=sum(row.bytes_down for row in rows),
         bytes_up=sum(row.bytes_up for row in rows),

@@ -6,9 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from safetensors.torch import save_file
 
 from cosp.checkpoints.own import BOARDS, FACTS, TOKENIZER, WEIGHTS, BoardPlan, ExitScores, Facts, Reading, boards_json
@@ -16,13 +14,12 @@ from cosp.config import DataConfig
 from cosp.data import Dataset
 from cosp.experiment import Experiment
 from cosp.methods import Method
+from cosp.run.recipe import white_of
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import Evaluation
 from cosp.submodel.slicing import State
 
 COLUMNS = ("image", "label", "text", "text_pair", "columns", "strip")
-LOOKED_AT = 1000
-"""So many samples tell in which units pixels are."""
 
 
 def write_model(
@@ -90,20 +87,10 @@ def reading_of(dataset: Dataset, data: DataConfig) -> Reading:
         kind=dataset.kind,
         mean=dataset.mean,
         std=dataset.std,
-        white=_white(dataset) if dataset.kind == "images" else None,
+        white=white_of(dataset) if dataset.kind == "images" else None,
         words=dataset.tokenizer is not None,
         columns=said,
     )
-
-
-def _white(dataset: Dataset) -> float:
-    """Return what a white pixel is in the training data: 255 as in files, else the 1 or 16 that arrays go up to."""
-    if dataset.resizable:
-        return 255.0
-    seen: Any = np.asarray(dataset.train.x[:LOOKED_AT])
-    last = (len(dataset.std), 1, 1)
-    largest = float((seen * np.reshape(dataset.std, last) + np.reshape(dataset.mean, last)).max())
-    return next((white for white in (1.0, 16.0) if largest <= white * 1.001), 255.0)
 
 
 def _boards(coordinator: Coordinator) -> list[BoardPlan]:

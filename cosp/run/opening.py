@@ -24,11 +24,12 @@ def opening_rows(
     *,
     boards: int,
     claimed: Mapping[int, Row],
+    planned: Mapping[int, Row],
     dry: bool = False,
 ) -> Iterator[Row]:
     """Yield the row of the run and one row a client. ``exits``: those that the method's result has;
-    ``training_bytes``: what plain training of the whole model holds; ``claimed``: see ``client_row``. Of the ``boards``
-    of the fleet some may be missing.
+    ``training_bytes``: what plain training of the whole model holds; ``claimed``, ``planned``: see ``client_row``. Of
+    the ``boards`` of the fleet some may be missing.
     """
     whole = footprint(shape, (shape.sizes,) * shape.blocks)
     run = {
@@ -48,4 +49,4 @@ def opening_rows(
         "until_s": config.server.until_s,
     } | ({"dry": True} if dry else {})
     yield run
-    yield from (client_row(client, claimed.get(client.client, {})) for client in clients)
+    yield from (client_row(client, claimed.get(client.client, {}), planned.get(client.client)) for client in clients)

@@ -19,6 +19,7 @@ from cosp.fleet.introduction import Introduction
 from cosp.fleet.speed import speed_of
 from cosp.methods import Method
 from cosp.methods.method import everybody
+from cosp.run.recipe import recipe_of
 from cosp.run.virtual import VirtualTime
 from cosp.server.admission import Admission
 from cosp.server.greeting import Greeter, Wanted
@@ -32,7 +33,8 @@ GREETING_S = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Party:
-    """``clients`` as they count, in client order; ``claimed``: by client, what it said that is more than is believed.
+    """``clients`` as they count, in client order; ``claimed``: by client, what it said that is more than is believed;
+    ``planned``: by client, what the fleet file plans with where its own limit is lower.
 
     ``greeter``: of boards that are asked by message, who is still missing and may join.
     """
@@ -40,6 +42,7 @@ class Party:
     nodes: Nodes
     clients: Sequence[Introduction]
     claimed: Mapping[int, Row]
+    planned: Mapping[int, Row]
     admission: Admission
     greeter: Greeter | None
 
@@ -68,14 +71,16 @@ def gather(
     if meet is not None:
         guests = meet()
         if all(board.samples is None and not lies(board) for board in one_of_each(experiment.boards)):
-            return Party(nodes=guests.nodes, clients=guests.clients, claimed={}, admission=admission, greeter=None)
+            return Party(
+                nodes=guests.nodes, clients=guests.clients, claimed={}, planned={}, admission=admission, greeter=None
+            )
         told, nodes, greeter = guests.clients, guests.nodes, None
     else:
         shape, special = experiment.shape, experiment.dataset.special_words
         greeter = Greeter(
             grid,
             len(experiment.boards),
-            classes=shape.classes,
+            recipe=recipe_of(experiment),
             words=Wanted(shape.words, special) if asks_words(experiment.config) else None,
             banned=banned,
             on_refused=on_refused,
@@ -89,6 +94,7 @@ def gather(
         nodes=nodes,
         clients=tuple(one.introduction for one in admitted),
         claimed={one.introduction.client: one.claimed for one in admitted if one.claimed},
+        planned={one.introduction.client: one.planned for one in admitted if one.planned},
         admission=admission,
         greeter=greeter,
     )

@@ -122,6 +122,7 @@ def _loop(
         clients,
         boards=len(experiment.boards),
         claimed=party.claimed,
+        planned=party.planned,
         dry=dry,
     )
     if saved:  # real boards may be others by now

@@ -2,6 +2,9 @@
 
 Samples are the weight of a board's updates, joules and seconds what a run is said to have cost, a declared speed how
 large a plan it is given. Whoever claims more is counted with what is admitted, and the row holds the claim as well.
+
+A plan's size is the fleet file's to say, as ``cosp plan`` shows it: a board's own limits can only lower it, and its row
+says so then.
 """
 
 from __future__ import annotations
@@ -32,10 +35,13 @@ MOST_OF_WATTS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted:
-    """An introduction as it counts, and what it claimed where that was more."""
+    """An introduction as it counts; what it claimed where that was more; ``planned``: what the fleet file plans with
+    where the board's own limit is lower.
+    """
 
     introduction: Introduction
     claimed: Row
+    planned: Row
 
 
 class Admission:
@@ -62,16 +68,33 @@ class Admission:
             counted = counted.with_budget(self.budget(told.client, told.budget))
         return Admitted(
             introduction=counted,
-            claimed={name: getattr(told, name) for name in ("samples", "idle_w") if _more(told, counted, name)},
+            claimed={name: getattr(told, name) for name in ("samples", "idle_w", "keep") if _more(told, counted, name)},
+            planned={} if self._simulated else self._planned(counted),
         )
 
     def budget(self, client: int, budget: Budget) -> Budget:
-        """Return ``budget`` with no speed that the fleet's board has in none of its modes."""
-        board = self._boards[client]
-        if budget.speed is None or self._simulated:
+        """Return ``budget`` with no more than the fleet's board keeps and holds, and no speed that it has in none of
+        its modes.
+        """
+        if self._simulated:
             return budget
+        keep, memory_bytes = self._plan(client)
+        budget = replace(budget, keep=_least(budget.keep, keep), memory_bytes=min(budget.memory_bytes, memory_bytes))
+        if budget.speed is None:
+            return budget
+        board = self._boards[client]
         profiles = (board.profile, *(change.profile for change in board.changes))
         return replace(budget, speed=_no_faster(budget.speed, profiles, board))
+
+    def _plan(self, client: int) -> tuple[float | None, int]:
+        """Return which share of the model and how much memory the fleet file plans with."""
+        board = self._boards[client]
+        return board.keep, board.profile.memory_bytes
+
+    def _planned(self, counted: Introduction) -> Row:
+        keep, memory_bytes = self._plan(counted.client)
+        lower = {"keep": keep} if keep != counted.keep else {}
+        return lower | ({"memory_bytes": memory_bytes} if counted.memory_bytes < memory_bytes else {})
 
     def figures(self, figures: Mapping[str, float]) -> Mapping[str, float]:
         """Return what a lost task took as far as it is believed: a grid that simulates it knows, a board does not."""
@@ -106,7 +129,13 @@ class Admission:
 
 
 def _more(told: Introduction, counted: Introduction, name: str) -> bool:
-    return bool(getattr(told, name) > getattr(counted, name))
+    claim, admitted = getattr(told, name), getattr(counted, name)
+    return claim is not None and bool(claim > admitted)
+
+
+def _least(own: float | None, planned: float | None) -> float | None:
+    """Return the lower share of the model; None, as much as the memory holds, is no limit."""
+    return min((keep for keep in (own, planned) if keep is not None), default=None)
 
 
 def _no_faster(claimed: Speed, profiles: Sequence[DeviceProfile], board: Board) -> Speed:

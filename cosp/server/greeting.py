@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 
 from cosp.errors import CospError, RefusedUpdate
 from cosp.fleet.introduction import Introduction
+from cosp.recipe import Recipe, difference
 from cosp.server.clock import POLL_S, Clock
 from cosp.submodel.words import joined
 from cosp.wire import door
@@ -35,9 +36,10 @@ class Wanted(NamedTuple):
 class Greeter:
     """Asks nodes who they are; ``found`` are those who said it rightly, each the only one of its number.
 
-    ``boards``: how many clients the fleet has, 0, 1, ...; ``classes``: how many counts an introduction brings, None if
-    nobody knows; ``words``: what is known of those that each is asked for, None if none is. Who says it wrongly is kept
-    out and told to ``on_refused``, once for each thing that it says; it may be asked again.
+    ``boards``: how many clients the fleet has, 0, 1, ...; ``recipe``: how the run's samples were made, and so those of
+    every board must have been; None compares nothing; ``words``: what is known of those that each is asked for, None if
+    none is. Who says it wrongly is kept out and told to ``on_refused``, once for each thing that it says; it may be
+    asked again, and is told why then.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Greeter:
         grid: Grid,
         boards: int,
         *,
-        classes: int | None = None,
+        recipe: Recipe | None = None,
         words: Wanted | None = None,
         banned: Collection[int] = (),
         on_refused: Callable[[Row], None] = lambda row: None,
@@ -53,7 +55,7 @@ class Greeter:
         self.found: dict[int, Introduction] = {}
         self.boards = boards
         self._grid = grid
-        self._classes = classes
+        self._recipe = recipe
         self._words = words
         self._banned = set(banned)
         self.on_refused = on_refused
@@ -93,7 +95,9 @@ class Greeter:
                     return
                 raise CospError(
                     f"{self._count()} introduced themselves within {timeout_s:.0f} s; {len(self._known())} nodes are "
-                    f"connected: connect {self.boards}, one a board of the fleet" + self._reasons(before="; ")
+                    f"connected: connect {self.boards}, one a board of the fleet"
+                    + self._reasons(before="; ")
+                    + self._silent()
                 )
             if not self.complete:
                 clock.idle(POLL_S)
@@ -102,7 +106,8 @@ class Greeter:
         """Ask those of ``nodes`` who they are that have not said it yet and are not being asked."""
         asked = self.found.keys() | self._banned | set(self._waiting.values())
         new = sorted(set(nodes) - asked)
-        requests = [wire.introduction_request(node, words=self._words is not None) for node in new]
+        asks = self._words is not None
+        requests = [wire.introduction_request(node, self._why.get(node, ""), words=asks) for node in new]
         ids = self._grid.push_messages(requests) if requests else []
         self._waiting |= {message_id: node for message_id, node in zip(ids, new, strict=False) if message_id}
 
@@ -157,12 +162,20 @@ class Greeter:
                 f"client: {told.client} ({told.board}) is taken by node {owner} ({self.found[owner].board}); "
                 "give each board a --number of its own",
             )
-        if self._classes is not None and len(told.class_counts) != self._classes:
+        other = self._other(told)
+        if other is not None:
             raise RefusedUpdate(
-                "introduction",
-                f"class_counts: the task has {self._classes} classes, the board's data {len(told.class_counts)}; make "
-                "its store with the experiment's configuration",
+                "introduction", f"{other}; make its store anew by the run's recipe: cosp server recipe CONFIG"
             )
+
+    def _other(self, told: Introduction) -> str | None:
+        """Say what of a board's samples was made otherwise than the run's, None if nothing that it says."""
+        if self._recipe is None:
+            return None
+        if len(told.class_counts) != len(self._recipe.classes):
+            wanted, found = len(self._recipe.classes), len(told.class_counts)
+            return f"classes: the task has {wanted} classes, the board's data {found}"
+        return None if told.recipe is None else difference(self._recipe, told.recipe)
 
     def _held(self, told: Introduction) -> tuple[int, ...] | None:
         """Return which words a board holds that tells its own: the special ones, too. Who tells none holds all."""
@@ -192,6 +205,16 @@ class Greeter:
     def _reasons(self, before: str = "") -> str:
         told = "; ".join(f"node {node}: {why}" for node, why in sorted(self._why.items())[:5])
         return before + told if told else ""
+
+    def _silent(self) -> str:
+        """Say who is connected, was asked and says nothing: on a starved board Flower's ClientApp does not start."""
+        silent = sorted(set(self._waiting.values()) & self._known())
+        if not silent:
+            return ""
+        return (
+            f"; connected but silent: node {', '.join(map(str, silent[:5]))}: a board that needs over 30 s to start "
+            "Flower's ClientApp is given its task again and again; free its CPU, or take a stronger one"
+        )
 
 
 def least_of(boards: int, asked: int | None) -> int:

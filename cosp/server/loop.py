@@ -36,6 +36,7 @@ from cosp.task.demand import upload_bytes
 from cosp.task.task import Task
 from cosp.wire import door
 from cosp.wire import messages as wire
+from cosp.wire.door import Facts
 
 Row = dict[str, Any]
 
@@ -134,9 +135,11 @@ class Loop:
             self._report_round("end", self._nothing())
 
     def _begin(self) -> None:
-        """Let everybody who has no task wait for one; of a million who were never given any, none is looked at."""
+        """Let everybody who has no task wait for one, but for those who sit out; of a million who were never given any,
+        none is looked at.
+        """
         begun = set(self.coordinator.records.begun())
-        self._roster.begin(np.setdiff1d(self.nodes.clients, list(begun)))
+        self._roster.begin(np.setdiff1d(self.nodes.clients, [*begun, *self.coordinator.sitting_out]))
         for client in sorted(begun - {dispatch.task.client for dispatch in self.in_flight.values()}):
             if self.nodes.has(client):
                 self._wait(client)
@@ -306,6 +309,7 @@ class Loop:
         self.coordinator.note_kept(task)
         try:
             facts = wire.read_facts(reply, task)
+            self._check_store(task.client, facts)
             budget = self._admitted(dispatch, door.budget_in(facts))
             row |= reported(row, facts)
             counted = self.coordinator.counted(task.client, facts.samples)
@@ -334,6 +338,8 @@ class Loop:
         self._on_row(row)
         if row["reason"] in door.LIES:
             self._lied(dispatch, row["reason"])
+        elif row["reason"] == "introduction":
+            self._roster.leave(task.client)  # until the run goes on anew: its owner has to look
         self._learn(task.client, budget or (self._observe(task, row) if row["accepted"] else None))
         failed = not row["accepted"] and row["reason"] != "stale"
         if failed or self.coordinator.records[task.client].last_version == self.coordinator.version:
@@ -342,6 +348,16 @@ class Loop:
             self._wait(task.client)
         self.coordinator.put_away(task.client)
         return bool(row["accepted"])
+
+    def _check_store(self, client: int, facts: Facts) -> None:
+        """RefusedUpdate if a board trained on a store made otherwise than the one that it introduced itself with."""
+        known = self.coordinator.records[client].introduction.recipe
+        if known is not None and facts.recipe is not None and facts.recipe != known.mark:
+            raise RefusedUpdate(
+                "introduction",
+                "its trainer has another store than it introduced itself with: it is sent nothing more; put the store "
+                "back, then go on with --resume",
+            )
 
     def _learn(self, client: int, budget: Budget | None) -> None:
         """Take note of what a client can afford now: its next plan follows it, or it sits out."""
@@ -366,7 +382,7 @@ class Loop:
         self.coordinator.add(client)
         self.coordinator.records.note_claim(client.client, admitted.claimed)
         self._waiting.join(client)
-        self._on_row(client_row(client, admitted.claimed))
+        self._on_row(client_row(client, admitted.claimed, admitted.planned))
         if self.coordinator.method.takes_part(client):
             self.nodes.join(node, client.client)
             self._roster.join(client.client)
@@ -422,7 +438,8 @@ class Loop:
             now_s = self.now_s()
             overdue = takewhile(lambda item: now_s - item[1].sent_s > limit, self.in_flight.items())  # the oldest first
             for message_id, _ in list(overdue):
-                self._fail(self.in_flight.pop(message_id), "timeout")
+                detail = f"no reply in {limit:g} s: raise server.task_timeout_s if the board still works"
+                self._fail(self.in_flight.pop(message_id), "timeout", detail)
 
     def _revive(self) -> None:
         """Nobody is at work and nothing has arrived: ask the resting clients again, but not for ever.

@@ -46,16 +46,17 @@ def arrival_row(task: Task, board: str, *, version: int, sent_s: float, arrived_
     }
 
 
-def client_row(client: Introduction, claimed: Row) -> Row:
-    """Return the row of a client that takes part; ``claimed``: what it said that is more than is believed.
+def client_row(client: Introduction, claimed: Row, planned: Row | None = None) -> Row:
+    """Return the row of a client that takes part; ``claimed``: what it said that is more than is believed; ``planned``:
+    what the fleet file plans with, where its own limit is lower.
 
     Of its words, if it has its own, how many they are: which stays with the server.
     """
     row: Row = {"kind": "client", **vars(client)}
-    del row["speed"], row["gpu"], row["keeps_frozen"]  # the board's own file says it better
+    del row["speed"], row["gpu"], row["keeps_frozen"], row["recipe"]  # the board's own files say it better
     words = row.pop("words")
     row |= {} if words is None else {"words": len(words)}
-    return row | ({"claimed": claimed} if claimed else {})
+    return row | ({"claimed": claimed} if claimed else {}) | ({"planned": planned} if planned else {})
 
 
 def budget_row(record: ClientRecord, *, version: int, now_s: float) -> Row:

@@ -18,14 +18,16 @@ import stat
 import sys
 import threading
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 import torch
 
 import cosp
 from cosp.errors import UserError
+from cosp.recipe import Recipe
 from cosp.submodel.plan import Units
 from cosp.submodel.words import words_in
 from cosp.task.payload import to_payload
@@ -80,7 +82,8 @@ def serve_trainer(data: Path, path: Path, *, threads: Optional[int] = None, most
     )  # whatever number the server gives this board: its data are these
     server = _listen(path, bench, most_bytes)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    server.about = about(own.train.y, own.test.y, own.train.x.shape[1:], store.classes, bench.trainer.device)
+    server.mark = store.recipe.mark
+    server.about = about(own.train.y, own.test.y, store.recipe, bench.trainer.device)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(
         f"trainer: {len(own.train.y)} samples, {bench.trainer.device}, listening at {path} ({rights(path)})",
@@ -95,19 +98,16 @@ def serve_trainer(data: Path, path: Path, *, threads: Optional[int] = None, most
         path.unlink()
 
 
-def about(
-    labels: np.ndarray, held_back: np.ndarray, sample_shape: Sequence[int], classes: Sequence[str], device: torch.device
-) -> Dict[str, Any]:
-    """Return what a trainer says of its board: data, memory, software."""
+def about(labels: np.ndarray, held_back: np.ndarray, recipe: Recipe, device: torch.device) -> Dict[str, Any]:
+    """Return what a trainer says of its board: data and how they were made, memory, software."""
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if device.type == "cuda":
         memory_bytes = torch.cuda.get_device_properties(device).total_memory
     return {
         "samples": len(labels),
         "test_samples": len(held_back),
-        "class_counts": np.bincount(labels, minlength=len(classes)).tolist(),
-        "classes": list(classes),
-        "sample_shape": list(sample_shape),
+        "class_counts": np.bincount(labels, minlength=len(recipe.classes)).tolist(),
+        "recipe": asdict(recipe),
         "memory_bytes": memory_bytes,
         "device": str(device),
         "cosp": cosp.__version__,
@@ -125,6 +125,8 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     kept: Kept
     most_bytes: int
     about: Dict[str, Any]
+    mark: str
+    """Of the store's recipe, so that a server sees when a board comes back with other data than it introduced."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, _Caller)
@@ -206,6 +208,7 @@ class _Caller(socketserver.BaseRequestHandler):
         finally:
             bench.leave()
         facts, vector = _result(job)
+        facts = {**facts, "recipe": self.server.mark}
         found = to_payload(task, vector)
         send_frame(self.request, {"facts": facts, "dtype": found.dtype.name, "count": found.size})
         send_bytes(self.request, found)
@@ -241,7 +244,7 @@ def _read_task(text: str, about: Dict[str, Any], most_bytes: int) -> Task:
             REFUSED, f"the task cannot be read ({error!r}); trainer and server need the same cosp"
         ) from error
     asked = (list(task.shape.sample_shape), task.shape.classes)
-    here = (about["sample_shape"], len(about["classes"]))
+    here = (list(about["recipe"]["sample_shape"]), len(about["recipe"]["classes"]))
     if asked != here:
         raise TrainerError(
             REFUSED, f"the model is for samples of shape {asked[0]} and {asked[1]} classes, this board has {here}"

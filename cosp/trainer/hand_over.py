@@ -13,6 +13,7 @@ import numpy as np
 from cosp.errors import CospError
 from cosp.trainer.protocol import (
     BUSY,
+    ConnectionLost,
     ProtocolError,
     TrainerError,
     count_in,
@@ -56,6 +57,15 @@ def hand_over(
     vector = np.ascontiguousarray(weights, "<f4").reshape(-1)
 
     def ask(connection: socket.socket) -> Tuple[Dict[str, Any], np.ndarray]:
+        try:
+            return give(connection)
+        except ConnectionLost:
+            raise ConnectionLost(
+                f"the trainer at {path} died over the task, or was stopped: its log or `dmesg` says why; if it was "
+                "killed for memory, give the node a smaller --keep or the run a smaller training.batch_size"
+            ) from None
+
+    def give(connection: socket.socket) -> Tuple[Dict[str, Any], np.ndarray]:
         send_frame(connection, {"do": "task", "task": task})
         wanted = count_in(receive_answer(connection), "send")
         if wanted != len(vector):

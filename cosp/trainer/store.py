@@ -3,7 +3,7 @@
 x_train.npy y_train.npy x_test.npy ...    the splits; x_train.json where images stay in their files
 clients.npz                                rows of the train split: ``train_<client>``, ``test_<client>``
 
-A board's store holds its own data alone, as client 0, and ``classes.json``.
+A board's store holds its own data alone, as client 0, and ``recipe.json``: how they were made.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any, Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from cosp.errors import DataError
+from cosp.recipe import FILE, Recipe, recipe_from
 from cosp.trainer.samples import ClientSamples, Samples
 
 CLASSES = "classes.json"
+"""All that the stores of an older cosp say of how they were made."""
 
 Rows = Tuple[np.ndarray, np.ndarray]
 """A client's rows of the train split: those it trains on, those it holds back."""
@@ -94,10 +96,10 @@ class ClientStore(Mapping[int, ClientSamples]):
 
 
 class BoardStore(NamedTuple):
-    """A board's own data, and the class names that its labels are indices into."""
+    """A board's own data, and how they were made: the class names, too, that their labels are indices into."""
 
     samples: ClientSamples
-    classes: Tuple[str, ...]
+    recipe: Recipe
 
 
 def write_board_store(folder: Path, board: BoardStore) -> None:
@@ -107,26 +109,34 @@ def write_board_store(folder: Path, board: BoardStore) -> None:
     both = Samples(np.concatenate([np.asarray(train.x), np.asarray(test.x)]), np.concatenate([train.y, test.y]))
     rows = np.arange(len(both.y))
     write_store(folder, {"train": both}, [(rows[: len(train.y)], rows[len(train.y) :])])
-    (folder / CLASSES).write_text(json.dumps(board.classes) + "\n", encoding="utf-8")
+    (folder / FILE).write_text(board.recipe.to_json(), encoding="utf-8")
 
 
 def open_board_store(folder: Path) -> BoardStore:
     """Return the data of :func:`write_board_store`, read into memory; DataError if they are not there or damaged."""
     if not (folder / "x_train.npy").exists():
         raise DataError(f"{folder}: holds no board's store, no x_train.npy; make one: cosp store CONFIG --out DIR")
+    clients, splits = open_store(folder)
+    recipe = _recipe(folder, splits["train"])
+    _check(splits["train"], recipe, folder)
+    with _named(folder / "clients.npz"):
+        return BoardStore(clients[0], recipe)
+
+
+def _recipe(folder: Path, samples: Samples) -> Recipe:
+    if (folder / FILE).exists() or not (folder / CLASSES).exists():
+        with _named(folder / FILE) as path:
+            return recipe_from(path.read_text(encoding="utf-8"))
     with _named(folder / CLASSES) as path:
         classes = json.loads(path.read_text(encoding="utf-8"))
         if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
             raise ValueError("must be a list of names")
-    clients, splits = open_store(folder)
-    _check(splits["train"], len(classes), folder)
-    with _named(folder / "clients.npz"):
-        return BoardStore(clients[0], tuple(classes))
+        return Recipe(tuple(classes), tuple(samples.x.shape[1:]))
 
 
-def _check(samples: Samples, classes: int, folder: Path) -> None:
-    """DataError unless these are a board's images, texts or series with labels below ``classes``."""
-    x, y = samples
+def _check(samples: Samples, recipe: Recipe, folder: Path) -> None:
+    """DataError unless these are images, texts or series as ``recipe`` says, with labels of its classes."""
+    (x, y), classes = samples, len(recipe.classes)
     with _named(folder / "y_train.npy"):
         if y.dtype != np.int64 or y.ndim != 1 or y.min() < 0 or y.max() >= classes:
             raise ValueError(f"must be int64 (N,) in 0..{classes - 1}, got {y.dtype} {y.shape} in {y.min()}..{y.max()}")
@@ -136,3 +146,5 @@ def _check(samples: Samples, classes: int, folder: Path) -> None:
                 f"must be {len(y)} images, texts or series, float32 (N, C, H, W), int32 (N, T) or float32 (N, T, C), "
                 f"got {x.dtype} {x.shape}"
             )
+        if x.shape[1:] != recipe.sample_shape:
+            raise ValueError(f"samples are {x.shape[1:]}, {FILE} says {recipe.sample_shape}")

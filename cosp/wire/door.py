@@ -22,11 +22,14 @@ from cosp.errors import RefusedUpdate
 from cosp.fleet.introduction import Budget, Introduction
 from cosp.fleet.links import Link
 from cosp.fleet.speed import Speed
+from cosp.recipe import KINDS, Recipe
 
 MOST_TEXT_BYTES = 1 << 20
 """Of a JSON text; an honest one has some hundred bytes, an introduction some more for each class."""
 MOST_NAME, MOST_DETAIL = 100, 400
 """Characters of a text that is kept: a board's name; the end of an error's reason, where its cause stands."""
+MOST_CLASS = 1000
+"""Characters of a class's name, which is compared whole."""
 HEADER_BYTES = 1 << 12
 """What the bytes of an array may have beside its numbers."""
 
@@ -105,6 +108,19 @@ class _Budget(_Told):
     speed: _Speed | None
 
 
+class _Recipe(_Told):
+    classes: Annotated[list[Annotated[str, Field(max_length=MOST_CLASS)]], Field(min_length=1)]
+    sample_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=min(KINDS), max_length=max(KINDS))]
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    white: float | None = None
+    tokenizer: Name | None = None
+    vocabulary: Whole | None = None
+    local_test: Share
+    seed: int
+    data: Name
+
+
 class _Introduction(_Budget):
     client: Whole
     board: Name
@@ -116,6 +132,7 @@ class _Introduction(_Budget):
     speed: _Speed | None = None
     idle_w: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     gpu: bool = False
+    recipe: _Recipe | None = None
     words: Words | None = None
     keeps_frozen: bool = False
 
@@ -137,6 +154,7 @@ class Facts(_Told):
     wall_peak_cuda_bytes: Whole | None = None
     wall_energy_j: Span | None = None
     wall_power_scope: Name | None = None
+    recipe: Name | None = None
     budget: _Budget | None = None
     cost: _Cost | None = None
 
@@ -210,7 +228,13 @@ def introduction_of(value: Mapping[str, Any]) -> Introduction:
     plain = {name: getattr(told, name) for name in type(told).model_fields}
     words = None if told.words is None else tuple(told.words)
     return Introduction(
-        **{**plain, "speed": _speed(told.speed), "class_counts": tuple(told.class_counts), "words": words}
+        **{
+            **plain,
+            "speed": _speed(told.speed),
+            "class_counts": tuple(told.class_counts),
+            "words": words,
+            "recipe": _recipe(told.recipe),
+        }
     )
 
 
@@ -265,6 +289,14 @@ def _checked(form: type[AnyTold], value: object, what: str) -> AnyTold:
 
 def _budget(told: _Budget) -> Budget:
     return Budget(keep=told.keep, memory_bytes=told.memory_bytes, speed=_speed(told.speed))
+
+
+def _recipe(told: _Recipe | None) -> Recipe | None:
+    if told is None:
+        return None
+    plain: dict[str, Any] = {name: getattr(told, name) for name in type(told).model_fields}
+    made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    return Recipe(**made)
 
 
 def _speed(told: _Speed | None) -> Speed | None:

@@ -118,9 +118,12 @@ def instruction(task: Task, weights: Mapping[str, Tensor], *, node: int, model: 
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
 
 
-def introduction_request(node: int, *, words: bool = False) -> Message:
-    """Return the message that asks a new node who it is, and with ``words`` which words its texts use."""
-    return Message(records.introduction_question(words=words), dst_node_id=node, message_type=MessageType.QUERY)
+def introduction_request(node: int, why: str = "", *, words: bool = False) -> Message:
+    """Return the message that asks a node who it is, and with ``words`` which words its texts use; it says ``why`` the
+    node was kept out if it was asked before.
+    """
+    content = records.introduction_question(why, words=words)
+    return Message(content, dst_node_id=node, message_type=MessageType.QUERY)
 
 
 def read_introduction(reply: Message) -> Introduction:

@@ -20,6 +20,7 @@ from flwr.app.typing import ConfigRecordValues
 from cosp.fleet.introduction import Introduction
 
 TASK, WEIGHTS, RESULT, ARRAYS, VECTOR, JSON = "task", "weights", "result", "arrays", "vector", "json"
+KEPT_OUT, WHY = "kept-out", "why"
 ASKED, WORDS = "asked", "words"
 
 
@@ -71,9 +72,12 @@ class JsonRecord(ConfigRecord):
         return ConfigRecord, ({JSON: self._write(self.value)},)
 
 
-def introduction_question(*, words: bool) -> RecordDict:
-    """Return what a node is asked that is to say who it is; with ``words``, also which words its texts use."""
-    return RecordDict({ASKED: ConfigRecord({WORDS: True})} if words else {})
+def introduction_question(why: str = "", *, words: bool) -> RecordDict:
+    """Return what a node is asked that is to say who it is; with ``words``, also which words its texts use; ``why`` it
+    was kept out when it was asked before, if it was.
+    """
+    asked = {ASKED: ConfigRecord({WORDS: True})} if words else {}
+    return RecordDict({**asked, **({KEPT_OUT: ConfigRecord({WHY: why})} if why else {})})
 
 
 def asks_words(request: Message) -> bool:
@@ -106,6 +110,12 @@ def vector_record(vector: Array) -> ArrayRecord:
     record = ArrayRecord()
     record[VECTOR] = vector
     return record
+
+
+def kept_out(request: Message) -> str:
+    """Return why the server keeps this node out, empty if it does not."""
+    record = request.content.get(KEPT_OUT)
+    return str(record[WHY]) if isinstance(record, ConfigRecord) else ""
 
 
 def introduction_reply(request: Message, introduction: Introduction) -> Message:

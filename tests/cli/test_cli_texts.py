@@ -107,7 +107,7 @@ def test_boards_are_given_the_tokenizer_and_cut_their_own_texts_alike(config, mo
     kept = tokenizers.Tokenizer.from_str(texts[0])
     for folder in ("stores/0", "own"):
         store = open_board_store(Path(folder))
-        assert store.classes == ("blame", "praise")
+        assert store.recipe.classes == ("blame", "praise")
         expected = {tuple(kept.encode(text.split(",")[0]).ids): label for text, label in ((GOOD, 1), (BAD, 0))}
         samples = store.samples.train
         found = {tuple(row): label for row, label in zip(samples.x.tolist(), samples.y.tolist(), strict=True)}

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from cosp.data import consecutive_rows, declared_dataset
 from cosp.data.declared import DeclaredRows
-from cosp.data.partition import hold_back
 from cosp.errors import DataError
 from cosp.seeds import stream_seed
+from cosp.stratified import hold_back
 
 
 def test_declared_data_have_a_shape_and_a_number_and_take_no_memory():

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosp.data.partition import Kind, PartitionScheme, hold_back, merge, partition
+from cosp.data.partition import Kind, PartitionScheme, merge, partition
 from cosp.errors import DataError
+from cosp.stratified import hold_back
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosp.data.splits import Sizes, other_rows, rows_to_test, stratified_rows, train_validation_rows
+from cosp.data.splits import Sizes, other_rows, rows_to_test, train_validation_rows
 from cosp.errors import DataError
+from cosp.stratified import stratified_rows
 
 
 def test_each_class_gives_its_share():

@@ -46,6 +46,7 @@ def test_an_unknown_key_is_refused(server):
     server.cosp("keys", "node", "stranger", "--out", "strangers")
     server.start_client(1, key="strangers/stranger.key")
     until(lambda: "SuperNode ended" in server.log("client-1"), "the stranger is turned away")
+    until(lambda: "the server has not admitted it; on the server: cosp" in server.log("client-1"), "and told why")
     server.kill("client-1")
     assert "Failed to activate SuperNode" in server.log("client-1")
     assert "public key" in server.log("server").lower()
@@ -59,14 +60,39 @@ def test_a_server_of_another_authority_is_not_joined(server):
     assert JOINED not in server.log("client-2")
 
 
-def test_a_server_whose_certificate_has_expired_is_not_joined(server, tmp_path):
+def test_a_server_whose_certificate_has_expired_does_not_start(server, tmp_path):
     expired = Path(shutil.copytree(server.folder / "keys", tmp_path / "expired"))
     make_server_keys(expired, ["127.0.0.1"], days=1, now=datetime.datetime.now(datetime.UTC) - datetime.timedelta(3))
-    with Deployment(tmp_path, CONFIG) as other:
-        other.start_server(keys=str(expired), admit=False)
-        other.start_client(0, ca=str(expired / "ca.crt"), key=str(expired / "board-0.key"))
-        until(lambda: "certificate has expired" in other.log("client-0").lower(), "the board names the certificate")
-        assert JOINED not in other.log("client-0")
+    done = server.cosp("server", "start", "--keys", str(expired), "--state", "other", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "server.crt: expired on" in done.stderr
+
+
+def checked(server: Deployment, key: str) -> dict[str, str]:
+    """Return the line of each finding of a board's check."""
+    words = ["--server", f"127.0.0.1:{server.port}", "--number", "0", "--ca", "keys/ca.crt", "--key", key]
+    done = server.cosp("client", "--check", *words, "--trainer", "none.sock", check=False)
+    assert done.returncode == 1, done.stderr  # there is no trainer
+    return {line.split()[0]: line for line in done.stdout.splitlines()}
+
+
+def test_a_check_says_whether_the_server_has_admitted_the_key_and_changes_nothing(server):
+    server.cosp("keys", "node", "guest", "--out", "guests")
+    before = server.cosp("server", "nodes", "--json").stdout
+    known, unknown = checked(server, "keys/board-0.key"), checked(server, "guests/guest.key")
+    assert [known[name].split()[1] for name in ("name", "port", "certificate", "clock", "key")] == ["OK"] * 5
+    assert unknown["key"].split()[1] == "failed"
+    assert "the server has not admitted it; on the server: cosp server admit" in unknown["key"]
+    assert server.cosp("server", "nodes", "--json").stdout == before
+
+
+def test_the_server_s_doctor_finds_nothing(server):
+    done = server.cosp("doctor")
+    assert done.returncode == 0
+    lines = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
+    assert {name: lines[name] for name in ("state", "certificate", "port", "boards")} == dict.fromkeys(
+        ("state", "certificate", "port", "boards"), "OK"
+    )
 
 
 def test_plain_text_is_not_answered(server):

@@ -38,7 +38,7 @@ def test_each_share_holds_the_client_s_rows_in_their_order(experiment, tmp_path)
     assert [folder.name for folder in folders] == ["0", "1", "2", "3"]
     for folder, (train, test) in zip(folders, experiment.rows, strict=True):
         store = open_board_store(folder)
-        assert store.classes == tuple("0123456789")
+        assert store.recipe.classes == tuple("0123456789")
         for samples, rows in ((store.samples.train, train), (store.samples.test, test)):
             assert samples.x.tobytes() == experiment.dataset.train.x[rows].tobytes()
             assert samples.y.tolist() == experiment.dataset.train.y[rows].tolist()

@@ -38,6 +38,9 @@ class Outcomes:
     def status(self, run: str) -> tuple[str, str]:
         return self.ended
 
+    def nodes(self) -> list[dict[str, str]]:
+        return []
+
 
 @pytest.fixture
 def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -23,6 +23,7 @@ import pytest
 import yaml
 from small_models import SMALL, random_state
 
+from cosp.recipe import Recipe
 from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
@@ -58,7 +59,7 @@ def fill_store(folder: Path) -> None:
     def samples(count: int) -> Samples:
         return Samples(rng.normal(size=(count, 1, 4, 4)).astype(np.float32), rng.integers(0, 3, count))
 
-    write_board_store(folder, BoardStore(ClientSamples(samples(10), samples(4)), ("a", "b", "c")))
+    write_board_store(folder, BoardStore(ClientSamples(samples(10), samples(4)), Recipe(("a", "b", "c"), (1, 4, 4))))
 
 
 def trained_by(image: FolderImage) -> dict[str, object]:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from cosp.board.probe import probe
+from cosp.deployment.supervise import GRACE_S
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -50,6 +51,22 @@ def test_a_service_has_no_rights_that_it_does_not_need(name: str, service: str) 
     assert found["read_only"] is True
     assert "privileged" not in found
     assert found["user"] == "${COSP_UID:-10001}:${COSP_GID:-10001}"
+
+
+@pytest.mark.parametrize(("name", "service"), SERVICES)
+def test_a_service_ends_in_order_and_fills_no_disk_with_its_log(name: str, service: str) -> None:
+    found = read(name)["services"][service]
+    assert found["init"] is True  # what its processes leave is waited for
+    assert float(found["stop_grace_period"].removesuffix("s")) > 2 * GRACE_S
+    assert found["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_a_healthy_node_is_one_that_the_server_accepts() -> None:
+    """The check has the flags of the command itself, so that it looks at what the node uses."""
+    node = read("compose.board.yaml")["services"]["node"]
+    command, check = node["command"], node["healthcheck"]["test"]
+    assert check[:6] == ["CMD", "python", "-m", "cosp.cli", "client", "--check"]
+    assert [re.sub(r":\?[^}]*", "", word) for word in check[6:]] == [re.sub(r":\?[^}]*", "", word) for word in command]
 
 
 @pytest.mark.parametrize(("name", "service"), SERVICES)

@@ -14,6 +14,7 @@ import typer
 from cosp.cli import main as cli
 from cosp.config import load_config
 from cosp.fleet import load_fleet
+from cosp.trainer import __main__ as trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = pages.read("docs/deployment.md")
@@ -22,7 +23,7 @@ GUIDE = pages.read("docs/deployment.md")
 def commands() -> list[list[str]]:
     """Return every ``cosp ...`` of the guide's blocks and sentences, as words, without comments."""
     texts = [text for _, line in pages.in_order(GUIDE) for text in line.split(" && ")]
-    found = [re.search(r"(?:^|-m )cosp(?:\.cli|\.trainer)? (.*)", text.strip()) for text in texts]
+    found = [re.search(r"(?:^|-m )cosp(?:\.cli|\.trainer(?! store| serve))? (.*)", text.strip()) for text in texts]
     words = [shlex.split(match.group(1)) for match in found if match]
     return [list(one) for one in dict.fromkeys(map(tuple, words))]
 
@@ -65,3 +66,14 @@ def test_the_guide_s_experiment_can_be_read(tmp_path: Path) -> None:
         "jetson-xavier-nx-8",
         "raspberry-pi-5",
     ]
+
+
+def test_what_the_trainer_s_python_is_asked_has_the_flags_of_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line.partition("#")[0] for _, line in pages.in_order(GUIDE)]
+    asked = [shlex.split(line.split("-m cosp.trainer ")[1]) for line in lines if "-m cosp.trainer s" in line]
+    assert {words[0] for words in asked} == {"store", "serve"}
+    for words in asked:
+        with pytest.raises(SystemExit):
+            trainer.main([words[0], "--help"])
+        known = capsys.readouterr().out
+        assert [word for word in words if word.startswith("--") and word not in known] == []

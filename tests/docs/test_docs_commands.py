@@ -29,6 +29,7 @@ PROGRAMS = {
     "git": "needs this repository's address",
     "cd": "the shell's",
     "export": "the shell's",
+    "curl": "asks a board that serves; tests/trainer/test_serving.py asks one",
     "docker": "needs a container engine; tests/docker plays the images",
     "uv": "makes the node's Python; tests/deploy plays it",
     "flwr": "needs the extra 'flower'; tests/flower runs it with -m flower",
@@ -70,7 +71,8 @@ def simple(line: str) -> list[list[str]]:
             words = words[1:]
         if words and Path(words[0]).name in ("python", "python3", "pip"):
             words[0] = Path(words[0]).name.rstrip("3")
-        if words[:2] == ["python", "-m"] and words[2].startswith("cosp."):
+        own = words[:3] == ["python", "-m", "cosp.trainer"] and words[3:4] in (["store"], ["serve"])
+        if words[:2] == ["python", "-m"] and words[2].startswith("cosp.") and not own:
             words = ["cosp", *(["trainer"] if words[2] == "cosp.trainer" else []), *words[3:]]
         found.append(words)
     return [words for words in found if words and words != ["cosp"]]  # a sentence speaks of cosp itself

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from small_models import SMALL, random_state
 
 from cosp.fleet.introduction import Introduction
 from cosp.models import TextShape
+from cosp.recipe import Recipe, recipe_from
 from cosp.submodel.flat import flatten
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
@@ -46,7 +48,7 @@ def socket_of_texts(tmp_path):
 
 
 def trainer_of(own: ClientSamples, tmp_path: Path) -> Iterator[Path]:
-    write_board_store(tmp_path / "store", BoardStore(own, ("a", "b", "c")))
+    write_board_store(tmp_path / "store", BoardStore(own, Recipe(("a", "b", "c"), own.train.x.shape[1:])))
     command = [sys.executable, "-m", "cosp.trainer", "--data", str(tmp_path / "store")]
     command += ["--socket", str(tmp_path / "trainer.sock"), "--threads", "1"]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -58,10 +60,12 @@ def trainer_of(own: ClientSamples, tmp_path: Path) -> Iterator[Path]:
 def test_it_introduces_itself_and_works_without_torch(socket):
     task = Task("train", 3, 0, 0, 1, SMALL, SMALL.full_plan(), training=TrainSettings(epochs=1, batch_size=4))
     who, facts, vector = done_by_node(socket, task, np.zeros(task.parameters, np.float32))
-    found = Introduction(**{**who, "class_counts": tuple(who["class_counts"])})
+    recipe = recipe_from(json.dumps(who["recipe"]))
+    found = Introduction(**{**who, "class_counts": tuple(who["class_counts"]), "recipe": recipe})
     assert (found.client, found.board, found.keep, found.samples, found.test_samples) == (3, "nano", 0.5, 10, 4)
     assert found.class_counts == (4, 3, 3)
-    assert facts["samples"] == 10
+    assert recipe == Recipe(("a", "b", "c"), (1, 4, 4))
+    assert (facts["samples"], facts["recipe"]) == (10, recipe.mark)
     assert vector.shape == (task.parameters,)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from puppets import FIRST, Lie, Puppets, experiment_with, introduced, kind, rows
 
 from cosp.errors import CospError
 from cosp.experiment import Experiment
+from cosp.recipe import Recipe
 from cosp.report import read_run
-from cosp.wire import door
+from cosp.run.recipe import recipe_of
+from cosp.server.greeting import Greeter
+from cosp.wire import door, records
 
 pytestmark = pytest.mark.integration
 LIAR = 2
@@ -145,7 +148,135 @@ INTRODUCTIONS: dict[str, Callable[[Experiment], str]] = {
     "no JSON": lambda e: "{",
     "class counts of another task": lambda e: introduced(e, LIAR, class_counts=[1, 2]),
     "an unknown key": lambda e: introduced(e, LIAR, surprise=1),
+    "a recipe that is none": lambda e: introduced(e, LIAR, recipe={"classes": [1]}),
+    "a recipe without classes": lambda e: introduced(e, LIAR, recipe=asdict(replace(recipe_of(e), classes=()))),
+    "a mean of text": lambda e: introduced(e, LIAR, recipe={**asdict(recipe_of(e)), "mean": ["x"]}),
 }
+
+STORES: dict[str, tuple[Callable[[Recipe], Recipe], str]] = {
+    "classes in another order": (
+        lambda own: replace(own, classes=("1", "0", *own.classes[2:])),
+        "classes: the run's in another order: 0 is '0', at the board '1'",
+    ),
+    "another class": (
+        lambda own: replace(own, classes=("cat", *own.classes[1:])),
+        "classes: 'cat' is none of the run's",
+    ),
+    "fewer classes": (
+        lambda own: replace(own, classes=own.classes[1:]),
+        "classes: the task has 10 classes, the board's data 9",
+    ),
+    "larger images": (
+        lambda own: replace(own, sample_shape=(1, 16, 16)),
+        "samples: the run's are images (1, 8, 8), the board's images (1, 16, 16)",
+    ),
+    "series": (
+        lambda own: replace(own, sample_shape=(64, 1)),
+        "samples: the run's are images (1, 8, 8), the board's series (64, 1)",
+    ),
+    "not normalised": (
+        lambda own: replace(own, mean=(0.0,), std=(1.0,)),
+        "normalisation: channel 0 has mean 4.865 and",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_store_made_otherwise_keeps_that_board_out_says_why_and_tells_it(
+    experiment: Experiment, tmp_path: Path, name: str
+):
+    change, why = STORES[name]
+    told: list[str] = []
+
+    def made(request: Message, reply: Message) -> Message:
+        if kind(request) != "query":
+            return reply
+        told.append(records.kept_out(request))
+        return saying(reply, introduced(experiment, LIAR, recipe=asdict(change(recipe_of(experiment)))))
+
+    metrics = run_with(experiment, Puppets(experiment, {NODE: made}), tmp_path / "run")
+    assert metrics["rounds"] == 4
+    (row,) = rows_of(tmp_path / "run", "refused")
+    assert row["node"] == NODE
+    assert row["detail"].startswith(why)
+    assert row["detail"].endswith("by the run's recipe: cosp server recipe CONFIG")
+    assert told == ["", *[row["detail"]] * (len(told) - 1)]
+    assert len(told) > 1
+    assert {row["client"] for row in rows_of(tmp_path / "run", "arrival")} == {0, 1, 3}
+
+
+def test_a_board_is_sent_what_the_fleet_file_plans_and_less_by_its_own_limit(experiment: Experiment, tmp_path: Path):
+    """All four are planned with half of the model; one wants all of it, one four tenths, one says nothing."""
+    own = {FIRST: 1.0, FIRST + 1: 0.4, FIRST + 2: None}
+
+    def limited(node: int) -> Lie:
+        def say(request: Message, reply: Message) -> Message:
+            if kind(request) != "query":
+                return reply
+            return saying(reply, introduced(experiment, node - FIRST, keep=own[node], memory_bytes=10**12))
+
+        return say
+
+    run_with(experiment, Puppets(experiment, {node: limited(node) for node in own}), tmp_path / "run")
+    sent = {row["client"]: row["parameters"] for row in rows_of(tmp_path / "run", "arrival") if row["task"] == "train"}
+    assert sent[0] == sent[2] == sent[3] > sent[1]
+    clients = {row["client"]: row for row in rows_of(tmp_path / "run", "client")}
+    assert [clients[client]["keep"] for client in range(4)] == [0.5, 0.4, 0.5, 0.5]
+    assert clients[1]["planned"] == {"keep": 0.5}
+    assert clients[0]["claimed"] == {"keep": 1.0}
+    assert not any("planned" in clients[client] for client in (0, 2, 3))
+
+
+def test_a_board_whose_own_limit_holds_no_submodel_sits_out_and_the_others_train(
+    experiment: Experiment, tmp_path: Path
+):
+    def limited(request: Message, reply: Message) -> Message:
+        return saying(reply, introduced(experiment, LIAR, keep=0.01)) if kind(request) == "query" else reply
+
+    metrics = run_with(experiment, Puppets(experiment, {NODE: limited}), tmp_path / "run")
+    assert metrics["rounds"] == 4
+    assert {row["client"] for row in rows_of(tmp_path / "run", "arrival")} == {0, 1, 3}
+    assert metrics["sitting_out"] == [LIAR]
+
+
+def test_a_board_that_comes_back_with_another_store_is_sent_nothing_more(experiment: Experiment, tmp_path: Path):
+    own = recipe_of(experiment)
+    other = replace(own, classes=("1", "0", *own.classes[2:]))
+    answered = 0
+
+    def swapped(request: Message, reply: Message) -> Message:
+        nonlocal answered
+        if kind(request) == "query":
+            return saying(reply, introduced(experiment, LIAR, recipe=asdict(own)))
+        answered += kind(request) == "train"
+        recipe = own if answered <= 1 else other
+        return saying(reply, json.dumps({**said(reply), "recipe": recipe.mark}))
+
+    metrics = run_with(experiment, Puppets(experiment, {NODE: swapped}), tmp_path / "run")
+    assert metrics["rounds"] == 4
+    rows = [row for row in rows_of(tmp_path / "run", "arrival") if row["client"] == LIAR and row["task"] == "train"]
+    assert [row["accepted"] for row in rows] == [True, False]
+    assert rows[-1]["reason"] == "introduction"
+    assert "its trainer has another store than it introduced itself with" in rows[-1]["detail"]
+
+
+def test_a_store_made_alike_takes_part(experiment: Experiment, tmp_path: Path):
+    """A deviation that is one part in a thousand off comes of another machine's sums; an older store says less."""
+    own = recipe_of(experiment)
+    assert own.std is not None
+    stores = {FIRST: own, FIRST + 1: replace(own, std=(own.std[0] * 1.001,)), NODE: replace(own, mean=None, std=None)}
+
+    def told_by(node: int) -> Lie:
+        def say(request: Message, reply: Message) -> Message:
+            if kind(request) != "query":
+                return reply
+            return saying(reply, introduced(experiment, node - FIRST, recipe=asdict(stores[node])))
+
+        return say
+
+    run_with(experiment, Puppets(experiment, {node: told_by(node) for node in stores}), tmp_path / "run")
+    assert rows_of(tmp_path / "run", "refused") == []
+    assert {row["client"] for row in rows_of(tmp_path / "run", "client")} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("name", INTRODUCTIONS)
@@ -360,3 +491,10 @@ def test_an_older_client_that_says_less_of_itself_is_read(experiment: Experiment
 
     run_with(experiment, Puppets(experiment, {NODE: older}), tmp_path / "run")
     assert len(rows_of(tmp_path / "run", "client")) == 4
+
+
+def test_a_board_that_is_connected_and_says_nothing_is_named(experiment: Experiment):
+    """As one whose ClientApp Flower gives up before it has started, again and again."""
+    grid = Puppets(experiment, {NODE: lambda request, reply: []})
+    with pytest.raises(CospError, match=rf"3 of 4 .*; connected but silent: node {NODE}: a board that needs over 30 s"):
+        Greeter(grid, 4).greet(timeout_s=0.05)

@@ -49,5 +49,5 @@ def test_names_that_are_no_utf8_train_report_and_store(tmp_path: Path, stream: b
     report = write_report([tmp_path / "run"], tmp_path / "run" / "report.html")
     assert SHOWN[0] in report.read_text(encoding="utf-8")
     stores = write_shares(experiment, tmp_path / "stores")
-    assert {open_board_store(store).classes for store in stores} == {SHOWN}
+    assert {open_board_store(store).recipe.classes for store in stores} == {SHOWN}
     assert load_config(config_of(tmp_path / "run")).data == experiment.config.data

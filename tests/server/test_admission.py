@@ -12,6 +12,7 @@ FLEET = {"boards": [
     {"count": 3, "device": "jetson-nano", "link": "wifi"},
     {"device": "jetson-nano", "link": "wifi", "shares": 3},
     {"device": "jetson-nano", "link": "wifi", "samples": 700},
+    {"device": "jetson-nano", "link": "wifi", "keep": 0.25},
 ]}  # fmt: skip
 BOARDS = load_fleet(FLEET).boards
 
@@ -80,3 +81,36 @@ def test_a_board_is_no_faster_than_the_fleet_s_but_may_be_slower():
     for claim, counts in ((fast, own), (slow, slow), (own, own)):
         budget = told(0, 100, speed=claim).budget
         assert admission(100).budget(0, budget).speed == counts
+
+
+MEMORY = BOARDS[0].profile.memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("client", "own", "counts", "planned"),
+    [
+        (5, None, 0.25, {}),  # the fleet file's
+        (5, 0.5, 0.25, {}),  # more than that is not given
+        (5, 0.1, 0.1, {"keep": 0.25}),  # less is, and told
+        (0, None, None, {}),  # as much as the memory holds
+        (0, 0.5, 0.5, {"keep": None}),
+    ],
+)
+def test_a_board_keeps_what_the_fleet_file_plans_and_its_own_limit_only_lowers_it(client, own, counts, planned):
+    found = admission(100).admit(told(client, 100, keep=own, memory_bytes=2 * MEMORY))
+    assert (found.introduction.keep, found.introduction.memory_bytes) == (counts, MEMORY)
+    assert found.planned == planned
+    assert found.claimed == ({"keep": 0.5} if own == 0.5 and client == 5 else {})
+    later = admission(100).budget(client, told(client, 100, keep=own, memory_bytes=2 * MEMORY).budget)
+    assert (later.keep, later.memory_bytes) == (counts, MEMORY)
+
+
+def test_less_memory_than_the_fleet_file_plans_with_is_told():
+    found = admission(100).admit(told(5, 100, memory_bytes=MEMORY // 2))
+    assert found.introduction.memory_bytes == MEMORY // 2
+    assert found.planned == {"memory_bytes": MEMORY}
+
+
+def test_a_simulated_board_s_budget_is_its_own():
+    found = admission(100, simulated=True).admit(told(5, 100, keep=0.5, memory_bytes=2 * MEMORY))
+    assert (found.introduction.keep, found.introduction.memory_bytes, found.planned) == (0.5, 2 * MEMORY, {})

@@ -25,6 +25,7 @@ from small_models import SMALL, random_state
 from torch import Tensor
 
 from cosp.errors import CospError, UserError
+from cosp.recipe import Recipe
 from cosp.submodel.flat import flatten, spans_of, views
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
@@ -109,7 +110,7 @@ class TrainerProcess:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("board")
-    write_board_store(folder / "store", BoardStore(OWN, ("a", "b", "c")))
+    write_board_store(folder / "store", BoardStore(OWN, Recipe(("a", "b", "c"), OWN.train.x.shape[1:])))
     return folder
 
 
@@ -161,7 +162,7 @@ def test_frozen_tensors_are_kept_between_tasks(trainer):
 
 def test_a_board_says_what_it_has(trainer):
     found = describe(trainer.path)
-    assert (found["samples"], found["test_samples"], found["sample_shape"]) == (10, 4, [1, 4, 4])
+    assert (found["samples"], found["test_samples"], found["recipe"]["sample_shape"]) == (10, 4, [1, 4, 4])
     assert found["class_counts"] == np.bincount(OWN.train.y, minlength=3).tolist()
     assert found["memory_bytes"] > 1e8
     assert found["busy"] is False
@@ -396,3 +397,16 @@ def test_a_file_that_is_no_socket_is_kept(tmp_path, store):
     done = subprocess.run(words, capture_output=True, text=True)
     assert (done.returncode, own.read_text()) == (2, "precious")
     assert f"{own}: is no socket, and is not replaced; give another --socket" in done.stderr
+
+
+def test_who_handed_the_task_over_is_told_that_the_trainer_died_and_where_to_look(tmp_path, store):
+    (tmp_path / "store").symlink_to(store / "store")
+    process = TrainerProcess(tmp_path)
+    describe(process.path, wait_s=START_S)
+    killer = threading.Thread(
+        target=lambda: (until(lambda: describe(process.path)["busy"]), process.end(signal.SIGKILL))
+    )
+    killer.start()
+    with pytest.raises(ConnectionLost, match=r"the trainer at .* died over the task, .*`dmesg` says why; .* --keep"):
+        do(process.path, ENDLESS)
+    killer.join()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cosp.errors import DataError
+from cosp.recipe import Recipe
 from cosp.trainer.samples import ClientSamples, Samples
 from cosp.trainer.store import BoardStore, open_board_store, open_store, write_board_store, write_store
 
@@ -44,11 +45,11 @@ def test_an_unknown_client_is_a_key_error(store):
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
     own = ClientSamples(Samples(X[:4], np.array([0, 1, 2, 0])), Samples(X[4:], np.array([1, 2])))
-    write_board_store(tmp_path, BoardStore(own, ("a", "b", "c")))
+    write_board_store(tmp_path, BoardStore(own, Recipe(("a", "b", "c"), X.shape[1:])))
     return tmp_path
 
 
-FILES = ("classes.json", "clients.npz", "x_train.npy", "y_train.npy")
+FILES = ("clients.npz", "recipe.json", "x_train.npy", "y_train.npy")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -83,14 +84,36 @@ def test_a_wrong_array_is_named(board: Path, name: str, array: np.ndarray, said:
 
 def test_series_are_a_board_s_data_too(board: Path):
     np.save(board / "x_train.npy", X[:, 0])
+    (board / "recipe.json").write_text(Recipe(("a", "b", "c"), (2, 2)).to_json())
     assert open_board_store(board).samples.train.x.shape == (4, 2, 2)
 
 
+def test_samples_of_another_shape_than_the_recipe_s_are_refused(board: Path):
+    (board / "recipe.json").write_text(Recipe(("a", "b", "c"), (2, 2)).to_json())
+    with pytest.raises(DataError, match=r"x_train.npy: .*samples are \(1, 2, 2\), recipe.json says \(2, 2\)"):
+        open_board_store(board)
+
+
+@pytest.mark.parametrize("change", [{"classes": "abc"}, {"classes": [1, 2]}, {"sample_shape": [0]}, {"surprise": 1}])
+def test_a_recipe_that_is_none_is_named(board: Path, change: dict[str, object]):
+    (board / "recipe.json").write_text(json.dumps({**json.loads((board / "recipe.json").read_text()), **change}))
+    with pytest.raises(DataError, match=f"recipe.json: .*{next(iter(change))}"):
+        open_board_store(board)
+
+
 @pytest.mark.parametrize("classes", [3, {}, "abc", [1, 2, 3]])
-def test_classes_are_names(board: Path, classes: object):
+def test_classes_of_an_older_cosp_s_store_are_names(board: Path, classes: object):
+    (board / "recipe.json").unlink()
     (board / "classes.json").write_text(json.dumps(classes))
     with pytest.raises(DataError, match="classes.json: .*must be a list of names"):
         open_board_store(board)
+
+
+def test_an_older_cosp_s_store_says_its_classes_alone(board: Path):
+    (board / "recipe.json").unlink()
+    (board / "classes.json").write_text(json.dumps(["a", "b", "c"]))
+    recipe = open_board_store(board).recipe
+    assert (recipe.classes, recipe.sample_shape, recipe.mean) == (("a", "b", "c"), (1, 2, 2), None)
 
 
 @pytest.mark.parametrize("rows", [{"train_0": [0]}, {"train_0": [0], "test_0": [6]}, {"train_0": [0.5], "test_0": [1]}])

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from puppets import FIRST, Puppets, experiment_with, facts_of, posted, vector_of
 
+from cosp.run.recipe import recipe_of
 from cosp.server.admission import Admission
 from cosp.server.coordinator import Coordinator
 from cosp.server.greeting import Greeter
@@ -264,7 +265,7 @@ def test_introductions_with_any_values(gate: Gate, edits: list[tuple[str, Any]])
 
     told: list[dict[str, Any]] = []
     greeter = Greeter(
-        Puppets(gate.experiment, {FIRST + 1: lie}), 4, classes=gate.experiment.shape.classes, on_refused=told.append
+        Puppets(gate.experiment, {FIRST + 1: lie}), 4, recipe=recipe_of(gate.experiment), on_refused=told.append
     )
     greeter.greet(timeout_s=10.0)
     assert {FIRST, FIRST + 2, FIRST + 3} <= greeter.found.keys()

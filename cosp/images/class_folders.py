@@ -7,12 +7,12 @@ What begins with a dot, and what systems put beside people's files, is passed ov
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence
 
-from cosp.data.split_names import by_role, role_of
 from cosp.errors import DataError
+from cosp.images.split_names import by_role, role_of
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 OF_SYSTEMS = frozenset(
@@ -36,10 +36,10 @@ class Found:
 
     path: Path
     label: int
-    client: str | None
+    client: Optional[str]
 
 
-def split_folders(folder: Path) -> dict[str, Path]:
+def split_folders(folder: Path) -> Dict[str, Path]:
     """The folder of each split; of the training data alone where ``folder`` holds classes, not splits."""
     names = subfolders(folder)
     splits = [name for name in names if role_of(name)]
@@ -52,19 +52,19 @@ def split_folders(folder: Path) -> dict[str, Path]:
     return found or {"train": folder}
 
 
-def strangers_beside(splits: Mapping[str, Path], folder: Path) -> list[Path]:
+def strangers_beside(splits: Mapping[str, Path], folder: Path) -> List[Path]:
     """The folders in ``folder`` that are none of its ``splits``; none where it holds classes, not splits."""
     if splits["train"] == folder:
         return []
     return [folder / name for name in subfolders(folder) if folder / name not in splits.values()]
 
 
-def subfolders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> List[str]:
     """Names of the folders in it that are the user's, sorted."""
     return sorted(entry.name for entry in folder.iterdir() if _is_the_user_s(entry.name) and entry.is_dir())
 
 
-def class_names(folder: Path, *, by_client: bool) -> list[str]:
+def class_names(folder: Path, *, by_client: bool) -> List[str]:
     """The classes of one split, sorted; DataError if there are none."""
     found = {name for above in _class_parents(folder, by_client) for name in subfolders(above)}
     if not found:
@@ -73,11 +73,11 @@ def class_names(folder: Path, *, by_client: bool) -> list[str]:
     return sorted(found)
 
 
-def images_below(folder: Path, classes: Sequence[str], *, by_client: bool) -> list[Found]:
+def images_below(folder: Path, classes: Sequence[str], *, by_client: bool) -> List[Found]:
     """The images of one split; other files are passed over. DataError names a class that is none of ``classes``, or
     that is empty.
     """
-    found: list[Found] = []
+    found: List[Found] = []
     for above in _class_parents(folder, by_client):
         names = subfolders(above)
         strangers = sorted(set(names) - set(classes))
@@ -89,7 +89,7 @@ def images_below(folder: Path, classes: Sequence[str], *, by_client: bool) -> li
     return found
 
 
-def _class_parents(folder: Path, by_client: bool) -> list[Path]:
+def _class_parents(folder: Path, by_client: bool) -> List[Path]:
     return [folder / name for name in subfolders(folder)] if by_client else [folder]
 
 

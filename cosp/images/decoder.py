@@ -7,33 +7,35 @@ all become RGB, and transparency is dropped. More than 8 bits a channel, which P
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Iterator, Optional, Tuple, Union
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile
+from PIL import Image, ImageFile
 
-from cosp.data.faults import first_line
 from cosp.errors import DataError
+from cosp.images.faults import first_line
 
-Encoded = Path | bytes
-Shape = tuple[int, int, int]
+PILLOW: Any = Image
+"""Under names that Pillow 7 of a JetPack 5 board has, too, and the types of today's have not."""
+Encoded = Union[Path, bytes]
+Shape = Tuple[int, int, int]
 """(H, W, C)"""
 
 GREY = frozenset({"1", "L", "LA"})
 DEEP = frozenset(
     {"F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 )  # PIL's modes of more than 8 bits; it has none of colour
+ORIENTATION = 0x0112  # a tag of EXIF
 TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    2: PILLOW.FLIP_LEFT_RIGHT,
+    3: PILLOW.ROTATE_180,
+    4: PILLOW.FLIP_TOP_BOTTOM,
+    5: PILLOW.TRANSPOSE,
+    6: PILLOW.ROTATE_270,
+    7: PILLOW.TRANSVERSE,
+    8: PILLOW.ROTATE_90,
 }
 """EXIF orientation -> what sets an image upright."""
 
@@ -56,18 +58,18 @@ def opened(encoded: Encoded, *, origin: str) -> Iterator[ImageFile.ImageFile]:
         raise DataError(f"{origin}: cannot be read as an image ({first_line(error)}); mend or remove it") from error
 
 
-def decoded(encoded: Encoded, shape: Shape, *, origin: str) -> NDArray[np.uint8]:
+def decoded(encoded: Encoded, shape: Shape, *, origin: str) -> np.ndarray:
     """Return the image as uint8 of that shape (H, W, C), resized if need be; DataError if it cannot be read."""
     with opened(encoded, origin=origin) as image:
         return _pixels(upright(image), shape)
 
 
-def common_shape(images: Iterator[tuple[str, Encoded]], image_size: int | None) -> Shape:
+def common_shape(images: Iterator[Tuple[str, Encoded]], image_size: Optional[int]) -> Shape:
     """(H, W, C) that all ``images`` (name, content) get: their own size, or squares of ``image_size``.
 
     DataError if they have several sizes and none is asked for. With a size asked for only headers are read.
     """
-    first: tuple[str, tuple[int, int]] | None = None
+    first: Optional[Tuple[str, Tuple[int, int]]] = None
     grey = True
     for origin, encoded in images:
         with opened(encoded, origin=origin) as image:
@@ -89,25 +91,25 @@ def upright(image: Image.Image) -> Image.Image:
     """Decode, and turn as the EXIF tag says; a tag that cannot be read turns nothing."""
     image.load()
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # as damaged images, damaged tags surface as nearly anything
         return image
     return image if turn is None else image.transpose(turn)
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image) -> Tuple[int, int]:
     """(width, height) once it stands upright; a square is not decoded for that."""
     width, height = image.size
     return image.size if width == height else upright(image).size
 
 
-def _pixels(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
+def _pixels(image: Image.Image, shape: Shape) -> np.ndarray:
     height, width, channels = shape
     if image.mode == "P":  # straight to RGB, PIL warns about transparent palettes
         image = image.convert("RGBA")
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), PILLOW.BILINEAR)
     return np.asarray(image, np.uint8).reshape(shape)
 
 
@@ -127,7 +129,7 @@ def _bits(image: ImageFile.ImageFile) -> int:
         return _bits_of_codestream(image)
     if not image.tile:
         return 8
-    codec, arguments = image.tile[0].codec_name, image.tile[0].args
+    codec, arguments = image.tile[0][0], image.tile[0][3]
     first, *_, last = arguments if isinstance(arguments, tuple) else (arguments, 0)
     if codec in ("ppm", "ppm_plain"):
         return int(last).bit_length()  # of the largest value

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from cosp.data import load_dataset
-from cosp.data.decoder import common_shape, decoded, opened
 from cosp.errors import DataError
+from cosp.images.decoder import common_shape, decoded, opened
 
 
 def written(image: Image.Image, kind: str, **settings: Any) -> bytes:
