@@ -14,7 +14,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The commands of the services that would have been kept running."""
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr(
-        "cosp.deployment.supervise.supervise", lambda services, _: commands.extend(one.command for one in services)
+        "cosp.deployment.supervise.supervise",
+        lambda services, *_, **__: commands.extend(one.command for one in services),
     )
     return commands
 
