@@ -229,8 +229,10 @@ def test_a_shape_comes_back_from_json(shape):
 
 def test_the_json_of_a_fresh_shape_is_what_older_boards_know():
     assert set(asdict(SMALL)) - set(shape_to_json(SMALL)) == {"trunk"}
-    assert set(asdict(TEXT)) - set(shape_to_json(TEXT)) == {"padding", "trunk"}
-    assert set(asdict(PADDED)) == set(shape_to_json(PADDED))
+    assert set(asdict(TEXT)) - set(shape_to_json(TEXT)) == {"padding", "trunk", "unknown"}
+    assert set(asdict(PADDED)) - set(shape_to_json(PADDED)) == {"unknown"}
+    own = replace(PADDED, unknown=1)
+    assert set(asdict(own)) == set(shape_to_json(own))
 
 
 @pytest.mark.parametrize("own_tokens", [0, 1])
