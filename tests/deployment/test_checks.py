@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import email.utils
 import http.server
-import re
 import shutil
 import socket
 import ssl
@@ -155,11 +154,10 @@ def test_a_certificate_that_ends_soon(keys: Path, tmp_path: Path):
 
 
 def test_a_clock_a_day_ahead_is_the_cause_where_the_certificate_holds(keys: Path):
-    with server(keys, late_s=DAY_S) as port:
+    with server(keys, late_s=1.2 * DAY_S) as port:
         said = first_failure(ways(keys, port))
         assert failures(ways(keys, port)) == [said]
-    late = r"clock       failed   this board's is (1.0 days|24.0 hours) ahead of the server's; set it \(timedatectl"
-    assert re.match(late, said)
+    assert said.startswith("clock       failed   this board's is 1.2 days ahead of the server's; set it (timedatectl")
 
 
 @pytest.mark.parametrize(("begun", "late_s", "side"), [(3.0, 2.5 * DAY_S, "ahead of"), (-2.0, -2.5 * DAY_S, "behind")])
