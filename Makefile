@@ -25,9 +25,11 @@ run-text: $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[text,models-test]'
 	$(BIN)/cosp run experiments/text_quickstart.yaml --export torch --predict experiments/text_quickstart.txt $(ARGS)
 
-# A file at a time on each core, in their order (the longest lie early); in one process: make test ARGS="-n 0".
+# A file at a time, in their order (the longest lie early), on one process more than cores, as many tests wait for what
+# they started; in one process: make test ARGS="-n 0".
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 8 \
+		--dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A server, four boards and their trainers as real processes, over TLS; faults on purpose. Network namespaces need root.
 deploy-test: $(READY)

@@ -88,7 +88,14 @@ torch.save([model(samples.clone()) for model in models], sys.argv[3])
 """
 
 
-@pytest.mark.parametrize("shape", [SMALL, TEXT, SERIES], ids=["images", "texts", "series"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(SMALL, id="images"),
+        pytest.param(TEXT, id="texts", marks=pytest.mark.slow),
+        pytest.param(SERIES, id="series", marks=pytest.mark.slow),
+    ],
+)
 def test_torch_runs_it_without_cosp(tmp_path: Path, shape: TransformerShape) -> None:
     run, state = run_of(tmp_path, shape)
     write.export(run, tmp_path / "out", kind="torch", board=0)

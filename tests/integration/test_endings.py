@@ -55,7 +55,7 @@ def until(condition: Callable[[], object]) -> None:
 @contextmanager
 def under_way(config: Path, out: Path, **popen: Any) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """Start a long run in a session of its own; yield it after its first checkpoint, with the processes below it."""
-    command = [*COSP, "run", str(config), "--out", str(out), "--workers", "2", "--set", "server.versions=50000"]
+    command = [*COSP, "run", str(config), "--out", str(out), "--workers", "1", "--set", "server.versions=50000"]
     popen = {"stderr": subprocess.PIPE, "preexec_fn": heed_interrupts, "start_new_session": True, **popen}
     with subprocess.Popen(command, text=True, **popen) as process:
         try:
@@ -181,7 +181,7 @@ def test_a_terminal_that_knows_ascii_alone_gets_ascii(config: Path, tmp_path: Pa
     named = {**TINY, "name": "größe", "title": "Größe ± 3 – 5"}
     config.write_text(yaml.safe_dump(named, allow_unicode=True), encoding="utf-8")
     out = ["--out", str(tmp_path / "run")]
-    for words in (["plan", str(config)], ["run", str(config), "--dry", *out], ["devices"]):
+    for words in (["run", str(config), "--dry", *out], ["devices"]):
         done = subprocess.run([*COSP, *words], env=environment, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode(errors="replace")
         assert (done.stdout + done.stderr).isascii()

@@ -121,7 +121,8 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "a"
 
 
-@pytest.mark.parametrize("kind", ["hf", "onnx", "torch"])
+# The text quickstart's test writes torch.
+@pytest.mark.parametrize("kind", ["hf", "onnx", pytest.param("torch", marks=pytest.mark.slow)])
 def test_minilm_leaves_as_the_run_judged_it(minilm: Path, tmp_path: Path, kind: Any) -> None:
     if kind == "onnx":
         pytest.importorskip("onnxruntime", reason="needs the extra onnx")
