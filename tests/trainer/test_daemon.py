@@ -181,6 +181,7 @@ def test_a_task_over_the_socket_gives_the_bits_that_it_gives_in_process(trainer,
     expected, vector = Trainer({7: OWN}, {}).run(task, weights_of(task))
     facts, found = do(trainer.path, task)
     assert found.tobytes() == vector.numpy().tobytes()
+    assert len(str(facts.pop("recipe"))) == 16  # whose data they are, which the server knows by then
     assert not_measured(facts) == not_measured(expected)
     assert facts.keys() == expected.keys()
 
