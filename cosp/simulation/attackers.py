@@ -74,16 +74,16 @@ class Attackers:
     def reply(
         self, task: Task, board: Board, sent_s: float, facts: dict[str, Any], vector: Tensor
     ) -> tuple[dict[str, Any], Tensor]:
-        """Return what a board says that it found."""
+        """Return what a board says that it found; in a dry run that holds no numbers to change."""
         attack = board.attack
         if attack is None or not attack.on_at(sent_s):
             return facts, vector
         if attack.kind == "lie_samples":
             return {**facts, "samples": claimed(attack, facts["samples"])}, vector
-        if attack.kind not in ON_REPLIES or task.kind != "train":
+        if attack.kind not in ON_REPLIES or task.kind != "train" or not len(vector):
             return facts, vector
         changed = _changed(attack, task, vector)
-        return facts, rounded_(changed, task.spans) if sends_whole_numbers(task) else changed
+        return facts, rounded_(changed, task.trained_spans) if sends_whole_numbers(task) else changed
 
 
 def introduced(board: Board, honest: Introduction) -> Introduction:
@@ -101,7 +101,7 @@ def claimed(attack: Attack, samples: int) -> int:
 def _changed(attack: Attack, task: Task, vector: Tensor) -> Tensor:
     if attack.kind == "noise":
         noise = torch.randn(len(vector), generator=torch_stream(task.seed, "attack", task.client, task.version))
-        return vector + attack.factor * float(vector.double().square().mean().sqrt()) * noise if len(vector) else vector
+        return vector + attack.factor * float(vector.double().square().mean().sqrt()) * noise
     return vector * (-attack.factor if attack.kind == "sign_flip" else attack.factor)
 
 

@@ -195,3 +195,16 @@ def test_a_setting_that_can_never_give_a_rule_its_arrivals_is_one_line(words: tu
 def test_an_attack_that_a_run_has_no_room_for_is_one_line(words: tuple[str, ...], said: str, start: Start):
     with pytest.raises(ConfigError, match=f"fleet: {said}"):
         start(*words)
+
+
+@pytest.mark.parametrize("attack", ["sign_flip", "noise"])
+def test_a_dry_run_has_no_update_to_attack(attack: str, run: Run):
+    rows = run(fleet(attack), "server.versions=2", dry=True)
+    assert of_kind(rows, "round")[-1]["version"] == 2
+
+
+def test_an_attack_on_what_is_trained_leaves_frozen_parts_alone(run: Run):
+    rows = run(fleet("sign_flip"), "training.frozen=[inputs, norms]", "server.versions=2")
+    arrivals = [row for row in of_kind(rows, "arrival") if row["client"] == 4 and row["task"] == "train"]
+    assert arrivals
+    assert all(row["accepted"] for row in arrivals)
