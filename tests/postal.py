@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 
-from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import Message
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from cosp.simulation.local_grid import LocalGrid
 
 FIRST = 100
 """The node of client 0."""
 
 
-class PostalGrid(Grid):
+class PostalGrid(LocalGrid):
     """Replies are there as soon as a message is sent; ``answers`` makes them."""
 
     def __init__(self, nodes: Sequence[int]) -> None:
+        super().__init__()
         self.nodes = list(nodes)
         self.asked: list[tuple[int, str]] = []
         """(node, message type) of all that was sent."""
         self._replies: dict[str, list[Message]] = {}
-        self._numbers = itertools.count()
-        self._run = Run.create_empty(1)
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
 
     def answers(self, request: Message) -> Sequence[Message]:
         """Return what comes back for ``request``, as the node has it."""
@@ -42,8 +38,7 @@ class PostalGrid(Grid):
         return [reply for message_id in list(message_ids) for reply in self._replies.pop(message_id, ())]
 
     def _push(self, message: Message) -> str:
-        message_id = f"m{next(self._numbers)}"
-        message.metadata.__dict__["_message_id"] = message_id
+        message_id = self.number(message)
         request = posted(message)
         self.asked.append((request.metadata.dst_node_id, request.metadata.message_type))
         self._replies[message_id] = [posted(reply) for reply in self.answers(request)]
@@ -51,18 +46,6 @@ class PostalGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         return self.pull_messages(self.push_messages(messages))
-
-    def set_run(self, run: Run) -> None:
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        return self._run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
 
 def posted(message: Message) -> Message:

@@ -35,7 +35,7 @@ ORDER = (
 """From the ground up. A room imports from its own and from lower floors, never from one beside it."""
 
 FLOWER_S = ("wire", "server.clock", "server.loop", "server.greeting", "run.party", "run.serve", "run.virtual",
-            "simulation.virtual_grid", "flower", "deployment")  # fmt: skip
+            "simulation.local_grid", "simulation.virtual_grid", "flower", "deployment")  # fmt: skip
 """Who may import Flower."""
 
 

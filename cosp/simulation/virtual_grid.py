@@ -2,9 +2,6 @@
 
 A message to a board takes what the cost model and the state of the fleet say: download, compute, upload. None of it
 depends on what training computes; so that runs ahead in a worker pool, and replies are delivered in virtual order.
-
-Private Flower names are used here and nowhere else: ``TaskIdentity`` (a Message reads it), ``Run``, and the message
-id, which has no public setter (Flower's own grids set it the same way).
 """
 
 from __future__ import annotations
@@ -15,10 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from flwr.app import Error, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+from flwr.app import Error, Message, MessageType
 
 from cosp.errors import FleetStalled
 from cosp.fleet.board import Board
@@ -33,13 +27,12 @@ from cosp.methods.pricing import drops, price
 from cosp.run.pool import Pool, TaskFailed, TaskKilled
 from cosp.server.nodes import Guests, Nodes, NodesOn
 from cosp.simulation.attackers import Attackers, introduced
+from cosp.simulation.local_grid import LocalGrid
 from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 from cosp.wire import messages as wire
 from cosp.wire import records
 
-RUN_ID = 1
-SERVER_NODE = 1
 FIRST_NODE = 1000
 LOSSES = {
     "dropout": "the board dropped out",
@@ -52,7 +45,7 @@ KILLED = "worker-died"
 CLIENT_RAISED = 2  # flwr.common.constant.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
-class VirtualGrid(Grid):
+class VirtualGrid(LocalGrid):
     """Boards as Flower nodes. The server loop finds its virtual time, ``clock`` and ``idle``, with ``getattr``.
 
     ``begin`` False leaves the boards' lives to ``restore``; until then all are on.
@@ -67,6 +60,7 @@ class VirtualGrid(Grid):
         sigma: float,
         begin: bool = True,
     ) -> None:
+        super().__init__()
         self._boards, self._introductions = fleet.boards, introductions
         self._on = NodesOn(FIRST_NODE, len(fleet.boards))
         self._pool = pool
@@ -81,12 +75,9 @@ class VirtualGrid(Grid):
         self._awake = False
         self._turned: set[int] = set()
         """Clients whose boards have come on or gone off since somebody last asked who is on."""
-        self._sent = 0
-        self._run = Run.create_empty(RUN_ID)
         if begin:
             self._live.begin()
             self._turned.update(self._live.eventful)
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
 
     def meet(self) -> Guests:
         """Let all boards introduce themselves, each by a message there and back, those too that are off; return them.
@@ -159,7 +150,7 @@ class VirtualGrid(Grid):
 
     def resend(self, sent_s: float, message: Message) -> str:
         """Send a message again whose task has been under way since ``sent_s``; return its new id."""
-        message_id = self._number(message)
+        message_id = self.number(message)
         task, errand = self._errand(message, sent_s)
         self._live.attach(errand.client, self._work(message, task, errand, sent_s))
         return message_id
@@ -191,31 +182,13 @@ class VirtualGrid(Grid):
             waiting -= {reply.metadata.reply_to_message_id for reply in replies}
         return replies
 
-    def set_run(self, run: Run) -> None:
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        return self._run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
     def _push(self, message: Message) -> str:
-        message_id = self._number(message)
+        message_id = self.number(message)
         if message.metadata.message_type == MessageType.QUERY:
             self._introduce(message)
         else:
             task, errand = self._errand(message, self.clock())
             self._live.start(errand, self._work(message, task, errand, self.clock()))
-        return message_id
-
-    def _number(self, message: Message) -> str:
-        self._sent += 1
-        message_id = f"message-{self._sent}"
-        message.metadata.__dict__["_message_id"] = message_id
         return message_id
 
     def _introduce(self, request: Message) -> None:

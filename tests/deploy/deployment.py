@@ -11,19 +11,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 import yaml
+from waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 COSP = (sys.executable, "-m", "cosp.cli")
-START_S = 300.0
-"""What four clients and four trainers may take to start on two cores that others use as well."""
 
 Row = dict[str, Any]
 
@@ -145,13 +143,6 @@ class Deployment:
         for child in ours:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-
-
-def until(true: Callable[[], object], what: str, timeout_s: float = START_S) -> None:
-    ends_s = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < ends_s, f"waited {timeout_s:.0f} s in vain until {what}"
-        time.sleep(0.2)
 
 
 def answers(address: str, port: int) -> bool:

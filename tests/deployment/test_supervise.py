@@ -6,24 +6,15 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S, until
 
 from cosp.deployment import supervise
 from cosp.deployment.supervise import Service
-
-WAIT_S = 60.0
-
-
-def until(true: Callable[[], object]) -> None:
-    ends_s = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < ends_s
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -46,7 +37,7 @@ def supervised(*services: Service) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(WAIT_S)
+        thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ import psutil
 import pytest
 import yaml
 from tiny_runs import TINY
+from waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_S = 120.0
 COSP = [sys.executable, "-m", "cosp.cli"]
 
 
@@ -43,13 +43,6 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def heed_interrupts() -> None:  # a shell starts what it puts into the background without
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def until(condition: Callable[[], object]) -> None:
-    late_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < late_s
-        time.sleep(0.1)
 
 
 @contextmanager

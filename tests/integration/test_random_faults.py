@@ -11,19 +11,18 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 from tiny_runs import TINY
+from waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.integration
 
 COSP = [sys.executable, "-m", "cosp.cli"]
-PATIENCE_S = 180.0
 TIMES = int(os.environ.get("COSP_FAULTS", "20"))
 CONFIG = {**TINY, "server": {"versions": 8, "quorum": 0.5, "checkpoint_every": 2}}
 
@@ -82,13 +81,6 @@ def started_in(scratch: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
-
-
-def until(true: Callable[[], object]) -> None:
-    ends_s = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < ends_s
-        time.sleep(0.01)
 
 
 def victim(run: psutil.Process, kind: str) -> psutil.Process | None:

@@ -10,8 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -23,6 +22,7 @@ import pytest
 import torch
 from small_models import SMALL, random_state
 from torch import Tensor
+from waiting import until
 
 from cosp.errors import CospError, UserError
 from cosp.recipe import Recipe
@@ -137,13 +137,6 @@ def begin(path: Path, task: Task) -> socket.socket:
     receive_answer(connection)
     connection.sendall(weights_of(task).numpy())
     return connection
-
-
-def until(true: Callable[[], bool]) -> None:
-    ends_s = time.monotonic() + START_S
-    while not true():
-        assert time.monotonic() < ends_s
-        time.sleep(0.05)
 
 
 def test_frozen_tensors_are_kept_between_tasks(trainer):
