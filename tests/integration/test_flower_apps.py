@@ -188,14 +188,14 @@ class SlowClient(AppGrid):
     def __init__(self, nodes: int, run_config: dict[str, Any]) -> None:
         super().__init__(nodes, run_config)
         self._boards = load_experiment(load_config(Path(run_config["config"]))).boards
-        self._sent: dict[str, Message] = {}
+        self._requests: dict[str, Message] = {}
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         return [self._timed(reply) for reply in super().pull_messages(message_ids)]
 
     def _push(self, message: Message) -> str:
         message_id = super()._push(message)
-        self._sent[message_id] = message
+        self._requests[message_id] = message
         return message_id
 
     def _timed(self, reply: Message) -> Message:
@@ -203,7 +203,7 @@ class SlowClient(AppGrid):
         if reply.metadata.message_type == "query":
             facts["speed"] = None
         elif reply.metadata.message_type == "train":
-            task = read_task(self._sent[reply.metadata.reply_to_message_id])
+            task = read_task(self._requests[reply.metadata.reply_to_message_id])
             step_s = predicted_step_s(task, self._boards[task.client], samples=facts["samples"])
             facts["wall_step_s"] = step_s * (3 if task.client == 2 else 1)
         reply.content["result"] = ConfigRecord({"json": json.dumps(facts)})
