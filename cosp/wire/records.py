@@ -27,7 +27,8 @@ ASKED, WORDS = "asked", "words"
 class JsonRecord(ConfigRecord):
     """A record of one JSON text that holds its ``value`` and is written only when somebody asks for the text.
 
-    In process nobody does; over a network, or pickled, it is an ordinary record.
+    In process nobody does; over a network, where Flower asks a dozen times, or pickled, it is an ordinary record.
+    ``value`` does not change.
     """
 
     __qualname__ = (
@@ -37,9 +38,12 @@ class JsonRecord(ConfigRecord):
     def __init__(self, value: Any, write: Callable[[Any], str] = json.dumps) -> None:
         super().__init__()
         self.value, self._write = value, write
+        self._record: ConfigRecord | None = None
 
     def _written(self) -> ConfigRecord:
-        return ConfigRecord({JSON: self._write(self.value)})
+        if self._record is None:
+            self._record = ConfigRecord({JSON: self._write(self.value)})
+        return self._record
 
     def __getitem__(self, key: str) -> ConfigRecordValues:
         return self._written()[key]
@@ -66,10 +70,10 @@ class JsonRecord(ConfigRecord):
         return self._written().items()
 
     def copy(self) -> ConfigRecord:  # type: ignore[override]
-        return self._written()
+        return ConfigRecord(dict(self._written()))
 
     def __reduce__(self) -> tuple[type[ConfigRecord], tuple[dict[str, str]]]:
-        return ConfigRecord, ({JSON: self._write(self.value)},)
+        return ConfigRecord, (dict(self._written()),)
 
 
 def introduction_question(why: str = "", *, words: bool) -> RecordDict:

@@ -56,8 +56,7 @@ def test_rows_of_a_robust_merge_are_the_same_at_any_number_of_workers_and_after_
         simulate(experiment, directory, workers=workers)
         folders.append(directory.folder)
     killed = tmp_path / "killed"
-    flags = [part for word in words for part in ("--set", word)]
-    killed_run(tmp_path / "tiny.yaml", killed, *flags, after_rows=len(rows_of(folders[0])) * 2 // 3)
+    killed_run(tmp_path / "tiny.yaml", killed, *words, after_rows=len(rows_of(folders[0])) * 2 // 3)
     simulate(experiment, RunDirectory(killed), workers=2, resume=True)
     one, two, resumed = ((folder / "rows.jsonl").read_bytes() for folder in (*folders, killed))
     assert one == two == resumed

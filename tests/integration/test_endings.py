@@ -113,6 +113,7 @@ def test_a_terminal_that_is_closed_ends_its_run(config: Path, scratch: Path, tmp
 
     def take_terminal() -> None:
         os.login_tty(theirs)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup starts what it runs without
 
     with under_way(config, tmp_path / "run", preexec_fn=take_terminal, start_new_session=False, stderr=None) as (
         process,

@@ -1,7 +1,7 @@
 """Faults at random moments: a worker, the fork server or the run itself killed, or a disk full; then ``--resume``.
 
 The rows must be those of a run that nothing happened to, to the byte, and nothing may be left behind. ``-m slow`` tries
-twenty moments of each kind (``COSP_FAULTS``), the default suite one of two kinds.
+twenty moments of each kind (``COSP_FAULTS``), the default suite one of the fork server's death.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ exit $code
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, which root alone may")
-@pytest.mark.parametrize(("kind", "seed"), [*moments("out", by_default=True), *moments("TMPDIR"), *moments("/dev/shm")])
+@pytest.mark.parametrize(("kind", "seed"), [*moments("out"), *moments("TMPDIR"), *moments("/dev/shm")])
 def test_a_full_disk_costs_no_byte(
     kind: str, seed: int, config: Path, whole: Path, scratch: Path, tmp_path: Path
 ) -> None:

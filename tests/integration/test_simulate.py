@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 from flwr.app import Message
-from tiny_runs import TINY, killed_run, resume, rows_of
+from tiny_runs import TINY, rows_of
 
 from cosp.config import load_config
 from cosp.errors import ConfigError, UserError
@@ -297,15 +297,35 @@ def final_model(directory: RunDirectory) -> dict[str, torch.Tensor]:
     return {key[len(prefix) :]: tensor for key, tensor in saved.tensors.items() if key.startswith(prefix)}
 
 
+DYING = """
+import itertools, os, signal, sys
+from cosp.cli import main as cli
+from cosp.run.directory import RunDirectory
+
+write_row, numbers, last = RunDirectory.write_row, itertools.count(1), int(sys.argv.pop(1))
+
+def write_and_die(directory, row):
+    write_row(directory, row)
+    if next(numbers) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunDirectory.write_row = write_and_die
+cli.main()
+"""
+"""``cosp``, killed when it has written so many rows: whoever watches from outside may be too late on a busy machine."""
+
+
 def test_a_killed_run_resumes_to_the_same_rows(start: Callable[..., Any], tmp_path: Path):
-    """A process of its own is killed (SIGKILL) half-way; --resume finishes it."""
+    """``cosp run`` is killed (SIGKILL) half-way; ``cosp run --resume`` finishes it."""
     experiment, whole = start("server.versions=12", out="whole")
     simulate(experiment, whole, workers=1)
-    killed = tmp_path / "killed"
-    killed_run(
-        tmp_path / "tiny.yaml", killed, "--set", "server.versions=12", after_rows=len(rows_of(whole.folder)) // 2
-    )
-    resume(killed, workers=1)
+    killed, after_rows = tmp_path / "killed", len(rows_of(whole.folder)) // 2
+    words = ["run", str(tmp_path / "tiny.yaml"), "--out", str(killed), "--workers", "1", "--set", "server.versions=12"]
+    done = subprocess.run([sys.executable, "-c", DYING, str(after_rows), *words], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (killed / "metrics.json").exists()
+    command = [sys.executable, "-m", "cosp.cli", "run", "--resume", str(killed), "--workers", "1"]
+    subprocess.run(command, check=True, capture_output=True)
     assert rows_of(killed) == rows_of(whole.folder)
 
 

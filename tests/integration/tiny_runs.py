@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import signal
-import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cosp.experiment import Experiment
+from cosp.config import load_config
+from cosp.experiment import Experiment, load_experiment
 from cosp.run.directory import RunDirectory
+from cosp.simulation import forks
 from cosp.simulation.simulate import simulate
 
 TINY: dict[str, Any] = {
@@ -29,40 +32,32 @@ TINY: dict[str, Any] = {
     "server": {"versions": 6, "quorum": 0.5, "checkpoint_every": 2},
 }
 
-DYING = """
-import itertools, os, signal, sys
-from cosp.cli import main as cli
-from cosp.run.directory import RunDirectory
-
-write_row, numbers, last = RunDirectory.write_row, itertools.count(1), int(sys.argv.pop(1))
-
-def write_and_die(directory, row):
-    write_row(directory, row)
-    if next(numbers) == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-RunDirectory.write_row = write_and_die
-cli.main()
-"""
-"""``cosp``, killed when it has written so many rows: whoever watches from outside may be too late on a busy machine."""
-
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def killed_run(config: Path, out: Path, *flags: str, after_rows: int) -> None:
-    """Start ``cosp run`` and have SIGKILL end it after a checkpoint, with rows behind that one."""
-    words = ["run", str(config), "--out", str(out), "--workers", "1", *flags]
-    done = subprocess.run([sys.executable, "-c", DYING, str(after_rows), *words], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+def killed_run(config: Path, out: Path, *overrides: str, after_rows: int) -> None:
+    """Begin a run in a process of its own and have SIGKILL end it after a checkpoint, with rows behind that one."""
+    process = forks.context().Process(target=_run_and_die, args=(config, out, overrides, after_rows))
+    process.start()  # a fork of what workers are forks of: all is imported
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert list(out.glob("checkpoint/*.json"))
     assert not (out / "metrics.json").exists()
 
 
-def resume(folder: Path, *, workers: int) -> None:
-    command = [sys.executable, "-m", "cosp.cli", "run", "--resume", str(folder), "--workers", str(workers)]
-    subprocess.run(command, check=True, capture_output=True)
+def _run_and_die(config: Path, out: Path, overrides: Sequence[str], after_rows: int) -> None:
+    write_row, numbers = RunDirectory.write_row, itertools.count(1)
+
+    def write_and_die(directory: RunDirectory, row: dict[str, Any]) -> None:
+        write_row(directory, row)
+        if next(numbers) == after_rows:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    RunDirectory.write_row = write_and_die  # type: ignore[method-assign]
+    chosen = load_config(config, overrides)
+    simulate(load_experiment(chosen), RunDirectory.create(out, chosen), workers=0)
 
 
 def whole_and_resumed_rows(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +89,12 @@ def evaluation(shape: TransformerShape, plan: SubmodelPlan, batch: int, *, steps
     return work
 
 
+def assert_peak(predicted: int, work: Work) -> None:
+    """Measure twice where once is not near: on a busy machine the profiler was seen to lose most of its events."""
+    if predicted != pytest.approx(peak_bytes(work), rel=0.1):
+        assert predicted == pytest.approx(peak_bytes(work), rel=0.1)
+
+
 def saved_bytes(model: Transformer, batch: int, *, mixed: bool = False) -> int:
     """Bytes of the storages that autograd holds between forward and backward, parameters and indices apart."""
     known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
@@ -157,12 +164,16 @@ def test_activations_are_what_autograd_saves(kind, width, depth, pooling):
     assert predicted == pytest.approx(saved_bytes(model, batch=8), rel=0.01)
 
 
-GRID = [
-    (replace(shape, pooling=pooling), width, depth)
+SLOW = pytest.mark.slow
+GRID: list[Any] = [
+    pytest.param(
+        replace(shape, pooling=pooling), width, depth, marks=[SLOW] if pooling != POOLINGS[0] and width != 0.5 else []
+    )
     for pooling in POOLINGS
     for shape in (FASHION, LONG, MANY_CLASSES, NEWS, MOVES)
     for width, depth in ((1.0, shape.blocks), (1.0, shape.exits[0]), (0.5, shape.blocks), (0.25, shape.exits[0]))
 ]
+"""What an exit reads is seen whole in one place of the other pooling; the others are slow tests."""
 SENTENCES = replace(NEWS, vocabulary=2000, length=32, pooling="class", padding=0, trunk=BERT_TRUNK)
 GRID += [
     (shape, width, shape.blocks)
@@ -175,35 +186,39 @@ GRID += [
     for width in (1.0, 0.5)
 ]
 on_the_grid = pytest.mark.parametrize(("shape", "width", "depth"), GRID)
+MIDDLE, LARGE = (pytest.param(batch, marks=SLOW) for batch in (16, 64))
 
 
 @on_the_grid
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("batch", [1, 16, LARGE])
 def test_training_memory_is_what_torch_allocates(shape, width, depth, batch, optimizer):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     predicted = footprint(shape, plan.counts).training_bytes(batch, optimizer)
-    assert predicted == pytest.approx(peak_bytes(training(shape, plan, batch, optimizer)), rel=0.1)
+    assert_peak(predicted, training(shape, plan, batch, optimizer))
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("batch", [1, 16, LARGE])
 def test_scoring_memory_is_what_torch_allocates(shape, width, depth, batch):
     plan = shape.full_plan(depth)
     predicted = footprint(shape, plan.counts).scoring_bytes(batch)
-    assert predicted == pytest.approx(peak_bytes(scoring(shape, plan, batch)), rel=0.1)
+    assert_peak(predicted, scoring(shape, plan, batch))
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("batch", [1, 16, LARGE])
 def test_evaluation_memory_is_what_torch_allocates(shape, width, depth, batch):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     predicted = footprint(shape, plan.counts).evaluation_bytes(batch)
-    assert predicted == pytest.approx(peak_bytes(evaluation(shape, plan, batch)), rel=0.1)
+    assert_peak(predicted, evaluation(shape, plan, batch))
+
+
+WITH_OR_WITHOUT = [(2, False), (16, False), (2, True), pytest.param(64, False, marks=SLOW)]
 
 
 @on_the_grid
-@pytest.mark.parametrize(("batch", "balanced"), [(2, False), (64, False), (2, True)])
+@pytest.mark.parametrize(("batch", "balanced"), WITH_OR_WITHOUT)
 def test_kernels_and_traffic_of_training_are_those_that_torch_starts(shape, width, depth, batch, balanced):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     step = footprint(shape, plan.counts).training_step(batch, "adamw")
@@ -213,7 +228,7 @@ def test_kernels_and_traffic_of_training_are_those_that_torch_starts(shape, widt
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [2, 64])
+@pytest.mark.parametrize("batch", [2, 16, LARGE])
 def test_kernels_and_traffic_of_scoring_are_those_that_torch_starts(shape, width, depth, batch):
     plan = shape.full_plan(depth)
     step = footprint(shape, plan.counts).scoring_step(batch)
@@ -248,13 +263,9 @@ def test_a_series_saves_an_images_copy_into_patches():
         assert predicted[0].bytes_moved - predicted[1].bytes_moved == found[0].bytes_moved - found[1].bytes_moved > 0
 
 
-MIDDLE, LARGE = (pytest.param(batch, marks=pytest.mark.slow) for batch in (16, 64))
-"""A CPU emulates bfloat16: minutes."""
-
-
 @pytest.fixture
 def on_a_gpu(monkeypatch):
-    """Trains on this CPU as on a GPU with bfloat16: autocast casts the same operations."""
+    """Trains on this CPU as on a GPU with bfloat16: autocast casts the same operations. A CPU emulates: minutes."""
     under = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
     monkeypatch.setattr("cosp.trainer.training._mixed_precision", lambda device, wanted: (under, _NoScaler()))
 
@@ -276,7 +287,7 @@ def test_kernels_and_traffic_of_a_mixed_step_are_those_that_torch_starts(shape, 
 def test_memory_of_mixed_training_is_what_torch_allocates(shape, width, depth, batch):
     plan = prefix_plan(shape.sizes.scaled(width), depth)
     predicted = footprint(shape, plan.counts, "mixed").training_bytes(batch, "sgd")
-    assert predicted == pytest.approx(peak_bytes(training(shape, plan, batch, "sgd")), rel=0.1)
+    assert_peak(predicted, training(shape, plan, batch, "sgd"))
 
 
 @on_the_grid

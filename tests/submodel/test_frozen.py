@@ -122,6 +122,7 @@ GRID = [
     )
 ]  # fmt: skip
 on_the_grid = pytest.mark.parametrize(("shape", "width", "frozen"), GRID)
+LARGE = pytest.param(64, marks=pytest.mark.slow)
 
 
 def training(shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen, batch: int, *, steps: int = 2) -> Any:
@@ -141,7 +142,7 @@ def training(shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen, batch:
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("batch", [1, 16, LARGE])
 def test_training_memory_is_what_torch_allocates(shape, width, frozen, batch):
     plan = whole_trunk(shape, width, shape.blocks, frozen)
     predicted = footprint(shape, plan.counts, frozen=frozen).training_bytes(batch, "adamw")
@@ -149,7 +150,7 @@ def test_training_memory_is_what_torch_allocates(shape, width, frozen, batch):
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [2, 64])
+@pytest.mark.parametrize("batch", [2, 16, LARGE])
 def test_kernels_and_traffic_are_those_that_torch_starts(shape, width, frozen, batch):
     plan = whole_trunk(shape, width, shape.blocks, frozen)
     step = footprint(shape, plan.counts, frozen=frozen).training_step(batch, "adamw")
