@@ -20,6 +20,7 @@ from cosp.models.transformer import Transformer
 from cosp.submodel.plan import GROUPS, SubmodelPlan, mask
 from cosp.submodel.selection import Scores
 from cosp.submodel.shape import TransformerShape, layout_of
+from cosp.trainer.optimizer import Adam
 
 Batches = Iterable[Tuple[Tensor, Tensor]]
 
@@ -64,7 +65,7 @@ def learned_scores(
     logits = [torch.zeros_like(gate, requires_grad=True) for gate in _flat(gates)]
     costs = _unit_costs(model.shape) * len(model.blocks)
     whole = sum(cost * gate.numel() for cost, gate in zip(costs, logits))
-    optimizer = torch.optim.Adam(logits, lr=settings.learning_rate)
+    optimizer = Adam(logits, lr=settings.learning_rate)
     for _ in range(settings.epochs):
         for x, y in batches:
             p = [torch.sigmoid(s) for s in logits]

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from cosp.models.flat import FlatModel
 from cosp.task.training import TrainSettings
+from cosp.trainer.optimizer import SGD, Adam, Optimizer
 from cosp.trainer.samples import Samples
 from cosp.trainer.views import View
 from cosp.transfer import TransferSettings, exit_loss, mean_prediction
@@ -155,14 +156,12 @@ def _under(precision: Callable[[], ContextManager[None]], losses: Iterator[Any])
         yield found
 
 
-def _optimizer(trained: Tensor, gradients: Tensor, settings: TrainSettings) -> torch.optim.Optimizer:
+def _optimizer(trained: Tensor, gradients: Tensor, settings: TrainSettings) -> Optimizer:
     """Return an optimizer over the one weight vector."""
     trained.grad = gradients
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW([trained], lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(
-        [trained], lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
+        return Adam([trained], settings.learning_rate, settings.weight_decay, decoupled=True)
+    return SGD([trained], settings.learning_rate, settings.momentum, settings.weight_decay)
 
 
 def _clip(gradients: Tensor, limit: float) -> None:
@@ -176,10 +175,10 @@ class _NoScaler:
     def scale(self, loss: Tensor) -> Tensor:
         return loss
 
-    def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+    def unscale_(self, optimizer: Optimizer) -> None:
         pass
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
+    def step(self, optimizer: Optimizer) -> None:
         optimizer.step()
 
     def update(self) -> None:

@@ -73,7 +73,7 @@ class JsonRecord(ConfigRecord):
         return ConfigRecord(dict(self._written()))
 
     def __reduce__(self) -> tuple[type[ConfigRecord], tuple[dict[str, str]]]:
-        return ConfigRecord, (dict(self._written()),)
+        return ConfigRecord, ({JSON: str(self[JSON])},)
 
 
 def introduction_question(why: str = "", *, words: bool) -> RecordDict:

@@ -55,7 +55,7 @@ NOT_RUN = {
 """Commands of the followed pages that are not given here, by how they begin."""
 
 CUTS = {
-    "cosp run experiments/quickstart.yaml": "--workers 1 --set server.versions=2",
+    "cosp run experiments/quickstart.yaml": "--workers 1 --set server.versions=2 --set training.epochs=1",
     "cosp table experiments/tables/digits.yaml": "--jobs 1 --only heterofl --seeds 0 --set server.until_s=0.05",
     "cosp table mine_table.yaml": "--jobs 1 --only heterofl --set server.until_s=0.05",
 }

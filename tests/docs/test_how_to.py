@@ -45,7 +45,7 @@ def test_a_change_is_put_where_its_neighbours_are() -> None:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     for folder in ("cosp", "devices"):
-        shutil.copytree(pages.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(pages.ROOT / folder, tmp_path / folder)
     return tmp_path
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tiny_runs import resume, rows_of
+from tiny_runs import rows_of
 
 from cosp.errors import UserError
 from cosp.experiment import Experiment
@@ -111,7 +111,7 @@ def test_a_run_begun_on_ray_is_resumed_by_local_workers(start: Start, inline: by
     experiment, directory = start(out="ray")
     with pytest.raises(Stop):
         simulate(experiment, directory, workers=1, engine="ray", on_row=At(stop))
-    resume(directory.folder, workers=1)
+    simulate(experiment, RunDirectory(directory.folder), workers=1, resume=True)
     assert (directory.folder / "rows.jsonl").read_bytes() == inline
 
 

@@ -19,4 +19,4 @@ def test_a_fork_finds_loaded_what_a_worker_needs() -> None:
     theirs.close()
     loaded = ours.recv()
     process.join()
-    assert {"cosp.simulation.worker", "torch.optim", "torch._dynamo"} <= set(loaded)  # the last by its first optimizer
+    assert {"cosp.simulation.worker", "torch.optim"} <= set(loaded)
