@@ -1,7 +1,7 @@
 """torch's optimizers by their functional forms: the same steps to the bit as ``torch.optim``'s classes.
 
-Those import torch's compiler with their first step: 2.4 seconds and 76 MB of every process that trains, which a board has
-better uses for.
+Those import torch's compiler with their first step: 2.4 seconds and 76 MB of every process that trains, for which a
+board has better uses.
 """
 
 from __future__ import annotations
