@@ -82,7 +82,8 @@ def word_positions(first: int, segments: int) -> Conversion:
         return (found + theirs[1][0] if segments else found).unsqueeze(0)
 
     def outward(ours: Tensor, shape: TransformerShape) -> Sequence[Tensor]:
-        table = torch.cat([ours.new_zeros(first, shape.dim), ours[0]])
+        table = ours.new_zeros(first + ours.shape[1], shape.dim)
+        table[first:] = ours[0]  # torch.cat of tensors without values would import torch's compiler, for seconds
         return [table, ours.new_zeros(segments, shape.dim)] if segments else [table]
 
     return Conversion(inward, outward, resized=True)
