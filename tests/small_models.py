@@ -58,7 +58,7 @@ def shapes(draw: st.DrawFn) -> TransformerShape:
     if draw(st.integers(0, 3)) == 0:
         most = min(encoder["dim"], encoder["hidden"])
         on = draw(st.sets(st.sampled_from(PROJECTIONS), min_size=1))
-        encoder["adapters"] = Adapters(rank=draw(st.integers(1, min(3, most))), on=tuple(on))
+        encoder["adapters"] = Adapters(rank=draw(st.integers(1, min(3, most))), projections=tuple(on))
     kind = draw(st.sampled_from([ViTShape, TextShape, SeriesShape]))
     if kind is TextShape:
         padding = draw(st.sampled_from([None, 0]))

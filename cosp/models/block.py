@@ -153,7 +153,7 @@ class Adapter(nn.Module):
 
 def adapters_of(shape: TransformerShape, ranks: int, sizes: Dict[str, Tuple[int, int]]) -> nn.ModuleDict:
     """Return the adapters of those of the projections in ``sizes`` that have one."""
-    names = () if shape.adapters is None else shape.adapters.on
+    names = () if shape.adapters is None else shape.adapters.projections
     return nn.ModuleDict({name: Adapter(ranks, *sizes[name]) for name in names if name in sizes})
 
 

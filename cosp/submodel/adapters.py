@@ -20,20 +20,20 @@ READS_STREAM = ("query", "key", "value")
 
 @dataclass(frozen=True)
 class Adapters:
-    """``on``: which projections of every block have one."""
+    """``projections``: which of every block have one. (YAML reads a key ``on`` as true.)"""
 
     rank: int = 8
-    on: Tuple[str, ...] = ("query", "value", "up", "down")
+    projections: Tuple[str, ...] = ("query", "value", "up", "down")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "on", tuple(self.on))
-        unknown = [name for name in self.on if name not in PROJECTIONS]
-        if unknown or not self.on:
+        object.__setattr__(self, "projections", tuple(self.projections))
+        unknown = [name for name in self.projections if name not in PROJECTIONS]
+        if unknown or not self.projections:
             got = repr(unknown[0]) if unknown else "none"
-            raise ValueError(f"on must name some of {', '.join(PROJECTIONS)}, got {got}")
-        if len(set(self.on)) < len(self.on):
-            raise ValueError(f"on names a projection twice: {', '.join(self.on)}")
-        object.__setattr__(self, "on", tuple(name for name in PROJECTIONS if name in self.on))
+            raise ValueError(f"projections must name some of {', '.join(PROJECTIONS)}, got {got}")
+        if len(set(self.projections)) < len(self.projections):
+            raise ValueError(f"projections names one twice: {', '.join(self.projections)}")
+        object.__setattr__(self, "projections", tuple(name for name in PROJECTIONS if name in self.projections))
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise ValueError(f"rank must be a whole number of at least 1, got {self.rank!r}")
 

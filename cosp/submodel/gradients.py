@@ -52,7 +52,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(shape: TransformerShape, counts: Tuple[GroupSizes, ...]) -> List[Block]:
-    names = frozenset(() if shape.adapters is None else shape.adapters.on)
+    names = frozenset(() if shape.adapters is None else shape.adapters.projections)
     return [
         Block(
             tokens=shape.tokens,
@@ -70,7 +70,8 @@ def blocks_of(shape: TransformerShape, counts: Tuple[GroupSizes, ...]) -> List[B
 
 class Has(NamedTuple):
     """Which of a block's tensors have a gradient: its input; what attention reads; queries, keys, values; the stream
-    between the branches; what the feed-forward reads; hidden units. And whether its own weights have.
+    between the branches; what the feed-forward reads; hidden units. And whether its own weights have, and whether an
+    exit that reads the first token in place holds the input until the backward pass.
     """
 
     stream: bool
@@ -82,21 +83,25 @@ class Has(NamedTuple):
     fed: bool
     hidden: bool
     weights: bool
+    held: bool
 
     @property
     def mixed(self) -> bool:
         return self.query or self.key or self.value
 
 
-def has_gradients(shape: TransformerShape, block: Block, frozen: Frozen, *, first: bool) -> Has:
-    """Return what has a gradient in a block that trains something; before the ``first`` of them nothing has."""
+def has_gradients(shape: TransformerShape, block: Block, frozen: Frozen, *, place: int, first: bool) -> Has:
+    """Return what has a gradient in the block at ``place``, which trains something or stands behind one that does;
+    before the ``first`` of them nothing has.
+    """
     stream, weights = not first, not frozen.trunk
+    held = place in shape.exits and shape.pooling == "class"
     normed = shape.trunk.norm == "pre" and not frozen.block_norms
     read = stream or normed
     query, key, value = (read or weights or name in block.on for name in READS_STREAM)
     between = stream or weights or query or key or value or "output" in block.on
     fed = between or normed
-    return Has(stream, read, query, key, value, between, fed, fed or weights or "up" in block.on, weights)
+    return Has(stream, read, query, key, value, between, fed, fed or weights or "up" in block.on, weights, held)
 
 
 def still(shape: TransformerShape, counts: Tuple[GroupSizes, ...], frozen: Frozen) -> int:

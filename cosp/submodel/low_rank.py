@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 def pairs_of(shape: TransformerShape) -> Iterator[Pair]:
     """Yield every adapter of the model, block by block."""
-    names = () if shape.adapters is None else shape.adapters.on
+    names = () if shape.adapters is None else shape.adapters.projections
     for block in range(shape.blocks):
         for name in names:
             inside = f"blocks.{block}.{place(name)}"

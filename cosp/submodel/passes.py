@@ -66,7 +66,7 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     whole, branch = blocks_of(shape, counts), _branch_bytes(precision)
     alone = still(shape, counts, frozen)
     idle, blocks = whole[:alone], whole[alone:]
-    grads = _grads(shape, blocks, frozen)
+    grads = _grads(shape, counts, frozen)
     exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts, frozen)
     freed = FLOAT_BYTES * trunks.freed_floats(shape)
     averages = _averages(shape, exits)
@@ -98,6 +98,7 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
         weight_visits=4.5 if mixed else 3,  # a copy of half the size is made and, going backward, made whole again
         kernels=_training_kernels(shape, blocks, exits)
         + sum(gradients.training_kernels(block, has) for block, has in zip(blocks, grads))
+        + sum(map(gradients.forward_kernels, idle))
         + trunks.training_kernels(shape, exits)
         + FORWARD_KERNELS * alone
         - _still_kernels(shape, counts, frozen)
@@ -184,9 +185,10 @@ def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
 def saved_bytes(shape: TransformerShape, counts: Counts, precision: str = "float32", frozen: Frozen = NOTHING) -> int:
     """Return the bytes that autograd keeps of one sample between forward and backward."""
     branch, trained = _branch_bytes(precision), blocks_of(shape, counts)[still(shape, counts, frozen) :]
-    grads = _grads(shape, trained, frozen)
+    grads = _grads(shape, counts, frozen)
     blocks = sum(sum(_saved(shape, block, has, branch)) for block, has in zip(trained, grads))
-    read_in_place = _stream_bytes(shape) if shape.pooling == "class" and trained else 0
+    inside = sum(position < still(shape, counts, frozen) for position in shape.exits_within(len(counts)))
+    read_in_place = _stream_bytes(shape) * (inside + bool(trained)) if shape.pooling == "class" else 0
     samples = 0 if frozen.stream else _entries(shape)
     outside = _outside_saved(shape, counts, frozen) - FLOAT_BYTES * _held_entries(shape, frozen)
     return blocks + outside + read_in_place + FLOAT_BYTES * samples
@@ -199,9 +201,13 @@ def _plain(shape: TransformerShape, frozen: Frozen) -> bool:
     return frozen.stream and frozen.block_norms and shape.trunk.norm == "pre"
 
 
-def _grads(shape: TransformerShape, blocks: List[Block], frozen: Frozen) -> List[Has]:
-    """Return what has a gradient in each of the ``blocks`` that train something."""
-    return [has_gradients(shape, block, frozen, first=frozen.stream and i == 0) for i, block in enumerate(blocks)]
+def _grads(shape: TransformerShape, counts: Counts, frozen: Frozen) -> List[Has]:
+    """Return what has a gradient in each of the blocks behind those that go forward alone."""
+    alone = still(shape, counts, frozen)
+    return [
+        has_gradients(shape, block, frozen, place=alone + i, first=frozen.stream and i == 0)
+        for i, block in enumerate(blocks_of(shape, counts)[alone:])
+    ]
 
 
 def _forward_widest(shape: TransformerShape, block: Block, branch: int) -> int:
@@ -219,7 +225,7 @@ def _training_macs(shape: TransformerShape, counts: Counts, frozen: Frozen) -> i
     macs = (1 if frozen.stream else 2) * shape.input_macs  # nobody needs the images' gradient
     macs += sum(map(_block_macs, blocks[:alone]))
     trained = blocks[alone:]
-    macs += sum(gradients.training_macs(block, has) for block, has in zip(trained, _grads(shape, trained, frozen)))
+    macs += sum(gradients.training_macs(block, has) for block, has in zip(trained, _grads(shape, counts, frozen)))
     normed = shape.trunk.norm == "pre" and not frozen.norms
     for position in shape.exits_within(len(counts)):
         macs += 3 * _exit_macs(shape)
@@ -326,7 +332,7 @@ def _saved(shape: TransformerShape, block: Block, has: Has, branch: int) -> Tupl
     what something trained reads, or something with a gradient was made by.
     """
     t, d, i, h, pre = block.tokens, block.dim, block.inner, block.hidden, shape.trunk.norm == "pre"
-    reading = has.weights or any(name in block.on for name in READS_STREAM)
+    reading = has.weights or any(name in block.on for name in READS_STREAM) or (has.held and not pre)
     writing, feeding, falling = (has.weights or name in block.on for name in ("output", "up", "down"))
     normed = (d + 2) * (has.read if pre else has.between)
     kept = d * reading + i * (3 * has.mixed + (has.mixed or writing))

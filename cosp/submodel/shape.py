@@ -99,7 +99,7 @@ class TransformerShape:
     def _check_adapters(self, adapters: Adapters) -> None:
         if self.variant != "plain":
             raise ValueError(f"adapters are for plain blocks, not for {self.variant} ones")
-        for name in adapters.on:
+        for name in adapters.projections:
             read, written = sides(name, dim=self.dim, head_dim=self.head_dim, hidden=self.hidden)
             most = min(read.entries, written.entries)
             if adapters.rank > most:
@@ -224,7 +224,7 @@ def _adapter_layout(shape: TransformerShape, block: int) -> Layout:
     """Return where units lie in the adapters of one block, by name within it."""
     found: Layout = {}
     adapters, rank_axis = shape.adapters, Axis("ranks")
-    for name in () if adapters is None else adapters.on:
+    for name in () if adapters is None else adapters.projections:
         read, written = sides(name, dim=shape.dim, head_dim=shape.head_dim, hidden=shape.hidden)
         rank = shape.sizes.ranks
         found[f"{place(name)}.a"] = ParameterLayout(

@@ -63,7 +63,10 @@ def test_every_command_has_help_with_an_example(command, monkeypatch, capsys):
             "model.pooling: must be",
         ),
         (["run", QUICKSTART, "--set", "model.adapters={rank: 0}"], "rank must be a whole number of at least 1, got 0"),
-        (["run", QUICKSTART, "--set", "model.adapters={on: [keys]}"], "on must name some of query, key, value, output"),
+        (
+            ["run", QUICKSTART, "--set", "model.adapters={projections: [keys]}"],
+            "projections must name some of query, key, value, output",
+        ),
         (["run", QUICKSTART, "--set", "model.adapters={rank: 999}"], "model: adapters.rank must be at most"),
         (
             ["run", QUICKSTART, "--set", "method={name: hetlora}"],

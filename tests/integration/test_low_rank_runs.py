@@ -26,7 +26,7 @@ from cosp.simulation.simulate import simulate
 
 pytestmark = pytest.mark.integration
 Run = Callable[..., list[dict[str, Any]]]
-ADAPTERS = "model.adapters={rank: 4, on: [query, value, up, down]}"
+ADAPTERS = "model.adapters={rank: 4, projections: [query, value, up, down]}"
 FAMILY = ("fedavg-lora", "hetlora", "flexlora", "flora")
 
 
@@ -121,7 +121,10 @@ def test_what_moves_with_its_units_is_sent_anew(run: Run):
     ("changes", "line"),
     [
         (["model.adapters.rank=0"], "rank must be a whole number of at least 1, got 0"),
-        (["model.adapters.on=[queries]"], "on must name some of query, key, value, output, up, down, got 'queries'"),
+        (
+            ["model.adapters.projections=[queries]"],
+            "projections must name some of query, key, value, output, up, down, got 'queries'",
+        ),
         (["model.adapters.rank=17"], "adapters.rank must be at most 16"),
         (["model.adapters=null"], "method hetlora trains adapters, and the model has none: give model.adapters"),
         (

@@ -17,7 +17,7 @@ from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State, extract
 
-SHAPE = replace(TINY, adapters=Adapters(rank=2, on=("query", "up")))
+SHAPE = replace(TINY, adapters=Adapters(rank=2, projections=("query", "up")))
 LAYOUT = layout_of(SHAPE)
 A, B = "blocks.0.ffn.adapters.up.a", "blocks.0.ffn.adapters.up.b"
 

@@ -47,7 +47,7 @@ NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads
 SENTENCES = replace(NEWS, vocabulary=2000, length=32, padding=0, trunk=replace(BERT_TRUNK, pooler="none"))
 TRUNK = Frozen(trunk=True)
 USUAL = Adapters(rank=4)
-ALL = Adapters(rank=2, on=PROJECTIONS)
+ALL = Adapters(rank=2, projections=PROJECTIONS)
 ADAPTED = replace(SMALL, adapters=ALL)
 
 
@@ -60,9 +60,12 @@ def bare(shape: Any) -> Any:
     [
         ({"rank": 0}, "rank must be a whole number of at least 1, got 0"),
         ({"rank": True}, "rank must be a whole number of at least 1, got True"),
-        ({"on": ("queries",)}, "on must name some of query, key, value, output, up, down, got 'queries'"),
-        ({"on": ()}, "on must name some of query, key, value, output, up, down, got none"),
-        ({"on": ("up", "up")}, "on names a projection twice: up, up"),
+        (
+            {"projections": ("queries",)},
+            "projections must name some of query, key, value, output, up, down, got 'queries'",
+        ),
+        ({"projections": ()}, "projections must name some of query, key, value, output, up, down, got none"),
+        ({"projections": ("up", "up")}, "projections names one twice: up, up"),
     ],
 )
 def test_wrong_adapters_are_named(given: dict[str, Any], said: str):
@@ -76,7 +79,7 @@ def test_a_rank_above_that_of_the_weights_is_refused():
 
 
 def test_the_order_of_projections_is_ours():
-    assert Adapters(on=("up", "query")) == Adapters(on=("query", "up"))
+    assert Adapters(projections=("up", "query")) == Adapters(projections=("query", "up"))
 
 
 def test_a_shape_without_adapters_is_written_as_ever():
@@ -104,7 +107,7 @@ def adapted_plans(draw: st.DrawFn) -> tuple[TransformerShape, SubmodelPlan]:
     shape, plan = draw(shapes_and_plans())
     most = min(shape.dim, shape.hidden, 3)
     on = draw(st.sets(st.sampled_from(PROJECTIONS), min_size=1))
-    adapters = Adapters(rank=draw(st.integers(1, most)), on=tuple(on))
+    adapters = Adapters(rank=draw(st.integers(1, most)), projections=tuple(on))
     ranks = st.sets(st.integers(0, adapters.rank - 1)).map(lambda some: tuple(sorted(some)))
     changed: Any = shape
     blocks = tuple(replace(block, ranks=draw(ranks)) for block in plan.blocks)
@@ -146,10 +149,10 @@ def test_folded_weights_compute_what_adapters_do(shape_and_plan):
 
 
 @pytest.mark.parametrize("shape", [FASHION, SENTENCES, replace(SENTENCES, pooling="class", trunk=BERT_TRUNK)])
-@pytest.mark.parametrize("on", [USUAL.on, PROJECTIONS, ("key",), ("output", "down")])
+@pytest.mark.parametrize("on", [USUAL.projections, PROJECTIONS, ("key",), ("output", "down")])
 @pytest.mark.parametrize("width", [1.0, 0.5])
 def test_fresh_adapters_change_no_bit(shape, on, width):
-    adapted = replace(shape, adapters=Adapters(rank=4, on=on))
+    adapted = replace(shape, adapters=Adapters(rank=4, projections=on))
     state = random_state(shape)
     plan = prefix_plan(adapted.sizes.scaled(width), shape.blocks)
     samples = random_samples(shape, 5)
@@ -160,7 +163,7 @@ def test_fresh_adapters_change_no_bit(shape, on, width):
 
 
 def test_fresh_adapters_are_drawn_from_the_seed_by_name():
-    large = replace(FASHION, adapters=Adapters(rank=32, on=PROJECTIONS))
+    large = replace(FASHION, adapters=Adapters(rank=32, projections=PROJECTIONS))
     first, again, other = drawn(large, 0), drawn(large, 0), drawn(large, 1)
     assert first.keys() == {name for name, entry in layout_of(large).items() if entry.adapter}
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -170,7 +173,7 @@ def test_fresh_adapters_are_drawn_from_the_seed_by_name():
         else:
             assert not torch.equal(tensor, other[name])
             assert float(tensor.var()) == pytest.approx(1 / tensor.shape[1], rel=0.15)
-    some = drawn(replace(large, adapters=Adapters(rank=32, on=("up",))), 0)
+    some = drawn(replace(large, adapters=Adapters(rank=32, projections=("up",))), 0)
     assert all(torch.equal(tensor, first[name]) for name, tensor in some.items())
 
 
@@ -184,7 +187,7 @@ def test_the_norm_of_products_is_that_of_the_full_ones():
 def test_a_step_of_full_rank_is_a_step_of_the_weights():
     """A square orthogonal A that stays, and B trained by plain descent: B A moves as W would, d(BA) = dW AT A = dW."""
     square = ViTShape(image=4, patch=2, channels=1, classes=3, dim=8, blocks=3, heads=2, hidden=8, exits=(1, 2, 3))
-    shape = replace(square, adapters=Adapters(rank=8, on=PROJECTIONS))
+    shape = replace(square, adapters=Adapters(rank=8, projections=PROJECTIONS))
     state = {**random_state(square, dtype=torch.float64), **{n: t.double() for n, t in drawn(shape, 0).items()}}
     for name in state:
         if name.endswith(".a"):
@@ -246,8 +249,8 @@ GRID = [
     for width in (1.0, 0.5)
     for adapters, frozen in (
         (USUAL, TRUNK),
-        (Adapters(rank=16, on=PROJECTIONS), TRUNK),
-        (Adapters(rank=4, on=("up", "down")), Frozen(trunk=True, norms=True)),
+        (Adapters(rank=16, projections=PROJECTIONS), TRUNK),
+        (Adapters(rank=4, projections=("up", "down")), Frozen(trunk=True, norms=True)),
         (USUAL, Frozen(trunk=True, blocks=2)),
         (USUAL, NOTHING),
     )
