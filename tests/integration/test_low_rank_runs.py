@@ -109,7 +109,7 @@ def test_what_moves_with_its_units_is_sent_anew(run: Run):
     frozen = "training={epochs: 1, batch_size: 16, frozen: [trunk]}"
 
     def sent(method: str, out: str) -> list[int]:
-        rows = run(ADAPTERS, frozen, method, out=out, workers=0)
+        rows = run(ADAPTERS, frozen, method, "server.quorum=1.0", out=out, workers=0)
         return [row["bytes_down"] for row in rows if row["kind"] == "arrival" and row["client"] == 0]
 
     first, *later = sent(standing, "standing")
