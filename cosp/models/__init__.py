@@ -41,6 +41,6 @@ def shape_from_json(values: Mapping[str, Any]) -> TransformerShape:
     for kind in (ViTShape, TextShape, SeriesShape):
         known = {field.name for field in fields(kind)}
         if known.difference(LATER) <= set(values) <= known:
-            parts = {name: of(**values[name]) for name, of in PARTS.items() if name in values}
+            parts = {name: of(**values[name]) for name, of in PARTS.items() if values.get(name)}
             return kind(**{**values, "exits": tuple(values["exits"]), **parts})
     raise ValueError(f"no kind of transformer has the fields {sorted(values)}")

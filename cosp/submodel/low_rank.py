@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Tuple
 
@@ -75,7 +76,7 @@ def norm_of_products(state: Mapping[str, Tensor], shape: TransformerShape) -> fl
         if pair.a in state:
             a, b = state[pair.a].double(), state[pair.b].double()
             total += float(((b.T @ b) * (a @ a.T)).sum())
-    return max(total, 0.0) ** 0.5
+    return math.sqrt(max(total, 0.0))
 
 
 def moved(state: State, shape: TransformerShape, by: Mapping[str, Tensor]) -> State:

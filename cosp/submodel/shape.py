@@ -8,7 +8,7 @@ from typing import ClassVar, Dict, Optional, Tuple
 
 from torch import nn
 
-from cosp.submodel.adapters import Adapters, place, sides
+from cosp.submodel.adapters import READS_STREAM, Adapters, place, sides
 from cosp.submodel.layout import Axis, Layout, ParameterLayout, whole
 from cosp.submodel.plan import GroupSizes, SubmodelPlan, Units, full_plan
 
@@ -19,6 +19,8 @@ POOLERS = ("none", "tanh", "relu")
 VARIANTS = ("plain", "adaptive", "quantised")
 BLOCK_NORMS = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")
 EXIT_NORM = ("norm.weight", "norm.bias")
+ADAPTERS_BEHIND = {"attention.out.bias": (*READS_STREAM, "output"), "ffn.down.bias": ("up", "down")}
+"""Behind which of a block's parameters its adapters lie."""
 PRODUCTS = 4  # queries, keys and values; attention's output; up; down
 
 
@@ -205,7 +207,8 @@ def layout_of(shape: TransformerShape) -> Layout:
         }
         for name, (size, axes) in sliced.items():
             layout[f"blocks.{b}.{name}"] = ParameterLayout(size, axes, block=b, norm=name in BLOCK_NORMS)
-        layout.update({f"blocks.{b}.{name}": entry for name, entry in _adapter_layout(shape, b).items()})
+            if name in ADAPTERS_BEHIND:
+                layout.update(_adapter_layout(shape, b, ADAPTERS_BEHIND[name]))
         if shape.variant == "adaptive":
             policy = policy_shapes(dim, shape.heads)
             layout.update({f"blocks.{b}.{name}": whole(*size, block=b) for name, size in policy.items()})
@@ -220,17 +223,19 @@ def layout_of(shape: TransformerShape) -> Layout:
     return layout
 
 
-def _adapter_layout(shape: TransformerShape, block: int) -> Layout:
-    """Return where units lie in the adapters of one block, by name within it."""
+def _adapter_layout(shape: TransformerShape, block: int, projections: Tuple[str, ...]) -> Layout:
+    """Return where units lie in one block's adapters of these ``projections``."""
     found: Layout = {}
     adapters, rank_axis = shape.adapters, Axis("ranks")
-    for name in () if adapters is None else adapters.projections:
+    for name in projections:
+        if adapters is None or name not in adapters.projections:
+            continue
         read, written = sides(name, dim=shape.dim, head_dim=shape.head_dim, hidden=shape.hidden)
         rank = shape.sizes.ranks
-        found[f"{place(name)}.a"] = ParameterLayout(
+        found[f"blocks.{block}.{place(name)}.a"] = ParameterLayout(
             (rank, read.entries), (rank_axis, read.axis), block=block, adapter=True
         )
-        found[f"{place(name)}.b"] = ParameterLayout(
+        found[f"blocks.{block}.{place(name)}.b"] = ParameterLayout(
             (written.entries, rank), (written.axis, rank_axis), block=block, adapter=True
         )
     return found
