@@ -255,6 +255,7 @@ GRID = [
         (USUAL, NOTHING),
     )
 ]
+LARGE = pytest.param(64, marks=pytest.mark.slow)
 on_the_grid = pytest.mark.parametrize(("shape", "width", "frozen"), GRID)
 
 
@@ -307,7 +308,7 @@ def test_activations_are_what_autograd_saves(shape, width, frozen):
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("batch", [1, LARGE])
 def test_training_memory_is_what_torch_allocates(shape, width, frozen, batch):
     plan = plan_of(shape, width, frozen)
     predicted = footprint(shape, plan.counts, frozen=frozen).training_bytes(batch, "adamw")
@@ -315,7 +316,7 @@ def test_training_memory_is_what_torch_allocates(shape, width, frozen, batch):
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [2, 64])
+@pytest.mark.parametrize("batch", [2, LARGE])
 def test_kernels_and_traffic_of_training_are_those_that_torch_starts(shape, width, frozen, batch):
     plan = plan_of(shape, width, frozen)
     step = footprint(shape, plan.counts, frozen=frozen).training_step(batch, "adamw")
