@@ -28,6 +28,7 @@ from waiting import until
 
 from cosp.flower.patient_supernode import PatientNodeState
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # uvicorn's, of websockets
 ROOT = Path(__file__).resolve().parents[2]
 NODE = 3
 Node = tuple[PatientNodeState, ObjectStoreFactory, int]
@@ -101,8 +102,6 @@ def test_a_task_is_done_by_a_copy(node: Node, tmp_path: Path, monkeypatch: pytes
         executes.wait()
     (reply,) = found
     assert reply.metadata.reply_to_message_id == message.metadata.message_id
-    assert (
-        reply.error.code == ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-    )  # cosp was reached
+    assert reply.error.code == ErrorCode.CLIENT_APP_RAISED_EXCEPTION  # cosp was reached
     assert reply.error.reason
     print(reply.error.reason)
