@@ -1,4 +1,4 @@
-"""What the boards of an experiment hold, move and take with the whole word table, their own words, and frozen parts.
+"""What an experiment's boards hold, move and take with the whole word table, own words, frozen parts and adapters.
 
     python benchmarks/frozen_and_words.py [experiments/text_quickstart.yaml] [--data-dir DATA] [--client 0]
 
@@ -15,6 +15,7 @@ from cosp.config import load_config
 from cosp.experiment import load_experiment
 from cosp.planning.plan import plan_rows
 
+MEMORY = "assignment.rule=memory"
 VARIANTS = {
     "whole table": (),
     "whole table, frozen": ("training.frozen=[words]",),
@@ -24,6 +25,10 @@ VARIANTS = {
     "own words, 1 block frozen": ("model.vocabulary=own", "training.frozen=[{blocks: 1}]"),
     "own words, 3 frozen, memory": (
         "model.vocabulary=own", "training.frozen=[{blocks: 3}]", "assignment.rule=memory_share",
+    ),
+    "own words, adapters": ("model.vocabulary=own", "model.adapters={rank: 8}", "method={name: fedavg-lora}", MEMORY),
+    "own words, adapters, narrow": (
+        "model.vocabulary=own", "model.adapters={rank: 8}", "training.frozen=[trunk]",
     ),
 }  # fmt: skip
 

@@ -27,7 +27,9 @@ from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = tuple(form.model_fields["name"].default for form in get_args(get_args(MethodSettings)[0]))
+FORMS = get_args(get_args(MethodSettings)[0])
+METHODS = tuple(form.model_fields["name"].default for form in FORMS)
+LOW_RANK = {form.model_fields["name"].default for form in FORMS if form.trains_adapters_alone}
 EXTRA = {
     "fedavg, smallest": "{name: fedavg, submodel: smallest}",
     "fedavg, fitting": "{name: fedavg, submodel: fitting}",
@@ -52,7 +54,7 @@ def price(experiment: Experiment, client: Introduction) -> Price | None:
     scores = random_scores(experiment.shape, method.submodels.depth(client), np.random.default_rng(0))
     squares = tuple({group: np.square(values) for group, values in block.items()} for block in scores)
     record = ClientRecord(introduction=client, scores=squares, version=10)
-    parts = method.local.parts(record, experiment.config.training)
+    parts = method.local.parts(record, experiment.config.trains)
     task = Task("train", client.client, 0, 0, 0, experiment.shape, method.submodels.plan(record), **parts)
     spent = cost(
         experiment.boards[client.client], work_of(task, samples=client.samples, test_samples=client.test_samples)
@@ -77,7 +79,8 @@ def main() -> None:
     print("| method | " + " | ".join(f"{name} ({keep})" for keep in ("weakest", "strongest") for name in names) + " |")
     print("| --- " * 9 + "|")
     for name, method in asked.items():
-        config = load_config(arguments.config, [f"method={method}"])
+        adapters = ["model.adapters={rank: 8}"] if name in LOW_RANK else []
+        config = load_config(arguments.config, [f"method={method}", *adapters])
         experiment = load_experiment(config, data_dir=arguments.data_dir)
         boards = sorted(experiment.introductions, key=lambda client: client.keep or 1.0)
         row = cells(price(experiment, boards[0])) + cells(price(experiment, boards[-1]))

@@ -19,6 +19,7 @@ from cosp.forms import NO_YAML, broken, load_yaml, parse, unknown, yaml_value
 from cosp.methods import MethodSettings
 from cosp.methods.assignment import Rule
 from cosp.methods.rules import Settings
+from cosp.submodel.adapters import Adapters
 from cosp.task.training import TrainSettings
 
 BASE = "base"
@@ -116,7 +117,8 @@ class ModelConfig(Settings):
     """The global transformer. ``exits`` None puts them after 1/4, 1/2, 3/4 and all of the blocks.
 
     ``patch`` is the side of the squares that images are cut into, or the steps of the patches that series are; texts
-    have none. ``vocabulary``, of texts, None is "whole": docs/models.md says why.
+    have none. ``vocabulary``, of texts, None is "whole": docs/models.md says why. ``adapters`` stand beside projections
+    of every block; see ``cosp.submodel.adapters``.
     """
 
     patch: int | None = Field(None, ge=1)
@@ -127,6 +129,7 @@ class ModelConfig(Settings):
     exits: tuple[int, ...] | None = None
     pooling: Literal["mean", "class"] = "mean"
     vocabulary: Vocabulary | None = None
+    adapters: Adapters | None = None
 
 
 class PretrainedConfig(Settings):
@@ -135,7 +138,7 @@ class PretrainedConfig(Settings):
     Its sizes are the checkpoint's own; exits are as in :class:`ModelConfig`. ``pooling`` None reads what the checkpoint
     was made to be read by. ``heads``: how exits begin that the checkpoint has no head for: "ridge" fits them to the
     boards' frozen features in closed form, "fresh" draws them; None is ridge, if the method can take fitted heads.
-    ``vocabulary`` is as in :class:`ModelConfig`.
+    ``vocabulary`` and ``adapters`` are as in :class:`ModelConfig`.
     """
 
     pretrained: str = Field(min_length=1)
@@ -143,6 +146,7 @@ class PretrainedConfig(Settings):
     pooling: Literal["mean", "class"] | None = None
     heads: Literal["ridge", "fresh"] | None = None
     vocabulary: Vocabulary | None = None
+    adapters: Adapters | None = None
 
 
 FRESH, PRETRAINED = "(fresh)", "(pretrained)"  # no keys of a file, so that errors can leave them out
@@ -253,12 +257,33 @@ class Config(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _method_takes_adapters(self) -> Config:
+        name, adapted = self.method.name, self.model.adapters is not None
+        if self.method.trains_adapters_alone and not adapted:
+            raise broken(
+                f"method {name} trains adapters, and the model has none: give model.adapters, {{rank: 8}} for instance"
+            )
+        if adapted and not (self.method.takes_frozen and self.method.model_variant == "plain"):
+            raise broken(
+                f"model.adapters does not go with method {name}, which masks or ranks all weights or changes the "
+                "blocks; remove the key"
+            )
+        if self.trains.left.trunk and not adapted:
+            raise broken(
+                "training.frozen: trunk leaves nothing of the blocks to train: give model.adapters, or freeze all "
+                "blocks (blocks: N) to train the exits alone"
+            )
+        return self
+
     @property
     def trains(self) -> TrainSettings:
-        """How boards train: ``training``, and what ``model.vocabulary`` freezes."""
-        if self.model.vocabulary != "frozen" or self.training.left.words:
-            return self.training
-        return replace(self.training, frozen=(*self.training.frozen, "words"))
+        """How boards train: ``training``, and what ``model.vocabulary`` and the method freeze."""
+        left = self.training.left
+        words = ("words",) if self.model.vocabulary == "frozen" and not left.words else ()
+        trunk = ("trunk",) if self.method.trains_adapters_alone and not left.trunk else ()
+        more = words + trunk
+        return replace(self.training, frozen=(*self.training.frozen, *more)) if more else self.training
 
     @property
     def label(self) -> str:

@@ -46,6 +46,7 @@ from cosp.seeds import stream_seed, torch_stream
 from cosp.server import privacy
 from cosp.server.rules import LoopRules
 from cosp.stratified import hold_back
+from cosp.submodel import low_rank
 from cosp.submodel.frozen import Frozen
 from cosp.submodel.shape import quarter_exits
 from cosp.submodel.slicing import State
@@ -205,6 +206,7 @@ class Experiment:
         model = Transformer(self.shape)
         initialise(model, torch_stream(self.config.seed, "initial model"))
         fresh = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        fresh.update(low_rank.drawn(self.shape, self.config.seed))
         return fresh if self.imported is None else self.imported.state(fresh)
 
     @property
@@ -272,7 +274,7 @@ def _load(config: Config, data_dir: Path | None) -> Experiment:
     )
     if asks_words(config):
         shape = _in_words(config, dataset, shape)
-    _check_frozen(config.training.left, dataset, shape)
+    _check_frozen(config.trains.left, dataset, shape)
     return Experiment(
         config=config,
         dataset=dataset,
@@ -447,7 +449,7 @@ def _pretrained_shape(
     model: PretrainedConfig, variant: str, dataset: Dataset, checkpoint: Checkpoint
 ) -> TransformerShape:
     architecture = checkpoint.architecture
-    return architecture.shape(
+    shape: Any = architecture.shape(
         classes=len(dataset.classes),
         exits=model.exits or architecture.exits or quarter_exits(architecture.blocks),
         pooling=model.pooling,
@@ -456,6 +458,8 @@ def _pretrained_shape(
         vocabulary=dataset.vocabulary,
         padding=dataset.padding,
     )
+    found: TransformerShape = replace(shape, adapters=model.adapters)
+    return found
 
 
 def _fresh_shape(model: ModelConfig, variant: str, dataset: Dataset) -> TransformerShape:
@@ -468,6 +472,7 @@ def _fresh_shape(model: ModelConfig, variant: str, dataset: Dataset) -> Transfor
         "exits": model.exits or quarter_exits(model.blocks),
         "pooling": model.pooling,
         "variant": variant,
+        "adapters": model.adapters,
     }
     if dataset.kind == "images":
         return ViTShape(**_image_input(model.patch, dataset), **encoder)

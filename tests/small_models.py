@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cosp.models import SeriesShape, TextShape, TransformerShape, Trunk, ViTShape
 from cosp.models.transformer import Transformer
-from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
+from cosp.submodel.adapters import PROJECTIONS, Adapters
+from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan, all_units
 from cosp.submodel.shape import FRESH, GELUS, NORMS, POOLERS, POOLINGS, layout_of
 from cosp.submodel.slicing import State, extract
 
@@ -54,6 +55,10 @@ def shapes(draw: st.DrawFn) -> TransformerShape:
         "pooling": draw(st.sampled_from(POOLINGS)),
         "trunk": draw(trunks()),
     }
+    if draw(st.integers(0, 3)) == 0:
+        most = min(encoder["dim"], encoder["hidden"])
+        on = draw(st.sets(st.sampled_from(PROJECTIONS), min_size=1))
+        encoder["adapters"] = Adapters(rank=draw(st.integers(1, min(3, most))), projections=tuple(on))
     kind = draw(st.sampled_from([ViTShape, TextShape, SeriesShape]))
     if kind is TextShape:
         padding = draw(st.sampled_from([None, 0]))
@@ -66,14 +71,15 @@ def shapes(draw: st.DrawFn) -> TransformerShape:
 
 @st.composite
 def plans(draw: st.DrawFn, shape: TransformerShape) -> SubmodelPlan:
-    """Any plan whose deepest block has an exit."""
+    """Any plan whose deepest block has an exit; it keeps all ranks of adapters."""
 
     def units(size: int) -> tuple[int, ...]:
         return tuple(sorted(draw(st.sets(st.integers(0, size - 1), min_size=1))))
 
     depth = draw(st.sampled_from(shape.exits))
+    ranks = all_units(shape.sizes.ranks)
     return SubmodelPlan(
-        tuple(BlockPlan(**{group: units(shape.sizes.of(group)) for group in GROUPS}) for _ in range(depth))
+        tuple(BlockPlan(**{group: units(shape.sizes.of(group)) for group in GROUPS}, ranks=ranks) for _ in range(depth))
     )
 
 

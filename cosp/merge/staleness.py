@@ -24,6 +24,8 @@ class Arrival:
     """L1 norm of the update."""
     drift_l1: Callable[[], float]
     """L1 distance between the global model now and the version that the client started from."""
+    product_norm: Callable[[], float] = lambda: 0.0
+    """Frobenius norm of what the client's adapters make, all B A together."""
 
 
 WeightRule = Callable[[Arrival], float]

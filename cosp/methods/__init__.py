@@ -13,6 +13,7 @@ from cosp.methods.co_s2p_paper import CoS2PPaper
 from cosp.methods.depthfl import DepthFL
 from cosp.methods.fedasync import FedAsync
 from cosp.methods.fedavg import FedAvg
+from cosp.methods.fedavg_lora import FedAvgLoRA
 from cosp.methods.fedbuff import FedBuff
 from cosp.methods.federated_dropout import FederatedDropout
 from cosp.methods.fedpm import FedPM
@@ -20,7 +21,10 @@ from cosp.methods.fedprox import FedProx
 from cosp.methods.fedrolex import FedRolex
 from cosp.methods.fiarse import FIARSE
 from cosp.methods.fjord import FjORD
+from cosp.methods.flexlora import FlexLoRA
+from cosp.methods.flora import FLoRA
 from cosp.methods.heterofl import HeteroFL
+from cosp.methods.hetlora import HetLoRA
 from cosp.methods.method import Method, Setting
 from cosp.methods.platon import Platon
 from cosp.methods.prunefl import PruneFL
@@ -47,7 +51,11 @@ MethodSettings = Annotated[
     | FIARSE
     | FedPM
     | AdaViT
-    | QViT,
+    | QViT
+    | FedAvgLoRA
+    | HetLoRA
+    | FlexLoRA
+    | FLoRA,
     Field(discriminator="name"),
 ]
 
@@ -58,14 +66,18 @@ __all__ = [
     "CoS2P",
     "CoS2PPaper",
     "DepthFL",
+    "FLoRA",
     "FedAsync",
     "FedAvg",
+    "FedAvgLoRA",
     "FedBuff",
     "FedPM",
     "FedProx",
     "FedRolex",
     "FederatedDropout",
     "FjORD",
+    "FlexLoRA",
+    "HetLoRA",
     "HeteroFL",
     "Method",
     "MethodSettings",

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from cosp.fleet.introduction import Introduction
 from cosp.merge.aggregation import Merged
 from cosp.merge.clipping import Clip
+from cosp.merge.products import Products
 from cosp.merge.robust import Robust
 from cosp.merge.staleness import WeightRule
 from cosp.methods.assignment import Assignment
@@ -114,6 +115,11 @@ class Merging:
     """How many arrivals close a round; None: as the run says."""
     rule: Robust | None = None
     """What is made of a round's updates in place of their weighted mean."""
+
+    products: Products | None = None
+    """What is gathered of adapters in place of A and B; None: A and B."""
+    changes_frozen: frozenset[str] = frozenset()
+    """Frozen tensors that versions change all the same: a board cannot keep them."""
 
     @property
     def fewest(self) -> int:

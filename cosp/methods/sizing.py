@@ -38,12 +38,14 @@ def affordable(
         setting.training,
         depth_share=depth_share,
         measure=measure,
-        memory_of=_memory_of(setting.model.holding(client.words), setting.training, extra),
+        memory_of=memory_of(setting.model.holding(client.words), setting.training, extra),
     )
 
 
 @lru_cache(maxsize=64)  # one a method, so that ``budget.shape_within`` knows it again
-def _memory_of(model: TransformerShape, training: TrainSettings, extra: Extra) -> budget.CostOf:
+def memory_of(model: TransformerShape, training: TrainSettings, extra: Extra = plain) -> budget.CostOf:
+    """Return what tells the bytes that a method's training task of some shape holds at its peak."""
+
     def peak_bytes(shape: budget.SubmodelShape) -> int:
         plan = shape.prefix(model)
         return peak_memory_bytes(Task("train", 0, 0, 0, 0, model, plan, training=training, **extra(shape)))

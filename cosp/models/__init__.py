@@ -8,13 +8,25 @@ from typing import Any, Dict, Mapping
 from cosp.models.series import SeriesShape
 from cosp.models.text import TextShape
 from cosp.models.vit import ViTShape
+from cosp.submodel.adapters import Adapters
 from cosp.submodel.shape import TransformerShape, Trunk
 
-__all__ = ["SeriesShape", "TextShape", "TransformerShape", "Trunk", "ViTShape", "shape_from_json", "shape_to_json"]
+__all__ = [
+    "Adapters",
+    "SeriesShape",
+    "TextShape",
+    "TransformerShape",
+    "Trunk",
+    "ViTShape",
+    "shape_from_json",
+    "shape_to_json",
+]
 
 
-LATER = ("padding", "trunk", "unknown")
+LATER = ("padding", "trunk", "unknown", "adapters")
 """Fields that a shape's JSON lacks where they say nothing: older boards read it, and theirs is read here."""
+PARTS: Dict[str, Any] = {"trunk": Trunk, "adapters": Adapters}
+"""Fields that are values of several."""
 
 
 def shape_to_json(shape: TransformerShape) -> Dict[str, Any]:
@@ -29,6 +41,6 @@ def shape_from_json(values: Mapping[str, Any]) -> TransformerShape:
     for kind in (ViTShape, TextShape, SeriesShape):
         known = {field.name for field in fields(kind)}
         if known.difference(LATER) <= set(values) <= known:
-            trunk = {"trunk": Trunk(**values["trunk"])} if "trunk" in values else {}
-            return kind(**{**values, "exits": tuple(values["exits"]), **trunk})
+            parts = {name: of(**values[name]) for name, of in PARTS.items() if values.get(name)}
+            return kind(**{**values, "exits": tuple(values["exits"]), **parts})
     raise ValueError(f"no kind of transformer has the fields {sorted(values)}")

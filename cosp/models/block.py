@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cosp.submodel.adapters import READS_STREAM
 from cosp.submodel.plan import BlockPlan
 from cosp.submodel.shape import TransformerShape
 
@@ -33,9 +34,9 @@ class Block(nn.Module):
         super().__init__()
         self.post_norm = shape.trunk.norm == "post"
         self.norm1 = nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon)
-        self.attention = Attention(shape, heads=len(plan.heads), rows=len(plan.attention_rows))
+        self.attention = Attention(shape, heads=len(plan.heads), rows=len(plan.attention_rows), ranks=len(plan.ranks))
         self.norm2 = nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon)
-        self.ffn = FeedForward(shape, units=len(plan.hidden), rows=len(plan.ffn_rows))
+        self.ffn = FeedForward(shape, units=len(plan.hidden), rows=len(plan.ffn_rows), ranks=len(plan.ranks))
         self.dim = shape.dim
         self.register_buffer("attention_rows", _rows(plan.attention_rows, shape.dim), persistent=False)
         self.register_buffer("ffn_rows", _rows(plan.ffn_rows, shape.dim), persistent=False)
@@ -61,13 +62,18 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention with ``heads`` of the model's heads, writing ``rows`` residual coordinates."""
 
-    def __init__(self, shape: TransformerShape, heads: int, rows: int) -> None:
+    def __init__(self, shape: TransformerShape, heads: int, rows: int, ranks: int = 0) -> None:
         super().__init__()
         self.heads = heads
         inner = heads * shape.head_dim
         self.qkv_weight = nn.Parameter(torch.empty(3, inner, shape.dim))
         self.qkv_bias = nn.Parameter(torch.empty(3, inner))
         self.out = nn.Linear(inner, rows)
+        self.adapters = adapters_of(
+            shape, ranks, {**dict.fromkeys(READS_STREAM, (shape.dim, inner)), "output": (inner, rows)}
+        )
+        self.adapted = frozenset(self.adapters if ranks else ())
+        self.reads_apart = any(name in self.adapted for name in READS_STREAM)
 
     def forward(self, x: Tensor, gates: Optional[BlockGates] = None, attended: Optional[Tensor] = None) -> Tensor:
         q, k, v = self.project(x)
@@ -78,7 +84,22 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, (batch, heads, tokens, head_dim) each."""
-        return self.split(F.linear(x, self.qkv_weight.flatten(0, 1), self.qkv_bias.flatten()))
+        qkv = F.linear(x, self.qkv_weight.flatten(0, 1), self.qkv_bias.flatten())
+        return self.split_adapted(x, qkv) if self.reads_apart else self.split(qkv)
+
+    def split_adapted(self, x: Tensor, qkv: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """Return the three parts, each a tensor of its own: one that stayed a view would hold all of ``qkv`` beside
+        the adapted ones until the backward pass.
+        """
+        batch, tokens, _ = qkv.shape
+        parts = zip(READS_STREAM, qkv.view(batch * tokens, 3, -1).unbind(1))
+        q, k, v = (
+            (self.adapters[name](x, part) if name in self.adapted else part.clone())
+            .view(batch, tokens, self.heads, -1)
+            .transpose(1, 2)
+            for name, part in parts
+        )
+        return q, k, v
 
     def split(self, qkv: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Return the three parts of (batch, tokens, 3 heads head_dim)."""
@@ -89,23 +110,51 @@ class Attention(nn.Module):
     def write(self, mixed: Tensor) -> Tensor:
         """Return (batch, tokens, rows) from the mixed heads."""
         batch, _, tokens, _ = mixed.shape
-        written: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, -1))
-        return written
+        read = mixed.transpose(1, 2).reshape(batch, tokens, -1)
+        written: Tensor = self.out(read)
+        return self.adapters["output"](read, written) if "output" in self.adapted else written
 
 
 class FeedForward(nn.Module):
     """Two linear layers with a GELU between them: ``units`` hidden units, ``rows`` residual coordinates written."""
 
-    def __init__(self, shape: TransformerShape, units: int, rows: int) -> None:
+    def __init__(self, shape: TransformerShape, units: int, rows: int, ranks: int = 0) -> None:
         super().__init__()
         self.up = nn.Linear(shape.dim, units)
         self.down = nn.Linear(units, rows)
+        self.adapters = adapters_of(shape, ranks, {"up": (shape.dim, units), "down": (units, rows)})
+        self.adapted = frozenset(self.adapters if ranks else ())
         self.approximate = "tanh" if shape.trunk.gelu == "tanh" else "none"
 
     def forward(self, x: Tensor, gates: Optional[BlockGates] = None) -> Tensor:
-        hidden = F.gelu(self.up(x), approximate=self.approximate)
-        written: Tensor = self.down(hidden if gates is None else hidden * gates["hidden"])
+        hidden = F.gelu(self.product("up", self.up, x), approximate=self.approximate)
+        written = self.product("down", self.down, hidden if gates is None else hidden * gates["hidden"])
         return written if gates is None else written * gates["ffn_rows"]
+
+    def product(self, name: str, layer: nn.Module, x: Tensor) -> Tensor:
+        """Return what ``layer`` makes of ``x``, with the adapter of that name if there is one."""
+        written: Tensor = layer(x)
+        return self.adapters[name](x, written) if name in self.adapted else written
+
+
+class Adapter(nn.Module):
+    """Two thin matrices beside a projection of ``entries`` to ``rows``; see :mod:`cosp.submodel.adapters`."""
+
+    def __init__(self, ranks: int, entries: int, rows: int) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.empty(ranks, entries))
+        self.b = nn.Parameter(torch.empty(rows, ranks))
+
+    def forward(self, x: Tensor, written: Tensor) -> Tensor:
+        """Return ``written`` (..., rows) + B (A x) for ``x`` (..., entries), as a new tensor."""
+        thin = F.linear(x.flatten(0, -2), self.a)
+        return torch.addmm(written.flatten(0, -2), thin, self.b.t()).view(written.shape)
+
+
+def adapters_of(shape: TransformerShape, ranks: int, sizes: Dict[str, Tuple[int, int]]) -> nn.ModuleDict:
+    """Return the adapters of those of the projections in ``sizes`` that have one."""
+    names = () if shape.adapters is None else shape.adapters.projections
+    return nn.ModuleDict({name: Adapter(ranks, *sizes[name]) for name in names if name in sizes})
 
 
 def add_rows(x: Tensor, branch: Tensor, rows: Optional[Tensor]) -> Tensor:

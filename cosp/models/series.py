@@ -7,10 +7,11 @@ of an image does, where PatchTST feeds each channel to the model by itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Tuple
+from typing import ClassVar, Optional, Tuple
 
 from torch import Tensor, nn
 
+from cosp.submodel.adapters import Adapters
 from cosp.submodel.layout import Layout, whole
 from cosp.submodel.shape import FRESH, TransformerShape, Trunk
 
@@ -31,6 +32,7 @@ class SeriesShape(TransformerShape):
     pooling: str = "mean"
     variant: str = "plain"
     trunk: Trunk = FRESH
+    adapters: Optional[Adapters] = None
 
     position_deviation: ClassVar[float] = 0.5
     """As an image's: when something happens is told from the first step on."""

@@ -14,6 +14,7 @@ from typing import ClassVar, Optional, Tuple
 
 from torch import nn
 
+from cosp.submodel.adapters import Adapters
 from cosp.submodel.layout import Axis, Layout, ParameterLayout
 from cosp.submodel.plan import Units
 from cosp.submodel.shape import FRESH, TransformerShape, Trunk
@@ -36,6 +37,7 @@ class TextShape(TransformerShape):
     padding: Optional[int] = None
     trunk: Trunk = FRESH
     unknown: Optional[int] = None
+    adapters: Optional[Adapters] = None
 
     position_deviation: ClassVar[float] = 0.02
     """As BERT's: which words there are tells more than where."""

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cosp.models.adaptive import AdaptiveBlock
-from cosp.models.block import Block, BlockGates
+from cosp.models.block import Adapter, Block, BlockGates
 from cosp.models.quantised import QuantisedBlock
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape
@@ -157,10 +157,13 @@ def initialise(model: Transformer, generator: torch.Generator) -> None:
 
     Normal with deviation 0.5 / sqrt(fan in), clipped at two deviations (0.02 at the width 768 of ViT-B); class token
     0.02; positions as the shape says; words 0.5, as strong as patches of normalised images; zero biases; unit
-    LayerNorms.
+    LayerNorms. Adapters have draws of their own (``cosp.submodel.low_rank.drawn``), so that all others are the same
+    with and without them.
     """
     with torch.no_grad():
         for module in model.modules():
+            if isinstance(module, Adapter):
+                continue
             for parameter in module.parameters(recurse=False):
                 if isinstance(module, nn.LayerNorm):
                     parameter.fill_(1.0 if parameter is module.weight else 0.0)

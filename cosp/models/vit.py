@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Tuple
+from typing import ClassVar, Optional, Tuple
 
 from torch import Tensor, nn
 
+from cosp.submodel.adapters import Adapters
 from cosp.submodel.layout import Layout, whole
 from cosp.submodel.shape import FRESH, TransformerShape, Trunk
 
@@ -27,6 +28,7 @@ class ViTShape(TransformerShape):
     pooling: str = "mean"
     variant: str = "plain"
     trunk: Trunk = FRESH
+    adapters: Optional[Adapters] = None
 
     position_deviation: ClassVar[float] = 0.5
     """As strong as the embedded patches of normalised images. At the usual 0.02 a model this small needs about half as

@@ -52,7 +52,7 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
     plan = replace(method.submodels.plan(record), words=client.words)
     parts = method.local.parts(record, config.trains)
     first = Task("train", client.client, 0, 0, config.seed, shape, plan, **parts)
-    task = again(first)
+    task = again(first, method.merging.changes_frozen)
     held = shape.holding(client.words)
     size = footprint(held, plan.counts)
     work = work_of(task, samples=client.samples, test_samples=client.test_samples)
@@ -106,9 +106,12 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
     }
 
 
-def again(task: Task) -> Task:
-    """Return ``task`` as it is sent to a client that has done one before: what is frozen it has kept."""
-    return replace(task, kept=tuple((n, content_unknown(n, span.shape)) for n, span in task.frozen_spans.items()))
+def again(task: Task, changing: frozenset[str] = frozenset()) -> Task:
+    """Return ``task`` as it is sent to a client that has done one before: what is frozen it has kept, but for what is
+    ``changing`` all the same.
+    """
+    kept = {name: span for name, span in task.frozen_spans.items() if name not in changing}
+    return replace(task, kept=tuple((name, content_unknown(name, span.shape)) for name, span in kept.items()))
 
 
 def _binding(

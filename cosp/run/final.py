@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -17,6 +18,8 @@ from cosp.methods import Method
 from cosp.run.recipe import white_of
 from cosp.server.coordinator import Coordinator
 from cosp.server.evaluation import Evaluation
+from cosp.submodel import low_rank
+from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import State
 
 COLUMNS = ("image", "label", "text", "text_pair", "columns", "strip")
@@ -25,14 +28,19 @@ COLUMNS = ("image", "label", "text", "text_pair", "columns", "strip")
 def write_model(
     folder: Path, experiment: Experiment, coordinator: Coordinator, evaluation: Evaluation, versions: Mapping[str, str]
 ) -> None:
-    """Write what ``coordinator`` holds as ``folder``, whole or not at all; another one there is replaced."""
+    """Write what ``coordinator`` holds as ``folder``, whole or not at all; another one there is replaced.
+
+    Adapters are folded into the weights beside them: whoever uses the model needs to know of none.
+    """
     method = coordinator.method
     fresh, old = (folder.with_name(f".{folder.name}.{what}") for what in ("fresh", "old"))
     for rest in (fresh, old):  # of a process that was killed here
         shutil.rmtree(rest, ignore_errors=True)
     fresh.mkdir()
     facts = _facts(experiment, method, coordinator.version, evaluation, versions)
-    save_file(_separate(method.model.served(coordinator.model)), fresh / WEIGHTS, {"format": "pt"})
+    state, shape = low_rank.folded(method.model.served(coordinator.model), experiment.shape)
+    facts = replace(facts, shape=shape, plan=low_rank.without_ranks(facts.plan))
+    save_file(_separate(state), fresh / WEIGHTS, {"format": "pt"})
     (fresh / BOARDS).write_text(boards_json(_boards(coordinator), facts.shape), encoding="utf-8")
     if experiment.dataset.tokenizer is not None:
         (fresh / TOKENIZER).write_text(experiment.dataset.tokenizer.text, encoding="utf-8")
@@ -95,9 +103,13 @@ def reading_of(dataset: Dataset, data: DataConfig) -> Reading:
 
 def _boards(coordinator: Coordinator) -> list[BoardPlan]:
     return [
-        BoardPlan(client=client, board=record.introduction.board, plan=coordinator.plan_of(client))
+        BoardPlan(client=client, board=record.introduction.board, plan=_folded(coordinator.plan_of(client)))
         for client, record in sorted(coordinator.records.items())
     ]
+
+
+def _folded(plan: SubmodelPlan | None) -> SubmodelPlan | None:
+    return None if plan is None else low_rank.without_ranks(plan)
 
 
 def _separate(state: State) -> State:

@@ -25,6 +25,7 @@ from cosp.server.contents import Contents
 from cosp.server.heads import HeadFit, Reach
 from cosp.submodel.footprint import footprint
 from cosp.submodel.layout import parameter_count
+from cosp.submodel.low_rank import norm_of_products
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.selection import summed
 from cosp.submodel.shape import TransformerShape, layout_of
@@ -90,7 +91,7 @@ class Coordinator:
         """Of clients that were at work lately; see ``_scoring_of``."""
         for client in one_of_each(clients):
             self._scoring_of(client)
-        self.contents = Contents()
+        self.contents = Contents(method.merging.changes_frozen)
         self._parameters = parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks)
         self._open_round()
 
@@ -307,11 +308,15 @@ class Coordinator:
             keep=task.parameters / self._parameters,
             delta_l1=lambda: _l1(delta.values()),
             drift_l1=lambda: _l1(self.model[name] - old for name, old in self.snapshots[task.version].items()),
+            product_norm=lambda: self._product_norm(task, bounded),
         )
         weight, mass = self.method.merging.weigh(arrival), self.method.merging.mass
         change = dict(delta)
         if self.method.merging.interpolates:
             change, squares = self._since_now(task, delta), None
+        if self.method.merging.products is not None:
+            change = self.method.merging.products.update(task.plan, self.weights(task), self.model, delta)
+            squares = None
         self._round.fold(task.plan, change, weight, None if mass is None else mass(arrival), squares)
         record.merged_at = coming
         return weight
@@ -330,7 +335,8 @@ class Coordinator:
             self._open_round()
             raise
         model, velocity = self.method.merging.step.apply(self.model, self.velocity, merged)
-        if not all(bool(torch.isfinite(model[name]).all()) for name in merged.delta):
+        changed = (tensor for name, tensor in model.items() if tensor is not self.model.get(name))
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in changed):
             self._open_round()
             raise RefusedUpdate("non-finite", f"the merge of {closed.arrivals} updates holds NaN or infinity")
         self.velocity = velocity
@@ -343,7 +349,8 @@ class Coordinator:
         return ClosedRound(self.version, closed.arrivals, coverage, drift)
 
     def _open_round(self) -> None:
-        merging, layout = self.method.merging, layout_of(self.shape)
+        merging = self.method.merging
+        layout = layout_of(self.shape) if merging.products is None else merging.products.layout
         if merging.rule is not None:
             self._round: OpenRound = GatheredRound(layout, self.shape.sizes, rule=merging.rule)
             return
@@ -364,6 +371,12 @@ class Coordinator:
             return delta
         on_clip(scale)
         return {name: change * scale for name, change in delta.items()}
+
+    def _product_norm(self, task: Task, delta: Mapping[str, Tensor]) -> float:
+        """Return the norm of what the adapters that ``task`` trained make; 0 of a dry run's, which has none."""
+        began = self.weights(task)
+        trained = {name: began[name] + change for name, change in delta.items() if self.layout[name].adapter}
+        return norm_of_products(trained, self.shape)
 
     def _since_now(self, task: Task, delta: Mapping[str, Tensor]) -> State:
         """Return what leads from the model as it is now to the client's trained weights."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Tuple
 
-from cosp.submodel import passes
+from cosp.submodel import gradients, passes
 from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.passes import FLOAT_BYTES, Pass
@@ -68,6 +68,8 @@ class Footprint:
     """Parameters that training leaves as they are: held once, as they came."""
     idle: int = 0
     """Of those, word table apart, the ones before every trained block: read going forward alone."""
+    passed: int = 0
+    """Of the frozen ones, those behind the first trained block that a gradient passes: read forward and back."""
 
     @property
     def trained(self) -> int:
@@ -81,7 +83,7 @@ class Footprint:
 
     def forward_backward(self, batch: int) -> Step:
         """Return the forward and backward pass of one batch; a second one for the same update adds to the step."""
-        return self._step(self.training, batch, self.idle)
+        return self._step(self.training, batch, self.idle, self.passed)
 
     def training_step(self, batch: int, optimizer: str) -> Step:
         """Return one step of training: forward, backward, clipping, optimizer."""
@@ -126,8 +128,9 @@ class Footprint:
         """Bytes of the weights and of the received weights, which are the same where they are frozen."""
         return FLOAT_BYTES * (self.frozen + 2 * self.trained)
 
-    def _step(self, phase: Pass, batch: int, idle: int = 0) -> Step:
+    def _step(self, phase: Pass, batch: int, idle: int = 0, passed: int = 0) -> Step:
         visits = phase.weight_visits * (self.parameters - self.table - idle) + phase.table_visits * self.table + idle
+        visits -= passed  # no gradient is written
         return Step(
             flops=phase.flops * batch,
             bytes_moved=phase.traffic_bytes * batch + FLOAT_BYTES * visits,
@@ -142,11 +145,13 @@ def footprint(
     """Return the costs of the submodel that keeps ``counts[b]`` units in block b; see ``passes.training``."""
     layout = layout_of(shape)
     left = {name: entry for name, entry in layout.items() if frozen.holds(entry)}
+    alone = gradients.still(shape, counts, frozen)
     still = {
         name: entry
         for name, entry in left.items()
-        if frozen.stream and entry.exit_after is None and (entry.block is None or entry.block < frozen.blocks)
+        if frozen.stream and entry.exit_after is None and (entry.block is None or entry.block < alone)
     }
+    passed = {name: e for name, e in left.items() if frozen.trunk and e.block is not None and e.block >= alone}
     return Footprint(
         depth=len(counts),
         parameters=parameter_count(layout, counts),
@@ -158,4 +163,5 @@ def footprint(
         activation_bytes=passes.saved_bytes(shape, counts, precision, frozen),
         frozen=parameter_count(left, counts),
         idle=parameter_count(still, counts) - (shape.table if still else 0),
+        passed=parameter_count(passed, counts),
     )

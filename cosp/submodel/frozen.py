@@ -5,6 +5,7 @@
 ``words``               the word table alone
 ``blocks: N``           the first N blocks and the inputs: a *trunk*, of which every client holds all units
 ``norms``               all LayerNorms
+``trunk``               the inputs and all of the blocks but their adapters; a client may hold some of its units
 ======================  ===============================================================================================
 
 Where inputs are frozen nothing before the first trained block has a gradient, so its activations are not kept. Exits
@@ -18,7 +19,7 @@ from typing import Any, Sequence, Tuple
 
 from cosp.submodel.layout import ParameterLayout
 
-PARTS = ("inputs", "words", "norms", "blocks: N")
+PARTS = ("inputs", "words", "norms", "blocks: N", "trunk")
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,24 @@ class Frozen:
     words: bool = False
     norms: bool = False
     blocks: int = 0
+    trunk: bool = False
 
     @property
     def stream(self) -> bool:
         """Say whether what the first block reads has no gradient."""
-        return self.inputs or self.blocks > 0
+        return self.inputs or self.trunk or self.blocks > 0
+
+    @property
+    def block_norms(self) -> bool:
+        """Say whether the LayerNorms of blocks are left as they are."""
+        return self.norms or self.trunk
 
     def holds(self, entry: ParameterLayout) -> bool:
         """Say whether the parameter is frozen."""
         if entry.exit_after is not None:
             return self.norms and entry.norm
         if entry.block is not None:
-            return entry.block < self.blocks or (self.norms and entry.norm)
+            return entry.block < self.blocks or (self.norms and entry.norm) or (self.trunk and not entry.adapter)
         return self.stream or (self.words and "words" in entry.groups) or (self.norms and entry.norm)
 
 
@@ -63,7 +70,7 @@ def frozen_of(parts: Sequence[str]) -> Frozen:
 
 
 def _canonical(part: Any) -> str:
-    if part in ("inputs", "words", "norms"):
+    if part in ("inputs", "words", "norms", "trunk"):
         return str(part)
     count = part.get("blocks") if isinstance(part, dict) and len(part) == 1 else _count(part)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:

@@ -29,7 +29,8 @@ class ParameterLayout:
     """Full shape of one parameter, which dimensions are pruned, and what must be kept for it to exist.
 
     ``block`` is the index of the block that owns it (None: always held); ``exit_after`` is the number of blocks that a
-    submodel needs to hold this exit head (None: not part of an exit); ``norm`` marks those of LayerNorms.
+    submodel needs to hold this exit head (None: not part of an exit); ``norm`` marks those of LayerNorms, ``adapter``
+    those of adapters.
     """
 
     shape: Tuple[int, ...]
@@ -37,6 +38,7 @@ class ParameterLayout:
     block: Optional[int] = None
     exit_after: Optional[int] = None
     norm: bool = False
+    adapter: bool = False
 
     @property
     def groups(self) -> Tuple[str, ...]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import List, NamedTuple, Tuple
+from typing import List, Tuple
 
-from cosp.submodel import trunks
+from cosp.submodel import gradients, trunks
+from cosp.submodel.adapters import READS_STREAM
 from cosp.submodel.frozen import NOTHING, Frozen
+from cosp.submodel.gradients import Block, Has, blocks_of, has_gradients, still
 from cosp.submodel.plan import GroupSizes
 from cosp.submodel.shape import TransformerShape
 
@@ -50,23 +52,6 @@ class Pass:
     """The same for a table of words: what is looked up is traffic of the samples, its gradient is as large as it is."""
 
 
-class _Block(NamedTuple):
-    """Sizes of one block, a sample: T, D, I, H as above, ``rows`` written by attention and by the feed-forward."""
-
-    tokens: int
-    dim: int
-    inner: int
-    hidden: int
-    rows: Tuple[int, int]
-    heads: int
-
-    @property
-    def narrow(self) -> Tuple[int, int]:
-        """Rows of the branches that write fewer than there are: index_add keeps and copies them."""
-        attention, ffn = (rows if rows < self.dim else 0 for rows in self.rows)
-        return attention, ffn
-
-
 def training(shape: TransformerShape, counts: Counts, precision: str = "float32", frozen: Frozen = NOTHING) -> Pass:
     """Return the training pass. ``mixed`` is autocast: the residual stream stays float32, branches are halved.
 
@@ -78,25 +63,26 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     mixed = precision == "mixed"
-    whole, branch = _blocks(shape, counts), _branch_bytes(precision)
-    still = _still(counts, frozen)
-    idle, blocks = whole[:still], whole[still:]
+    whole, branch = blocks_of(shape, counts), _branch_bytes(precision)
+    alone = still(shape, counts, frozen)
+    idle, blocks = whole[:alone], whole[alone:]
+    grads = _grads(shape, counts, frozen)
     exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts, frozen)
     freed = FLOAT_BYTES * trunks.freed_floats(shape)
     averages = _averages(shape, exits)
     widest = max([held, *(_forward_widest(shape, block, branch) for block in idle)])
-    for i, block in enumerate(blocks):
-        attention, ffn = _saved(block, branch, _plain(shape, frozen) and i == 0)
+    for block, has in zip(blocks, grads):
+        attention, ffn = _saved(shape, block, has, branch)
         t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
         # autocast's halved gradient of all rows written; by then index_add has let go of those that it kept
         read = branch * block.rows[1] - FLOAT_BYTES * block.narrow[1] if mixed else branch * block.narrow[1]
-        in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * h + read)
+        twice = h if "down" in block.on else 0  # the gradient of hidden units by way of W and by way of A
+        in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * (h + twice) + read)
         in_attention = attention + t * (FLOAT_BYTES * d + branch * (4 * i + block.narrow[0]))
         widest = max(widest, held + max(in_ffn, in_attention) - freed)
         held += attention + ffn
     widest = max(widest, held + (_stream_bytes(shape) if blocks else 0))
-    matrices = [max(block.dim * block.hidden, 3 * block.inner * block.dim) for block in blocks]
-    largest = max(matrices, default=shape.dim * shape.classes)
+    largest = gradients.largest_gradient(shape, blocks, frozen)
     moved = _mixed_bytes if mixed else _float_bytes
     streams = 10 + 4 * (exits - 1) + 2 * averages + trunks.streams(shape, averages, trains=True)
     streams -= _still_streams(shape, counts, frozen)
@@ -104,16 +90,19 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     return Pass(
         flops=2 * _training_macs(shape, counts, frozen),
         traffic_bytes=sum(moved(block) for block in blocks)
-        + FLOAT_BYTES * (sum(_forward_traffic(block) for block in idle) + outside)
+        + branch * sum(gradients.training_floats(block, has) for block, has in zip(blocks, grads))
+        + FLOAT_BYTES * (sum(_forward_traffic(block) + gradients.forward_floats(block) for block in idle) + outside)
         + (_input_cast_bytes(shape) if mixed else 0),
         held_bytes=widest,
         workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * (_weights(blocks) + largest) if mixed else 0),
         weight_visits=4.5 if mixed else 3,  # a copy of half the size is made and, going backward, made whole again
         kernels=_training_kernels(shape, blocks, exits)
+        + sum(gradients.training_kernels(block, has) for block, has in zip(blocks, grads))
+        + sum(map(gradients.forward_kernels, idle))
         + trunks.training_kernels(shape, exits)
-        + FORWARD_KERNELS * still
+        + FORWARD_KERNELS * alone
         - _still_kernels(shape, counts, frozen)
-        + (_casts(shape, blocks, exits) + FORWARD_CASTS * still if mixed else 0),
+        + (_casts(shape, blocks, exits) + FORWARD_CASTS * alone if mixed else 0),
         table_visits=0 if frozen.stream or frozen.words else 1,
     )
 
@@ -123,11 +112,11 @@ def scoring(shape: TransformerShape, counts: Counts) -> Pass:
 
     Nothing before the first block's gates has a gradient, and of the exits only the deepest is asked.
     """
-    blocks = _blocks(shape, counts)
+    blocks = blocks_of(shape, counts)
     exits = len(shape.exits_within(len(counts)))
     averages = _averages(shape, exits)
     held = FLOAT_BYTES * _held_entries(shape)
-    widest, macs, traffic = held, _forward_macs(shape, counts), 0
+    widest, macs, traffic, kernels = held, _forward_macs(shape, counts), 0, 0
     for first, block in zip([True] + [False] * (len(blocks) - 1), blocks):
         t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
         attention = t * (d + i) if first else t * (2 * d + 2 + 4 * i + block.heads)  # gated heads, gated rows
@@ -139,6 +128,9 @@ def scoring(shape: TransformerShape, counts: Counts) -> Pass:
         )
         held += FLOAT_BYTES * (attention + ffn)
         macs += t * (2 * d * h + i * d) + (0 if first else t * (3 * i * d + 4 * t * i))
+        macs += gradients.scoring_macs(block, first=first) - gradients.forward_macs(block)
+        kernels += gradients.scoring_kernels(block, first=first)
+        traffic += gradients.scoring_floats(block, first=first)
         traffic += _forward_traffic(block) + t * (25 * d + 7 * i + 13 * h) + (0 if first else t * (7 * d + 25 * i))
     widest = max(widest, held + _stream_bytes(shape))
     macs += _exit_macs(shape)
@@ -151,28 +143,37 @@ def scoring(shape: TransformerShape, counts: Counts) -> Pass:
         held_bytes=widest,
         workspace_bytes=0,
         weight_visits=2,
-        kernels=46 * len(counts) + 2 * exits + averages + 7 - shape.cut_in_place + trunks.scoring_kernels(shape, exits),
+        kernels=kernels
+        + 46 * len(counts)
+        + 2 * exits
+        + averages
+        + 7
+        - shape.cut_in_place
+        + trunks.scoring_kernels(shape, exits),
     )
 
 
 def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
     """Return the forward pass without a graph."""
-    blocks, exits = _blocks(shape, counts), len(shape.exits_within(len(counts)))
+    blocks, exits = blocks_of(shape, counts), len(shape.exits_within(len(counts)))
     averages = _averages(shape, exits)
     t, d = shape.tokens, shape.dim
     widest = _held_entries(shape) + 3 * t * d
     for block in blocks:
-        in_attention = t * (2 * d + 4 * block.inner + block.rows[0] + block.heads)
+        parts = 4 * block.inner + block.rows[0] + block.heads
+        in_attention = t * (2 * d + max(parts, 6 * block.inner if block.split else 0))
         in_ffn = t * (3 * d + 2 * block.hidden)
         widest = max(widest, _entries(shape) + max(in_attention, in_ffn) - trunks.freed_floats(shape))
     outside = (5 + averages + trunks.streams(shape, averages)) * t * d + _input_traffic(shape, reads=1)
     return Pass(
         flops=2 * _forward_macs(shape, counts),
-        traffic_bytes=FLOAT_BYTES * (sum(_forward_traffic(block) for block in blocks) + outside),
+        traffic_bytes=FLOAT_BYTES
+        * (sum(_forward_traffic(block) + gradients.forward_floats(block) for block in blocks) + outside),
         held_bytes=FLOAT_BYTES * widest,
         workspace_bytes=8 * (exits + 2) * shape.classes**2,  # confusion counts
         weight_visits=1,
         kernels=10 * len(counts)
+        + sum(map(gradients.forward_kernels, blocks))
         + 14 * exits
         + averages
         + 17
@@ -183,47 +184,52 @@ def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
 
 def saved_bytes(shape: TransformerShape, counts: Counts, precision: str = "float32", frozen: Frozen = NOTHING) -> int:
     """Return the bytes that autograd keeps of one sample between forward and backward."""
-    branch, trained = _branch_bytes(precision), _blocks(shape, counts)[_still(counts, frozen) :]
-    plain = _plain(shape, frozen)
-    blocks = sum(sum(_saved(block, branch, plain and i == 0)) for i, block in enumerate(trained))
-    read_in_place = _stream_bytes(shape) if shape.pooling == "class" and trained else 0
+    branch, trained = _branch_bytes(precision), blocks_of(shape, counts)[still(shape, counts, frozen) :]
+    grads = _grads(shape, counts, frozen)
+    blocks = sum(sum(_saved(shape, block, has, branch)) for block, has in zip(trained, grads))
+    inside = sum(position < still(shape, counts, frozen) for position in shape.exits_within(len(counts)))
+    read_in_place = _stream_bytes(shape) * (inside + bool(trained)) if shape.pooling == "class" else 0
     samples = 0 if frozen.stream else _entries(shape)
     outside = _outside_saved(shape, counts, frozen) - FLOAT_BYTES * _held_entries(shape, frozen)
     return blocks + outside + read_in_place + FLOAT_BYTES * samples
-
-
-def _still(counts: Counts, frozen: Frozen) -> int:
-    """Return how many blocks go forward alone."""
-    return min(frozen.blocks, len(counts)) if frozen.stream else 0
 
 
 def _plain(shape: TransformerShape, frozen: Frozen) -> bool:
     """Say whether what the first trained block's attention reads has no gradient, nor its norm: nothing is needed of
     what that norm read.
     """
-    return frozen.stream and frozen.norms and shape.trunk.norm == "pre"
+    return frozen.stream and frozen.block_norms and shape.trunk.norm == "pre"
 
 
-def _forward_widest(shape: TransformerShape, block: _Block, branch: int) -> int:
+def _grads(shape: TransformerShape, counts: Counts, frozen: Frozen) -> List[Has]:
+    """Return what has a gradient in each of the blocks behind those that go forward alone."""
+    alone = still(shape, counts, frozen)
+    return [
+        has_gradients(shape, block, frozen, place=alone + i, first=frozen.stream and i == 0)
+        for i, block in enumerate(blocks_of(shape, counts)[alone:])
+    ]
+
+
+def _forward_widest(shape: TransformerShape, block: Block, branch: int) -> int:
     """Bytes of a sample at the widest moment of a block that goes forward alone."""
     t, d = block.tokens, block.dim
-    in_attention = t * (2 * FLOAT_BYTES * d + branch * (4 * block.inner + block.rows[0]))
+    parts = max(4 * block.inner + block.rows[0], 6 * block.inner if block.split else 0)
+    in_attention = t * (2 * FLOAT_BYTES * d + branch * parts)
     in_ffn = t * (3 * FLOAT_BYTES * d + branch * 2 * block.hidden)
     return FLOAT_BYTES * _entries(shape) + max(in_attention, in_ffn)
 
 
 def _training_macs(shape: TransformerShape, counts: Counts, frozen: Frozen) -> int:
     """Multiply-adds of a sample: forward, towards weights that are trained, and towards what has a gradient."""
-    still = _still(counts, frozen)
+    alone, blocks = still(shape, counts, frozen), blocks_of(shape, counts)
     macs = (1 if frozen.stream else 2) * shape.input_macs  # nobody needs the images' gradient
-    for i, block in enumerate(_blocks(shape, counts)):
-        macs += (1 if i < still else 3) * _block_macs(block)
-        if frozen.stream and i == still and (shape.trunk.norm == "post" or frozen.norms):
-            macs -= 3 * block.tokens * block.inner * block.dim  # nor that of what this attention reads
+    macs += sum(map(_block_macs, blocks[:alone]))
+    trained = blocks[alone:]
+    macs += sum(gradients.training_macs(block, has) for block, has in zip(trained, _grads(shape, counts, frozen)))
     normed = shape.trunk.norm == "pre" and not frozen.norms
     for position in shape.exits_within(len(counts)):
         macs += 3 * _exit_macs(shape)
-        if frozen.stream and position <= still and not normed:
+        if frozen.stream and position <= alone and not normed:
             macs -= trunks.pooler_macs(shape) or shape.dim * shape.classes
     return macs
 
@@ -234,67 +240,54 @@ def _still_streams(shape: TransformerShape, counts: Counts, frozen: Frozen) -> i
     """
     if not frozen.stream:
         return 0
-    still, trunk = _still(counts, frozen), shape.trunk
-    inside = sum(position <= still for position in shape.exits_within(len(counts)))
+    alone, trunk = still(shape, counts, frozen), shape.trunk
+    inside = sum(position <= alone for position in shape.exits_within(len(counts)))
     inputs = (5 if shape.table else 8) + (3 if trunk.embedding_norm else 0)
     exits = inside * (6 if shape.pooling == "mean" else 5)
-    if still == len(counts):
+    if alone == len(counts):
         return inputs + exits - 6
     return inputs + exits + (3 if trunk.norm == "post" else 0) + (6 if _plain(shape, frozen) else 0)
 
 
 def _still_kernels(shape: TransformerShape, counts: Counts, frozen: Frozen) -> int:
     """Kernels that a step starts less: those towards what is frozen, and towards what nothing trained lies before."""
-    still, trunk = _still(counts, frozen), shape.trunk
+    alone, trunk = still(shape, counts, frozen), shape.trunk
     exits, pre = shape.exits_within(len(counts)), trunk.norm == "pre"
     kernels = 0
     if frozen.norms:  # gradients of weight and bias are added to the one vector no more
-        kernels += 4 * (len(counts) - still) + (2 * len(exits) if pre else 0)
+        kernels += 0 if frozen.trunk else 4 * (len(counts) - alone)
+        kernels += 2 * len(exits) if pre else 0
         kernels += 2 if trunk.embedding_norm and not frozen.stream else 0
     if not frozen.stream:
         return kernels + (2 if frozen.words else 0)
     kernels += (6 if shape.table else 9) + (4 if trunk.embedding_norm else 0) - (0 if trunk.own_tokens else 3)
     normed = pre and not frozen.norms
     for position in exits:
-        if position <= still:  # its mean's, its sum with the stream's, its product's and its norm's way back
+        if position <= alone:  # its mean's, its sum with the stream's, its product's and its norm's way back
             kernels += 1 + (position < len(counts)) + (not normed) + (pre and frozen.norms)
-    if still == len(counts):
+    if alone == len(counts):
         return kernels
-    return kernels + 1 + (not pre or frozen.norms) + _plain(shape, frozen)
+    return kernels + 1 + (not pre or frozen.block_norms) + _plain(shape, frozen)
 
 
 def _branch_bytes(precision: str) -> int:
     return HALF_BYTES if precision == "mixed" else FLOAT_BYTES
 
 
-def _blocks(shape: TransformerShape, counts: Counts) -> List[_Block]:
-    return [
-        _Block(
-            tokens=shape.tokens,
-            dim=shape.dim,
-            inner=kept.heads * shape.head_dim,
-            hidden=kept.hidden,
-            rows=(kept.attention_rows, kept.ffn_rows),
-            heads=kept.heads,
-        )
-        for kept in counts
-    ]
-
-
-def _weights(blocks: List[_Block]) -> int:
+def _weights(blocks: List[Block]) -> int:
     """Weights of the blocks' matrices."""
     return sum(b.dim * (3 * b.inner + b.hidden) + b.inner * b.rows[0] + b.hidden * b.rows[1] for b in blocks)
 
 
 def _forward_macs(shape: TransformerShape, counts: Counts) -> int:
     exits = len(shape.exits_within(len(counts)))
-    return shape.input_macs + sum(_block_macs(block) for block in _blocks(shape, counts)) + exits * _exit_macs(shape)
+    return shape.input_macs + sum(_block_macs(block) for block in blocks_of(shape, counts)) + exits * _exit_macs(shape)
 
 
-def _block_macs(block: _Block) -> int:
+def _block_macs(block: Block) -> int:
     t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
     attention = 3 * i * d + 2 * t * i + i * block.rows[0]
-    return t * (attention + h * (d + block.rows[1]))
+    return t * (attention + h * (d + block.rows[1])) + gradients.forward_macs(block)
 
 
 def _exit_macs(shape: TransformerShape) -> int:
@@ -331,16 +324,26 @@ def _averages(shape: TransformerShape, exits: int) -> int:
     return exits if shape.pooling == "mean" else 0
 
 
-def _saved(block: _Block, branch: int, plain: bool = False) -> Tuple[int, int]:
+def _saved(shape: TransformerShape, block: Block, has: Has, branch: int) -> Tuple[int, int]:
     """Return the bytes that autograd saves in attention and in feed-forward, norms included.
 
     Inputs, statistics and outputs of both norms; q, k, v, the mixed heads and one log-sum a head; the hidden units
-    before and after the GELU; and what narrow branches write. ``plain``: nothing of the first norm's input.
+    before and after the GELU; what narrow branches write; and what lies between an adapter's A and its B. Of these,
+    what something trained reads, or something with a gradient was made by.
     """
-    t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
-    normed = 0 if plain else d + 2
-    attention = t * (FLOAT_BYTES * (normed + block.heads + block.narrow[0]) + branch * (d + 4 * i))
-    return attention, t * (FLOAT_BYTES * (d + 2 + block.narrow[1]) + branch * (d + 2 * h))
+    t, d, i, h, pre = block.tokens, block.dim, block.inner, block.hidden, shape.trunk.norm == "pre"
+    reading = has.weights or any(name in block.on for name in READS_STREAM) or (has.held and not pre)
+    writing, feeding, falling = (has.weights or name in block.on for name in ("output", "up", "down"))
+    normed = (d + 2) * (has.read if pre else has.between)
+    kept = d * reading + i * (3 * has.mixed + (has.mixed or writing))
+    beside = block.heads * has.mixed + block.narrow[0] * (has.mixed or writing)
+    thin = block.ranks * sum(name not in ("up", "down") for name in block.on)
+    attention = FLOAT_BYTES * (normed + beside) + branch * (kept + thin)
+    normed = (d + 2) * (has.fed or not pre)
+    kept = d * feeding + h * (has.hidden + falling)
+    thin = block.ranks * sum(name in ("up", "down") for name in block.on)
+    ffn = FLOAT_BYTES * (normed + block.narrow[1] * (has.hidden or falling)) + branch * (kept + thin)
+    return t * attention, t * ffn
 
 
 def _outside_saved(shape: TransformerShape, counts: Counts, frozen: Frozen = NOTHING) -> int:
@@ -363,23 +366,23 @@ def _stream_bytes(shape: TransformerShape) -> int:
     return FLOAT_BYTES * shape.tokens * shape.dim
 
 
-def _forward_traffic(block: _Block) -> int:
+def _forward_traffic(block: Block) -> int:
     """Floats that the kernels of one block read and write going forward."""
     return block.tokens * (10 * block.dim + 8 * block.inner + 4 * block.hidden + 2 * sum(block.rows))
 
 
-def _backward_traffic(block: _Block) -> int:
+def _backward_traffic(block: Block) -> int:
     """Floats that they read and write going backward, towards inputs and weights."""
     rows = 3 * sum(block.rows) + 2 * sum(block.narrow)
     return block.tokens * (16 * block.dim + 31 * block.inner + 8 * block.hidden + rows)
 
 
-def _float_bytes(block: _Block) -> int:
+def _float_bytes(block: Block) -> int:
     """Bytes that the kernels of one block read and write in a float32 training pass."""
     return FLOAT_BYTES * (_forward_traffic(block) + _backward_traffic(block))
 
 
-def _mixed_bytes(block: _Block) -> int:
+def _mixed_bytes(block: Block) -> int:
     """The same under autocast: stream and norms in float32, branches in half precision, and the casts between them.
 
     Per branch the norm's output is cast going forward, its gradient and the stream's going backward. A narrow branch is
@@ -397,17 +400,17 @@ def _input_cast_bytes(shape: TransformerShape) -> int:
     return 0 if shape.table else 6 * shape.input_tokens * shape.dim + 2 * _entries(shape)
 
 
-def _training_kernels(shape: TransformerShape, blocks: List[_Block], exits: int) -> int:
+def _training_kernels(shape: TransformerShape, blocks: List[Block], exits: int) -> int:
     teaching = 22 if exits > 1 else 0
     outside = 28 + 32 * (exits - 1) + _averages(shape, exits) + teaching - (4 if shape.table else shape.cut_in_place)
     return 42 * len(blocks) + _narrow_branches(blocks) + outside
 
 
-def _casts(shape: TransformerShape, blocks: List[_Block], exits: int) -> int:
+def _casts(shape: TransformerShape, blocks: List[Block], exits: int) -> int:
     """Casts of a mixed step: weights, biases and inputs of the products, their gradients, and logits."""
     usual = 22 * len(blocks) + _narrow_branches(blocks) + 8 * exits + (0 if shape.table else 7)
     return usual + trunks.casts(shape, len(blocks), exits)
 
 
-def _narrow_branches(blocks: List[_Block]) -> int:
+def _narrow_branches(blocks: List[Block]) -> int:
     return sum(rows > 0 for block in blocks for rows in block.narrow)

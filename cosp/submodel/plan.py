@@ -14,6 +14,9 @@ group                 number   removing one unit removes
 The residual stream keeps its width; LayerNorms and the kept exits are whole, and so is what makes tokens of a sample,
 but for a fifth group, once a model: ``words``, the rows of a text model's word table. Which of them a client needs its
 own texts say, so nobody chooses among them; see :mod:`cosp.submodel.words`.
+
+A model with adapters (:mod:`cosp.submodel.adapters`) has one group more in each block, ``ranks``: removing one removes
+a row of every A and a column of every B. Their number follows from a client's budget; no score ranks them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 GROUPS: Tuple[str, ...] = ("heads", "attention_rows", "hidden", "ffn_rows")
+BLOCK_GROUPS: Tuple[str, ...] = (*GROUPS, "ranks")
+"""All that a block's units are of; a model without adapters has no ranks."""
 
 Units = Tuple[int, ...]
 
@@ -40,13 +45,17 @@ class GroupSizes:
     attention_rows: int
     hidden: int
     ffn_rows: int
+    ranks: int = 0
 
     def of(self, group: str) -> int:
         return int(getattr(self, group))
 
     def scaled(self, width: float) -> GroupSizes:
-        """Return the share ``width`` of every group, rounded down, at least one unit each."""
-        return GroupSizes(**{group: max(1, min(self.of(group), int(width * self.of(group)))) for group in GROUPS})
+        """Return the share ``width`` of every group, rounded down, at least one unit each, and all ranks, which take
+        next to nothing.
+        """
+        kept = {group: max(1, min(self.of(group), int(width * self.of(group)))) for group in GROUPS}
+        return GroupSizes(**kept, ranks=self.ranks)
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class BlockPlan:
     attention_rows: Units
     hidden: Units
     ffn_rows: Units
+    ranks: Units = ()
 
     def __post_init__(self) -> None:
         for group in GROUPS:
@@ -64,6 +74,8 @@ class BlockPlan:
             if not units:
                 raise ValueError(f"{group}: a block keeps at least one unit of every group, got none")
             check_ascending(group, units)
+        if self.ranks:
+            check_ascending("ranks", self.ranks)
 
     def of(self, group: str) -> Units:
         units: Units = getattr(self, group)
@@ -71,7 +83,7 @@ class BlockPlan:
 
     @cached_property
     def counts(self) -> GroupSizes:
-        return GroupSizes(**{group: len(self.of(group)) for group in GROUPS})
+        return GroupSizes(**{group: len(self.of(group)) for group in BLOCK_GROUPS})
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,8 @@ class SubmodelPlan:
         return tuple(block.counts for block in self.blocks)
 
     def to_json(self) -> str:
-        blocks = [{group: block.of(group) for group in GROUPS} for block in self.blocks]
+        named = (GROUPS if not block.ranks else BLOCK_GROUPS for block in self.blocks)
+        blocks = [{group: block.of(group) for group in groups} for block, groups in zip(self.blocks, named)]
         return json.dumps({"blocks": blocks, **({} if self.words is None else {"words": self.words})})
 
     @staticmethod
@@ -117,7 +130,7 @@ class SubmodelPlan:
         room = [8 * length for length in _lengths(sizes)]  # each group begins a byte
         starts = [0, *accumulate(room * self.depth)]
         bits = np.zeros(starts[-1], dtype=bool)
-        groups = ((block.of(group), sizes.of(group)) for block in self.blocks for group in GROUPS)
+        groups = ((block.of(group), sizes.of(group)) for block in self.blocks for group in BLOCK_GROUPS)
         for (units, size), start in zip(groups, starts):
             bits[start : start + size] = mask(units, size)
         return np.packbits(bits).tobytes()
@@ -132,7 +145,7 @@ class SubmodelPlan:
         blocks = []
         for row in flat.reshape(-1, sum(lengths)):
             parts = np.split(row, np.cumsum(lengths)[:-1])
-            bits = {g: np.unpackbits(part, count=sizes.of(g)) for g, part in zip(GROUPS, parts)}
+            bits = {g: np.unpackbits(part, count=sizes.of(g)) for g, part in zip(BLOCK_GROUPS, parts)}
             kept = {g: units_at(np.flatnonzero(part), len(part)) for g, part in bits.items()}
             blocks.append(BlockPlan(**kept))
         return SubmodelPlan(tuple(blocks))
@@ -152,13 +165,13 @@ def full_plan(sizes: GroupSizes, depth: int) -> SubmodelPlan:
 @lru_cache(maxsize=256)
 def prefix_plan(counts: GroupSizes, depth: int) -> SubmodelPlan:
     """Return the plan that keeps the first ``counts`` units of every group (HeteroFL's choice)."""
-    block = BlockPlan(**{group: tuple(range(counts.of(group))) for group in GROUPS})
+    block = BlockPlan(**{group: tuple(range(counts.of(group))) for group in BLOCK_GROUPS})
     return SubmodelPlan((block,) * depth)
 
 
 def mask(units: Units, size: int) -> np.ndarray:
     """Return a boolean vector of ``size`` that is true at the ascending ``units``; ``ValueError`` beyond ``size``."""
-    if units[-1] >= size:
+    if units and units[-1] >= size:
         raise ValueError(f"there is no unit {units[-1]} among {size}")
     kept = np.zeros(size, dtype=bool)
     kept[np.fromiter(units, dtype=np.intp, count=len(units))] = True
@@ -172,7 +185,7 @@ def wire_bytes(sizes: GroupSizes, depth: int) -> int:
 
 def _lengths(sizes: GroupSizes) -> List[int]:
     """Return how many bytes hold one bit a unit of each group."""
-    return [(sizes.of(group) + 7) // 8 for group in GROUPS]
+    return [(sizes.of(group) + 7) // 8 for group in BLOCK_GROUPS]
 
 
 @lru_cache(maxsize=64)
@@ -211,7 +224,8 @@ def words_bytes(vocabulary: int) -> int:
 def _from_lists(value: Mapping[str, Any]) -> SubmodelPlan:
     blocks = []
     for block in value["blocks"]:
-        kept: Dict[str, Units] = {group: tuple(int(unit) for unit in block[group]) for group in GROUPS}
+        groups = BLOCK_GROUPS if "ranks" in block else GROUPS
+        kept: Dict[str, Units] = {group: tuple(int(unit) for unit in block[group]) for group in groups}
         blocks.append(BlockPlan(**kept))
     words = value.get("words")
     return SubmodelPlan(tuple(blocks), None if words is None else tuple(int(word) for word in words))

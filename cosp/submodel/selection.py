@@ -141,7 +141,8 @@ def choose_plan(
                 size, keep, turn, start, known, partial(numpy_stream, seed, "units", client, turn, b, group)
             )
             kept[group] = units_at(np.sort(rule(choice)), size)
-        blocks.append(BlockPlan(**kept))
+        ranks = all_units(model.sizes.ranks if b < shape.whole else shape.counts.ranks)
+        blocks.append(BlockPlan(**kept, ranks=ranks))
     return SubmodelPlan(tuple(blocks))
 
 

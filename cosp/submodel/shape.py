@@ -8,6 +8,7 @@ from typing import ClassVar, Dict, Optional, Tuple
 
 from torch import nn
 
+from cosp.submodel.adapters import READS_STREAM, Adapters, place, sides
 from cosp.submodel.layout import Axis, Layout, ParameterLayout, whole
 from cosp.submodel.plan import GroupSizes, SubmodelPlan, Units, full_plan
 
@@ -18,6 +19,8 @@ POOLERS = ("none", "tanh", "relu")
 VARIANTS = ("plain", "adaptive", "quantised")
 BLOCK_NORMS = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")
 EXIT_NORM = ("norm.weight", "norm.bias")
+ADAPTERS_BEHIND = {"attention.out.bias": (*READS_STREAM, "output"), "ffn.down.bias": ("up", "down")}
+"""Behind which of a block's parameters its adapters lie."""
 PRODUCTS = 4  # queries, keys and values; attention's output; up; down
 
 
@@ -60,7 +63,7 @@ class TransformerShape:
     token alone, which is the first. ``variant`` is what a method needs the blocks to have beside the textbook's parts:
     AdaViT's policies or Q-ViT's quantisers. ``padding`` is the word that fills up short texts: nobody attends to it,
     and no mean counts it; None where every token is read. ``unknown`` is the word that stands for those that a board
-    does not hold, None where there is none.
+    does not hold, None where there is none. ``adapters`` stand beside projections of every block; None: there are none.
     """
 
     classes: int
@@ -74,6 +77,7 @@ class TransformerShape:
     padding: Optional[int] = None
     trunk: Trunk = FRESH
     unknown: Optional[int] = None
+    adapters: Optional[Adapters] = None
 
     position_deviation: ClassVar[float]
     """Of fresh positions."""
@@ -91,6 +95,20 @@ class TransformerShape:
         ascending = all(a < b for a, b in zip(self.exits, self.exits[1:]))
         if not self.exits or not ascending or self.exits[0] < 1 or self.exits[-1] != self.blocks:
             raise ValueError(f"exits must ascend from >= 1 to blocks = {self.blocks}, got {self.exits}")
+        if self.adapters is not None:
+            self._check_adapters(self.adapters)
+
+    def _check_adapters(self, adapters: Adapters) -> None:
+        if self.variant != "plain":
+            raise ValueError(f"adapters are for plain blocks, not for {self.variant} ones")
+        for name in adapters.projections:
+            read, written = sides(name, dim=self.dim, head_dim=self.head_dim, hidden=self.hidden)
+            most = min(read.entries, written.entries)
+            if adapters.rank > most:
+                raise ValueError(
+                    f"adapters.rank must be at most {most}, the rank of {name}'s {written.entries} x {read.entries} "
+                    f"weights, got {adapters.rank}"
+                )
 
     @property
     def input_tokens(self) -> int:
@@ -144,7 +162,8 @@ class TransformerShape:
 
     @cached_property
     def sizes(self) -> GroupSizes:
-        return GroupSizes(heads=self.heads, attention_rows=self.dim, hidden=self.hidden, ffn_rows=self.dim)
+        ranks = 0 if self.adapters is None else self.adapters.rank
+        return GroupSizes(self.heads, attention_rows=self.dim, hidden=self.hidden, ffn_rows=self.dim, ranks=ranks)
 
     def full_plan(self, depth: Optional[int] = None) -> SubmodelPlan:
         return full_plan(self.sizes, self.blocks if depth is None else depth)
@@ -188,6 +207,8 @@ def layout_of(shape: TransformerShape) -> Layout:
         }
         for name, (size, axes) in sliced.items():
             layout[f"blocks.{b}.{name}"] = ParameterLayout(size, axes, block=b, norm=name in BLOCK_NORMS)
+            if name in ADAPTERS_BEHIND:
+                layout.update(_adapter_layout(shape, b, ADAPTERS_BEHIND[name]))
         if shape.variant == "adaptive":
             policy = policy_shapes(dim, shape.heads)
             layout.update({f"blocks.{b}.{name}": whole(*size, block=b) for name, size in policy.items()})
@@ -200,6 +221,24 @@ def layout_of(shape: TransformerShape) -> Layout:
             {f"exits.{i}.{name}": whole(*size, exit_after=after, norm=name in norms) for name, size in held.items()}
         )
     return layout
+
+
+def _adapter_layout(shape: TransformerShape, block: int, projections: Tuple[str, ...]) -> Layout:
+    """Return where units lie in one block's adapters of these ``projections``."""
+    found: Layout = {}
+    adapters, rank_axis = shape.adapters, Axis("ranks")
+    for name in projections:
+        if adapters is None or name not in adapters.projections:
+            continue
+        read, written = sides(name, dim=shape.dim, head_dim=shape.head_dim, hidden=shape.hidden)
+        rank = shape.sizes.ranks
+        found[f"blocks.{block}.{place(name)}.a"] = ParameterLayout(
+            (rank, read.entries), (rank_axis, read.axis), block=block, adapter=True
+        )
+        found[f"blocks.{block}.{place(name)}.b"] = ParameterLayout(
+            (written.entries, rank), (written.axis, rank_axis), block=block, adapter=True
+        )
+    return found
 
 
 def exit_shapes(shape: TransformerShape) -> Dict[str, Tuple[int, ...]]:

@@ -125,7 +125,7 @@ def squared_gradient_scores(model: Transformer, batches: Batches, micro_batch: O
         for name, gradient in zip(named, weight_gradients(model, x, y, list(named.values()), micro_batch)):
             squares, block = gradient.double().square().cpu().numpy(), layout[name].block
             for dimension, axis in enumerate(layout[name].axes):
-                if axis is not None and block is not None:
+                if axis is not None and axis.group in GROUPS and block is not None:
                     others = tuple(d for d in range(squares.ndim) if d != dimension)
                     totals[block][axis.group] += squares.sum(others).reshape(-1, axis.entries).sum(1)
     return tuple(totals)

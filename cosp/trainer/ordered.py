@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from cosp.models.flat import FlatModel
 from cosp.models.transformer import Transformer
-from cosp.submodel.plan import GROUPS, BlockPlan, SubmodelPlan
+from cosp.submodel.plan import BLOCK_GROUPS, BlockPlan, SubmodelPlan
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import slice_of
 from cosp.trainer.training import Judge, Passes, Targets
@@ -87,9 +87,9 @@ def relative(plan: SubmodelPlan, inner: SubmodelPlan) -> SubmodelPlan:
     """Return ``inner`` with units numbered as ``plan`` holds them; ``ValueError`` if it is not inside."""
     blocks = []
     for outer_block, inner_block in zip(plan.blocks, inner.blocks):
-        places = {group: {unit: i for i, unit in enumerate(outer_block.of(group))} for group in GROUPS}
+        places = {group: {unit: i for i, unit in enumerate(outer_block.of(group))} for group in BLOCK_GROUPS}
         try:
-            found = {group: tuple(places[group][unit] for unit in inner_block.of(group)) for group in GROUPS}
+            found = {group: tuple(places[group][unit] for unit in inner_block.of(group)) for group in BLOCK_GROUPS}
         except KeyError as error:
             raise ValueError(f"a smaller submodel holds unit {error}, which the client's own does not") from None
         blocks.append(BlockPlan(**found))

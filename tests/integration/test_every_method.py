@@ -29,8 +29,16 @@ from cosp.trainer.trainer import Result, Trainer
 pytestmark = pytest.mark.integration
 
 METHODS = tuple(form.model_fields["name"].default for form in get_args(get_args(MethodSettings)[0]))
+LOW_RANK = tuple(
+    form.model_fields["name"].default for form in get_args(get_args(MethodSettings)[0]) if form.trains_adapters_alone
+)
 QUICK = ("server.versions=2", "server.checkpoint_every=2")
 Go = Callable[..., tuple[Experiment, RunDirectory, dict[str, Any]]]
+
+
+def named(name: str) -> tuple[str, ...]:
+    """Return what a configuration needs to say for the method of that name."""
+    return (f"method={{name: {name}}}", *(("model.adapters={rank: 4}",) if name in LOW_RANK else ()))
 
 
 class OwnPool:
@@ -81,8 +89,8 @@ def trained_by(go: Go, method: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_trains_to_something_finite_and_new_and_repeats_itself(go: Go, name: str):
-    experiment, directory, metrics = go(f"method={{name: {name}}}")
-    _, again, _ = go(f"method={{name: {name}}}")
+    experiment, directory, metrics = go(*named(name))
+    _, again, _ = go(*named(name))
     assert (directory.folder / "rows.jsonl").read_bytes() == (again.folder / "rows.jsonl").read_bytes()
     assert (metrics["rounds"], metrics["refused"]) == (2, {})
     before, after = experiment.initial_model(), final_model(directory)
@@ -94,7 +102,7 @@ def test_a_method_trains_to_something_finite_and_new_and_repeats_itself(go: Go, 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_runs_dry(start: Callable[..., Any], name: str):
-    experiment, directory = start(*QUICK, f"method={{name: {name}}}")
+    experiment, directory = start(*QUICK, *named(name))
     metrics = simulate(experiment, directory, workers=1, dry=True)
     assert (metrics["rounds"], metrics["refused"]) == (2, {})
 
@@ -108,7 +116,7 @@ CHANGING = """{boards: [
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_goes_on_when_budgets_change(start: Callable[..., Any], name: str):
-    experiment, directory = start("server.versions=16", f"method={{name: {name}}}", f"fleet={CHANGING}")
+    experiment, directory = start("server.versions=16", *named(name), f"fleet={CHANGING}")
     metrics = simulate(experiment, directory, workers=1, dry=True)
     assert metrics["rounds"] == 16
     assert set(metrics["refused"]) <= {"memory"}
@@ -119,9 +127,9 @@ def test_a_method_trains_texts(go: Go, tmp_path: Path, name: str):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "texts.npz", x=rng.integers(0, 20, (200, 6)), y=np.arange(200) % 3)
     _, _, metrics = go(
-        f"method={{name: {name}}}",
         f"data={{name: {tmp_path / 'texts.npz'}, partition: {{kind: iid}}}}",
         "model={dim: 16, blocks: 2, heads: 2, hidden: 16, exits: [1, 2]}",
+        *named(name),
     )
     assert (metrics["rounds"], metrics["refused"]) == (2, {})
 
@@ -131,9 +139,9 @@ def test_a_method_trains_series(go: Go, tmp_path: Path, name: str):
     x = np.random.default_rng(0).normal(size=(200, 6, 3))
     np.savez(tmp_path / "moves.npz", x=x, y=np.arange(200) % 3)
     experiment, _, metrics = go(
-        f"method={{name: {name}}}",
         f"data={{name: {tmp_path / 'moves.npz'}, kind: series, partition: {{kind: iid}}}}",
         "model={patch: 2, dim: 16, blocks: 2, heads: 2, hidden: 16, exits: [1, 2]}",
+        *named(name),
     )
     assert experiment.shape.sample_shape == (6, 3)
     assert (metrics["rounds"], metrics["refused"]) == (2, {})

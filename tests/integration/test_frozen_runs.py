@@ -99,7 +99,7 @@ def test_who_loses_a_task_is_sent_everything_again(tmp_path: Path, monkeypatch):
     [
         (
             "training.frozen=[everything]",
-            "frozen must name some of inputs, words, norms, blocks: N (N at least 1), got",
+            "frozen must name some of inputs, words, norms, blocks: N, trunk (N at least 1), got",
         ),
         ("training.frozen=[{blocks: 0}]", "frozen must name some of"),
         ("training.frozen=[norms, norms]", "frozen names a part twice: norms, norms"),

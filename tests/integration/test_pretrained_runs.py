@@ -10,7 +10,7 @@ import huggingface as hf
 import numpy as np
 import pytest
 import torch
-from test_every_method import METHODS, Go, final_model, go  # noqa: F401 - a fixture
+from test_every_method import METHODS, Go, final_model, go, named  # noqa: F401 - a fixture
 
 from cosp.cli import main as cli
 
@@ -51,7 +51,7 @@ def test_a_method_trains_a_family(
     family: str,
     name: str,
 ):
-    experiment, directory, metrics = go(f"method={{name: {name}}}", *overrides(family, pretrained, texts))
+    experiment, directory, metrics = go(*overrides(family, pretrained, texts), *named(name))
     assert (metrics["rounds"], metrics["refused"]) == (2, {})
     before, after = experiment.initial_model(), final_model(directory)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in after.values())

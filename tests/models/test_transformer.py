@@ -21,7 +21,7 @@ from small_models import (
 )
 from torch import Tensor, nn
 
-from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape, shape_from_json, shape_to_json
+from cosp.models import Adapters, SeriesShape, TextShape, TransformerShape, ViTShape, shape_from_json, shape_to_json
 from cosp.models.block import add_rows
 from cosp.models.transformer import Transformer, initialise
 from cosp.submodel.plan import SubmodelPlan
@@ -228,10 +228,10 @@ def test_a_shape_comes_back_from_json(shape):
 
 
 def test_the_json_of_a_fresh_shape_is_what_older_boards_know():
-    assert set(asdict(SMALL)) - set(shape_to_json(SMALL)) == {"trunk"}
-    assert set(asdict(TEXT)) - set(shape_to_json(TEXT)) == {"padding", "trunk", "unknown"}
-    assert set(asdict(PADDED)) - set(shape_to_json(PADDED)) == {"unknown"}
-    own = replace(PADDED, unknown=1)
+    assert set(asdict(SMALL)) - set(shape_to_json(SMALL)) == {"trunk", "adapters"}
+    assert set(asdict(TEXT)) - set(shape_to_json(TEXT)) == {"padding", "trunk", "unknown", "adapters"}
+    assert set(asdict(PADDED)) - set(shape_to_json(PADDED)) == {"unknown", "adapters"}
+    own = replace(PADDED, unknown=1, adapters=Adapters(rank=2))
     assert set(asdict(own)) == set(shape_to_json(own))
 
 

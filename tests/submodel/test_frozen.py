@@ -75,7 +75,7 @@ def test_parts_read_as_they_are_written():
 
 @st.composite
 def parts(draw: st.DrawFn) -> Frozen:
-    return Frozen(draw(st.booleans()), False, draw(st.booleans()), draw(st.integers(0, 3)))
+    return Frozen(draw(st.booleans()), False, draw(st.booleans()), draw(st.integers(0, 3)), draw(st.booleans()))
 
 
 @given(shapes(), parts())
