@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -85,14 +85,32 @@ def _limit(row: Row) -> list[str]:
     ]
 
 
+class _WithTable(Progress):
+    """A progress bar with something below it, which is made anew whenever it is drawn."""
+
+    below: Callable[[], RenderableType] | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.below is not None:
+            yield self.below()
+
+
 class RunProgress(AbstractContextManager["RunProgress"]):
     """A progress bar over model versions, or seconds where they end the run, that reads the run's rows.
 
-    Of a run ``on_boards`` every news is a line, and without a terminal each version is one, too.
+    Of a run ``on_boards`` every news is a line, and without a terminal each version is one, too. ``below`` makes what
+    stands below the bar.
     """
 
     def __init__(
-        self, console: Console, versions: int | None, until_s: float | None = None, *, on_boards: bool = False
+        self,
+        console: Console,
+        versions: int | None,
+        until_s: float | None = None,
+        *,
+        on_boards: bool = False,
+        below: Callable[[], RenderableType] | None = None,
     ) -> None:
         whole = Column(no_wrap=True)  # where the line is too long, the bar gives way
         columns = (
@@ -103,7 +121,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             TextColumn("left"),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
         )
-        self._progress = Progress(*columns, console=console, refresh_per_second=4)
+        self._progress = _WithTable(*columns, console=console, refresh_per_second=4 if below is None else 2)
         self._done = "version" if until_s is None else "virtual_s"
         total = versions if until_s is None else until_s
         first = "waiting for boards" if on_boards else "reading data, starting workers"
@@ -112,6 +130,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         self._staleness: list[int] = []
         self._on_boards = on_boards
         self._by_line = on_boards and not console.is_terminal
+        self._progress.below = below
 
     def on_row(self, row: Row) -> None:
         """Show what a row says."""

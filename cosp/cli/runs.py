@@ -193,6 +193,7 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     """Show what each board would hold and what one task would cost it; nothing is trained."""
     from cosp.config import load_config
     from cosp.experiment import load_experiment
+    from cosp.planning.flower_share import flower_line
     from cosp.planning.plan import plan_rows
     from cosp.planning.table import plan_table
 
@@ -207,6 +208,7 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     else:
         out.print(plan_table(rows, f"Submodels of {config}, assigned by {chosen.assignment.rule}"))
         print_calibrations((row["board"], row["calibration"]) for row in rows)
+        out.print(flower_line(rows), highlight=False)
 
 
 @app.command(epilog="Example: `cosp report runs/a runs/b --out compare.html`")

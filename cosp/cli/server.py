@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -214,12 +215,22 @@ def _follow(
     from cosp.console import RunProgress, summary_table
     from cosp.deployment.submit import run_on_boards
     from cosp.report import write_report
+    from cosp.watch.table import BoardTable
 
     server = load_config(path, sets).server
+    table = BoardTable(folder)
+    below = table if err.is_terminal else None
     try:
-        with RunProgress(err, server.versions, server.until_s, on_boards=True) as progress:
+        with RunProgress(err, server.versions, server.until_s, on_boards=True, below=below) as progress:
             metrics = run_on_boards(
-                control, run_config, folder, restarts=restarts, on_row=progress.on_row, say=err.print, run=run
+                control,
+                run_config,
+                folder,
+                restarts=restarts,
+                on_row=progress.on_row,
+                say=partial(err.print, highlight=False, soft_wrap=True),
+                on_nodes=table.on_nodes,
+                run=run,
             )
     except KeyboardInterrupt:
         err.print("the run goes on; follow it again: cosp server follow; end it: cosp server stop")

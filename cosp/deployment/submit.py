@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cosp.deployment.control import Control
 from cosp.errors import CospError
-from cosp.run.directory import MEND
+from cosp.run.directory import MEND, NOW
 
 Row = dict[str, Any]
 
 FOLLOW_S = 1.0
 STATUS_S = 10.0
-"""How often Flower is asked whether the run still runs; rows show at once."""
+"""How often Flower is asked who is there and whether the run still runs; rows show at once."""
+SILENT_S = 45.0
+"""A board that is connected and says nothing for so long is named."""
 OVER = "finished"
 
 
@@ -28,9 +31,12 @@ def run_on_boards(
     restarts: int,
     on_row: Callable[[Row], None],
     say: Callable[[str], None],
+    on_nodes: Callable[[list[Row]], None] = lambda nodes: None,
     run: str | None = None,
 ) -> Row:
     """Run to the end and return the metrics. ``run``: the number of one that was begun, to be followed again.
+
+    ``on_nodes`` gets the boards that are admitted, now and then.
 
     A run whose ServerApp dies is started again from its last checkpoint, at most ``restarts`` times in a row without a
     new version in between; CospError then, when it is stopped by somebody, or when its directory cannot be written.
@@ -42,7 +48,7 @@ def run_on_boards(
         if run is None:
             run = control.start(run_config)
             say(f"run {run} started")
-        status, details = _follow(control, run, rows, _Missing(control, say))
+        status, details = _follow(control, run, rows, _Missing(folder, say), on_nodes)
         if (folder / "metrics.json").is_file() and status == "finished:completed":
             return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
         left = restarts if rows.version > version else left - 1
@@ -58,28 +64,47 @@ def run_on_boards(
 class _Missing:
     """Says which boards a run that has not begun may be waiting for, once for each answer."""
 
-    def __init__(self, control: Control, say: Callable[[str], None]) -> None:
-        self._control, self._say = control, say
-        self._told: list[str] = []
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._now, self._say = folder / NOW, say
+        self._told = ""
 
-    def tell(self) -> None:
-        missing = [node["name"] or node["node-id"] for node in self._control.nodes() if node["status"] != "online"]
-        if missing != self._told:
-            self._told = missing
-            self._say(f"waiting for boards; not online: {', '.join(missing)}" if missing else "all boards are online")
+    def tell(self, nodes: Sequence[Row]) -> None:
+        names = {node["node-id"]: node["name"] or node["node-id"] for node in nodes}
+        absent = [names[node["node-id"]] for node in nodes if node["status"] != "online"]
+        silent = [names.get(node, node) for node in self._silent()]
+        text = f"waiting for boards; not online: {', '.join(absent)}" if absent else "all boards are online"
+        if silent:
+            text += (
+                f"; connected but silent: {', '.join(silent)}: is the trainer there up, and has the board free CPU to "
+                "start Flower's ClientApp? Its own log says so"
+            )
+        if text != self._told and (absent or silent or self._told):
+            self._told = text
+            self._say(text)
+
+    def _silent(self) -> list[str]:
+        try:
+            found = json.loads(self._now.read_text(encoding="utf-8")).get("silent", {})
+        except (OSError, ValueError):  # the ServerApp is not up yet, or is gone
+            return []
+        return [node for node, silent_s in found.items() if silent_s >= SILENT_S]
 
 
-def _follow(control: Control, run: str, rows: _Rows, missing: _Missing) -> tuple[str, str]:
+def _follow(
+    control: Control, run: str, rows: _Rows, missing: _Missing, on_nodes: Callable[[list[Row]], None]
+) -> tuple[str, str]:
     """Pass rows on until the run is over, and return how it ended."""
-    asked_s = time.monotonic()
+    asked_s = -math.inf
     while True:
         time.sleep(FOLLOW_S)
         rows.read()
         if time.monotonic() - asked_s > STATUS_S or rows.over:
             asked_s = time.monotonic()
             try:
+                nodes = control.nodes()
+                on_nodes(nodes)
                 if not rows.begun:
-                    missing.tell()
+                    missing.tell(nodes)
                 status, details = control.status(run)
             except CospError:
                 continue  # SuperLink is restarting; the run lives on

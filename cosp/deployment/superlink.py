@@ -85,7 +85,7 @@ def client_service(
     server: str, *, authority: Path | None, key: Path | None, port: int, config: Mapping[str, str | int | float]
 ) -> Service:
     """Return a board's SuperNode; without ``authority`` and ``key`` it talks in plain text to whoever answers."""
-    command = [binary("flower-supernode"), "--superlink", server, "--port", str(port)]
+    command = [sys.executable, "-m", "cosp.flower.patient_supernode", "--superlink", server, "--port", str(port)]
     if authority is None or key is None:
         command += ["--insecure"]
     else:

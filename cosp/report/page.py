@@ -14,6 +14,7 @@ from cosp.errors import UserError
 from cosp.files import shown_name, write_whole
 from cosp.report import units
 from cosp.report.about import about, untrained_text
+from cosp.report.measurements import Measurements, measurements
 from cosp.report.palette import look
 from cosp.report.plots import MOST_BOARDS, Section, accuracy_section, run_sections
 from cosp.report.read import read_run
@@ -55,6 +56,10 @@ class RunPage:
     @property
     def about(self) -> list[tuple[str, str]]:
         return about(self.run)
+
+    @property
+    def measurements(self) -> Measurements | None:
+        return measurements(self.run, [row.client for row in self.boards])
 
     @property
     def notices(self) -> list[str]:

@@ -107,6 +107,13 @@ class Arrival:
     wall_step_s: Amount | None = None  # what a real machine measured, as far as it could
     wall_peak_rss_bytes: Count | None = None
     wall_peak_cuda_bytes: Count | None = None
+    wall_cpu_s: Amount | None = None
+    wall_cpu_share: Amount | None = None
+    wall_temperature_c: Annotated[float, Field(ge=-100, le=300)] | None = None
+    wall_throttled_share: Amount | None = None
+    wall_frequency_hz: Amount | None = None
+    wall_received_bytes: Count | None = None
+    wall_sent_bytes: Count | None = None
 
     @property
     def measured(self) -> bool:

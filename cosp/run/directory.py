@@ -28,6 +28,8 @@ _ROW = json.JSONEncoder(sort_keys=True, allow_nan=False)  # json.dumps would mak
 
 CONFIG = "config.yaml"
 """Also the file that a run's process holds."""
+NOW = "now.json"
+"""What the run is doing right now, see ``cosp.run.now``."""
 ENDS = {"versions", "until_s"}
 """What may change in a run that goes on."""
 LIBRARIES = ("torch", "flwr", "numpy")

@@ -60,6 +60,7 @@ def gather(
     *,
     banned: Collection[int],
     on_refused: Callable[[Row], None],
+    on_wait: Callable[[Greeter], None] = lambda greeter: None,
 ) -> Party:
     """Meet the boards of ``grid``. One that knows them all has them introduce themselves by itself (``meet``), on any
     other each is asked by a message; nodes that are ``banned`` are not, and who says it wrongly is kept out.
@@ -84,6 +85,7 @@ def gather(
             words=Wanted(shape.words, special) if asks_words(experiment.config) else None,
             banned=banned,
             on_refused=on_refused,
+            on_wait=on_wait,
         )
         greeter.greet(timeout_s=GREETING_S, least=experiment.config.server.min_clients)
         nodes = Nodes.of({node: one.client for node, one in greeter.found.items()})

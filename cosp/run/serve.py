@@ -87,7 +87,8 @@ def _loop(
     """Return the server loop, ready to start or to go on from ``saved``."""
     config, shape = experiment.config, experiment.shape
     kept_out: list[Row] = []
-    party = gather(grid, experiment, banned=saved.banned.values() if saved else (), on_refused=kept_out.append)
+    banned = saved.banned.values() if saved else ()
+    party = gather(grid, experiment, banned=banned, on_refused=kept_out.append, on_wait=now.wait)
     clients, virtual = party.clients, isinstance(grid, VirtualTime)
     method = experiment.method(clients if virtual else able(clients, experiment))
     coordinator = _coordinator(experiment, method, party, virtual=virtual, dry=dry)

@@ -39,7 +39,7 @@ class Greeter:
     ``boards``: how many clients the fleet has, 0, 1, ...; ``recipe``: how the run's samples were made, and so those of
     every board must have been; None compares nothing; ``words``: what is known of those that each is asked for, None if
     none is. Who says it wrongly is kept out and told to ``on_refused``, once for each thing that it says; it may be
-    asked again, and is told why then.
+    asked again, and is told why then. ``on_wait`` is called now and then while boards are waited for.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Greeter:
         words: Wanted | None = None,
         banned: Collection[int] = (),
         on_refused: Callable[[Row], None] = lambda row: None,
+        on_wait: Callable[[Greeter], None] = lambda greeter: None,
     ) -> None:
         self.found: dict[int, Introduction] = {}
         self.boards = boards
@@ -59,7 +60,10 @@ class Greeter:
         self._words = words
         self._banned = set(banned)
         self.on_refused = on_refused
+        self._on_wait = on_wait
+        self._clock = Clock(grid)
         self._waiting: dict[str, int] = {}
+        self._asked_s: dict[int, float] = {}
         self._failures = Counter[int]()
         self._why: dict[int, str] = {}
         """Node -> what was wrong with the last thing it said."""
@@ -75,12 +79,15 @@ class Greeter:
         CospError if fewer are left, or come within ``timeout_s`` of the grid's clock; with a ``least`` the run begins
         after that time with those who came.
         """
-        clock = Clock(self._grid)
+        clock = self._clock
         started_s, enough = clock.now_s(), least_of(self.boards, least)
         alone_s = started_s
         while not self.complete:
             self.ask(self._known() - self._kept_out())
+            for node in self._waiting.values():
+                self._asked_s.setdefault(node, clock.now_s())
             self.hear()
+            self._on_wait(self)
             out = self._kept_out()
             if self.found or not out or self._unsettled():
                 alone_s = clock.now_s()
@@ -124,6 +131,12 @@ class Greeter:
             if node is not None and self._let_in(node, reply):
                 new.append(node)
         return new
+
+    def silent_s(self) -> dict[int, float]:
+        """Return the nodes that are connected and were asked, and for how long each has said nothing."""
+        silent = set(self._waiting.values()) & self._known() - self._kept_out()
+        now_s = self._clock.now_s()
+        return {node: now_s - self._asked_s[node] for node in sorted(silent) if node in self._asked_s}
 
     def refuse(self, node: int, why: str) -> None:
         """Keep ``node`` out; it may be asked again."""
@@ -212,8 +225,8 @@ class Greeter:
         if not silent:
             return ""
         return (
-            f"; connected but silent: node {', '.join(map(str, silent[:5]))}: a board that needs over 30 s to start "
-            "Flower's ClientApp is given its task again and again; free its CPU, or take a stronger one"
+            f"; connected but silent: node {', '.join(map(str, silent[:5]))}: is its trainer up, and has it free CPU "
+            "to start Flower's ClientApp? Its own log says so"
         )
 
 

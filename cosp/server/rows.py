@@ -92,7 +92,10 @@ def reported(row: Row, facts: Facts) -> Row:
     return found | _measured(row["arrived_s"] - row["sent_s"], facts)
 
 
-MEASURED = ("wall_step_s", "wall_peak_rss_bytes", "wall_peak_cuda_bytes")
+MEASURED = (
+    "wall_step_s", "wall_peak_rss_bytes", "wall_peak_cuda_bytes", "wall_cpu_s", "wall_cpu_share", "wall_temperature_c",
+    "wall_throttled_share", "wall_frequency_hz", "wall_received_bytes", "wall_sent_bytes",
+)  # fmt: skip
 """What an arrival's row holds where a real machine did the task, as far as that machine can tell."""
 
 

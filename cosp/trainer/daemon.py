@@ -52,6 +52,7 @@ from cosp.trainer.protocol import (
 )
 from cosp.trainer.store import open_board_store
 from cosp.trainer.trainer import Result, Trainer
+from cosp.trainer.vitals import Vitals
 from cosp.trainer.workbench import Bench, Job
 
 MOST_BYTES = 4 << 30
@@ -78,7 +79,7 @@ def serve_trainer(data: Path, path: Path, *, threads: Optional[int] = None, most
     torch.set_flush_denormal(True)
     own = store.samples
     bench = Bench(
-        Trainer(defaultdict(lambda: own), {}, find_power_meter(), secretive=True)
+        Trainer(defaultdict(lambda: own), {}, find_power_meter(), vitals=Vitals(), secretive=True)
     )  # whatever number the server gives this board: its data are these
     server = _listen(path, bench, most_bytes)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))

@@ -40,6 +40,7 @@ from cosp.trainer.samples import ClientSamples, Samples
 from cosp.trainer.telemetry import Telemetry
 from cosp.trainer.training import PLAIN, Judge, Passes, Variation, evaluation_batches, train
 from cosp.trainer.views import view_of
+from cosp.trainer.vitals import Vitals
 from cosp.transfer import log_class_shares, log_present, mean_prediction
 
 Result = Tuple[Dict[str, Any], Tensor]
@@ -56,6 +57,7 @@ class Trainer:
         meter: Optional[PowerMeter] = None,
         device: Optional[str] = None,
         *,
+        vitals: Optional[Vitals] = None,
         secretive: bool = False,
     ) -> None:
         """``device`` None: the GPU, if torch sees one. ``secretive``: noise is drawn from the operating system's
@@ -64,6 +66,7 @@ class Trainer:
         self.clients = clients
         self.splits = splits
         self.meter = meter
+        self.vitals = vitals
         self._secretive = secretive
         self._frames = Frames()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -80,7 +83,7 @@ class Trainer:
             "moments": self._moments,
             "evaluate": self._evaluate,
         }[task.kind]
-        with Telemetry(self.meter) as telemetry:
+        with Telemetry(self.meter, self.vitals) as telemetry:
             shape, left = task.held_shape, task.frozen
             frame = self._frames.take(shape, task.plan, left)
             trains = task.kind == "train"

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cosp.run.now import NAME as NOW
+from cosp.run.directory import NOW
 from cosp.watch.tail import News, Tail
 from cosp.watch.totals import BoardTotals, Totals
 
@@ -49,6 +49,7 @@ class Follow:
             "unreadable": self._tail.unreadable + self._strange,
             "resumed": totals.resumed,
             "ended_early": totals.ended_early,
+            **{key: (now or {}).get(key) for key in ("nodes", "silent")},  # of real boards alone
             **progress(totals, now, _object(self._folder / "metrics.json")),
             **series(totals),
             **staleness(totals),

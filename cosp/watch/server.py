@@ -15,7 +15,7 @@ from typing import Any
 
 from cosp.errors import UserError
 from cosp.report.palette import look
-from cosp.run.now import NAME as NOW
+from cosp.run.directory import NOW
 from cosp.watch.follow import Follow
 
 ADDRESS = "127.0.0.1"

@@ -17,7 +17,9 @@ RECENT = 200
 
 @dataclass(kw_only=True)
 class BoardTotals:
-    """One client by now. ``peak_bytes``: of its tasks, as priced or, on a real board, as measured."""
+    """One client by now. ``peak_bytes``: of its tasks, as priced or, on a real board, as measured; ``measured_bytes``
+    in the last case alone. Watts and heat are a real board's, of its last task.
+    """
 
     client: int
     board: str
@@ -27,6 +29,9 @@ class BoardTotals:
     staleness: int | None = None
     version: int | None = None
     peak_bytes: float = 0.0
+    measured_bytes: float = 0.0
+    watts: float | None = None
+    temperature_c: float | None = None
     energy_j: float = 0.0
     accuracy: float | None = None
     seen_s: float | None = None
@@ -88,6 +93,10 @@ def _arrival(totals: Totals, row: Row) -> None:
     measured = max((row.get(key) or 0 for key in MEASURED), default=0)
     board.tasks += 1
     board.peak_bytes = max(board.peak_bytes, measured or row["peak_memory_bytes"])
+    if measured:
+        board.measured_bytes = max(board.measured_bytes, measured)
+        board.watts = row["energy_j"] / row["compute_s"] if row["energy_j"] and row["compute_s"] else None
+        board.temperature_c = row.get("wall_temperature_c")
     board.energy_j += row["energy_j"]
     board.version, board.seen_s = row["base_version"], row["arrived_s"]
     if not row["accepted"]:

@@ -154,6 +154,13 @@ class Facts(_Told):
     wall_peak_cuda_bytes: Whole | None = None
     wall_energy_j: Span | None = None
     wall_power_scope: Name | None = None
+    wall_cpu_s: Span | None = None
+    wall_cpu_share: Share | None = None
+    wall_temperature_c: Annotated[float, Field(ge=-100, le=300)] | None = None
+    wall_throttled_share: Share | None = None
+    wall_frequency_hz: Annotated[float, Field(ge=0, le=1e12)] | None = None
+    wall_received_bytes: Whole | None = None
+    wall_sent_bytes: Whole | None = None
     recipe: Name | None = None
     budget: _Budget | None = None
     cost: _Cost | None = None

@@ -113,7 +113,7 @@ class Deployment:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
     def below(self, name: str, word: str) -> list[psutil.Process]:
-        """Return the processes that ``name`` started whose command line holds ``word``."""
+        """Return the processes that ``name`` started whose command line holds ``word``, or that are called so."""
         found = psutil.Process(self.processes[name].pid).children(recursive=True)
         return [process for process in found if word in " ".join(command_line(process))]
 
@@ -152,8 +152,9 @@ def answers(address: str, port: int) -> bool:
 
 
 def command_line(process: psutil.Process) -> list[str]:
+    """Return its name and its words; a copy of a process has the words of that one and a name of its own."""
     try:
-        return list(process.cmdline())
+        return [process.name(), *process.cmdline()]
     except psutil.NoSuchProcess:
         return []
 

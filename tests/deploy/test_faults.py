@@ -70,7 +70,7 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         deployment.kill("trainer-1")
         deployment.start_trainer(1)
         until(lambda: busy(deployment, 2), "board 2 trains")
-        kill_below(deployment, "client-2", "flower-supernode")
+        kill_below(deployment, "client-2", "patient_supernode")
         for client, reasons in ((0, ("client-died",)), (1, ("client-raised",)), (2, GONE)):
             until(lambda r=reasons: failures(deployment, *r), f"{' or '.join(reasons)} is in the rows", NOTICED_S)
             at_s = failures(deployment, *reasons)[0]["arrived_s"]

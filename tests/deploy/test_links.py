@@ -57,8 +57,12 @@ def tasks(deployment: Deployment, client: int) -> list[Row]:
     return [row for row in deployment.arrivals() if row["client"] == client and row["base_version"] > 0]
 
 
+def besides_s(deployment: Deployment, client: int) -> list[float]:
+    return [row["arrived_s"] - row["sent_s"] - row["compute_s"] for row in tasks(deployment, client)]
+
+
 def beside_compute_s(deployment: Deployment, client: int) -> float:
-    return statistics.median(row["arrived_s"] - row["sent_s"] - row["compute_s"] for row in tasks(deployment, client))
+    return statistics.median(besides_s(deployment, client))
 
 
 def wire_s(deployment: Deployment, client: int) -> float:
@@ -67,11 +71,17 @@ def wire_s(deployment: Deployment, client: int) -> float:
 
 
 def test_a_slow_link_costs_what_its_bytes_say(shaped):
-    """Beside computing, the straggler's tasks take longer than the others' by the time its bytes need."""
-    extra_s = beside_compute_s(shaped, 3) - beside_compute_s(shaped, 0)
-    expected_s = wire_s(shaped, 3) - wire_s(shaped, 0)
-    print(f"straggler's extra: {extra_s:.1f} s, its bytes need {expected_s:.1f} s")
-    assert extra_s == pytest.approx(expected_s, rel=0.5)
+    """Beside computing no task of the straggler takes less than its bytes need, and the best of them no more than that
+    and what Flower takes of a task at its worst on a good link. A machine's load only adds: it moves neither.
+    """
+    found, needed_s = besides_s(shaped, 3), wire_s(shaped, 3)
+    good = [value for client in (0, 1) for value in besides_s(shaped, client)]
+    print(
+        f"beside computing: {min(found):.1f} to {max(found):.1f} s, its bytes need {needed_s:.1f} s; on good links "
+        f"{min(good):.1f} to {max(good):.1f} s"
+    )
+    assert min(found) > 0.9 * needed_s
+    assert min(found) < 1.5 * needed_s + max(good)
 
 
 def test_a_link_that_delays_and_loses_frames_loses_no_task(shaped):

@@ -106,3 +106,25 @@ def test_a_run_whose_directory_cannot_be_written_is_not_started_again(follow, tm
     full = (write(tmp_path, rounds(0, 3)), ("finished:failed", f"ServerApp failed with exception: {error.value}"))
     with pytest.raises(CospError, match=r"^run 1 ended: .*No space left on device.* cosp server run --resume"):
         follow(full, restarts=3)
+
+
+def test_boards_that_are_waited_for_are_named_once_for_each_answer(tmp_path):
+    said: list[str] = []
+    missing = submit._Missing(tmp_path, said.append)
+    nodes = [{"node-id": "7", "name": "kitchen", "status": "online"}, {"node-id": "9", "name": "", "status": "offline"}]
+    for silent_s in (10.0, 50.0, 60.0):
+        (tmp_path / "now.json").write_text(json.dumps({"silent": {"7": silent_s}}), encoding="utf-8")
+        missing.tell(nodes)
+    (tmp_path / "now.json").unlink()
+    missing.tell([{**node, "status": "online"} for node in nodes])
+    assert said[0] == "waiting for boards; not online: 9"
+    assert said[1].startswith(
+        "waiting for boards; not online: 9; connected but silent: kitchen: is the trainer there up"
+    )
+    assert said[2:] == ["all boards are online"]
+
+
+def test_a_fleet_that_is_there_at_once_is_no_news(tmp_path):
+    said: list[str] = []
+    submit._Missing(tmp_path, said.append).tell([{"node-id": "7", "name": "kitchen", "status": "online"}])
+    assert said == []

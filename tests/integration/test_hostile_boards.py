@@ -496,5 +496,5 @@ def test_an_older_client_that_says_less_of_itself_is_read(experiment: Experiment
 def test_a_board_that_is_connected_and_says_nothing_is_named(experiment: Experiment):
     """As one whose ClientApp Flower gives up before it has started, again and again."""
     grid = Puppets(experiment, {NODE: lambda request, reply: []})
-    with pytest.raises(CospError, match=rf"3 of 4 .*; connected but silent: node {NODE}: a board that needs over 30 s"):
+    with pytest.raises(CospError, match=rf"3 of 4 .*; connected but silent: node {NODE}: is its trainer up"):
         Greeter(grid, 4).greet(timeout_s=0.05)

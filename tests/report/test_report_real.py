@@ -10,13 +10,15 @@ from cosp.console import summary
 from cosp.report import read_run, write_report
 from cosp.report.tallies import board_totals
 
+VITALS = {"wall_cpu_s": 90.0, "wall_temperature_c": 71.4, "wall_received_bytes": 2_000_000, "wall_sent_bytes": 1000}
 
-def on_boards(run: Path) -> Path:
+
+def on_boards(run: Path, **vitals: float) -> Path:
     """Make a simulated run's directory one of real boards: with what they measured, and a profile that it mended."""
     rows: list[dict[str, Any]] = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
     for row in rows:
         if row["kind"] == "arrival":
-            row |= {"wall_step_s": 0.25, "wall_peak_rss_bytes": 345_000_000}
+            row |= {"wall_step_s": 0.25, "wall_peak_rss_bytes": 345_000_000} | vitals
         if row["kind"] == "arrival" and row["client"] == 1:
             row["wall_peak_cuda_bytes"] = 512_000_000
     (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -34,6 +36,19 @@ def test_the_page_speaks_of_no_simulation_and_shows_what_was_measured(make_run, 
     for said in ("345 MB", "512 MB", "peak memory, predicted", "corrected by 17.90 from 9 tasks that it trained",
                  "as its file says", "Flower, links", "open ones were measured"):  # fmt: skip
         assert said in page, said
+
+
+def test_how_boards_fared_is_a_table_of_what_was_measured(make_run, tmp_path: Path) -> None:
+    page = write_report([on_boards(make_run(tmp_path / "run", versions=4), **VITALS)], tmp_path / "r.html").read_text()
+    for said in ("What boards measured", "71 °C", "90 s", "↓ 2 MB ↑ 1 kB", "<th>counted</th>"):
+        assert said in page, said
+    for absent in ("slowed down", "<th>clock</th>", "busy cores"):  # nothing measured it
+        assert absent not in page, absent
+
+
+def test_a_board_that_measured_nothing_more_has_no_such_table(make_run, tmp_path: Path) -> None:
+    page = write_report([on_boards(make_run(tmp_path / "run", versions=4))], tmp_path / "r.html").read_text()
+    assert "What boards measured" not in page
 
 
 def test_a_simulated_run_s_page_is_as_it_was(make_run, tmp_path: Path) -> None:

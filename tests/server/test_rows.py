@@ -33,6 +33,39 @@ def test_a_board_without_a_meter_reports_no_energy() -> None:
     assert "energy_j" not in reported(ROW, {"samples": 100, "wall_s": 4.0})
 
 
+VITALS = {
+    "wall_cpu_s": 3.5,
+    "wall_cpu_share": 0.9,
+    "wall_temperature_c": 71.5,
+    "wall_throttled_share": 0.25,
+    "wall_frequency_hz": 1.5e9,
+    "wall_received_bytes": 2**20,
+    "wall_sent_bytes": 2**10,
+}
+
+
+def test_how_the_board_fared_is_in_its_row() -> None:
+    assert VITALS.items() <= reported(ROW, {**MEASURED, **VITALS}).items()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"wall_temperature_c": 1e6},
+        {"wall_temperature_c": float("nan")},
+        {"wall_throttled_share": 1.5},
+        {"wall_cpu_share": -0.1},
+        {"wall_cpu_s": True},
+        {"wall_frequency_hz": 1e300},
+        {"wall_received_bytes": 1.5},
+        {"wall_sent_bytes": -1},
+    ],
+)
+def test_vitals_have_bounds(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RefusedUpdate, match=f": the facts: {next(iter(wrong))}: "):
+        reported(ROW, {**MEASURED, **wrong})
+
+
 def test_a_virtual_run_s_row_holds_no_measured_figure() -> None:
     assert reported(ROW, {**MEASURED, "cost": COST}) == {"samples": 100, **COST}
 

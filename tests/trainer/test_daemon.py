@@ -176,7 +176,7 @@ def test_a_task_over_the_socket_gives_the_bits_that_it_gives_in_process(trainer,
     assert found.tobytes() == vector.numpy().tobytes()
     assert len(str(facts.pop("recipe"))) == 16  # whose data they are, which the server knows by then
     assert not_measured(facts) == not_measured(expected)
-    assert facts.keys() == expected.keys()
+    assert facts.keys() >= expected.keys()  # what is since the task before, a trainer that is new does not tell
 
 
 def test_a_mask_leaves_a_board_as_bits(trainer):

@@ -101,6 +101,8 @@ class Gate:
             **facts_of(task, self.experiment),
             "wall_energy_j": 1.0,
             "wall_power_scope": "VDD_IN",
+            "wall_temperature_c": 60.0,
+            "wall_sent_bytes": 10,
             "budget": BUDGET,
         }
         honest = posted(wire.result_reply(request, facts, vector_of(task)))
