@@ -472,7 +472,7 @@ def _fresh_shape(model: ModelConfig, variant: str, dataset: Dataset) -> Transfor
         "exits": model.exits or quarter_exits(model.blocks),
         "pooling": model.pooling,
         "variant": variant,
-        "adapters": model.adapters,
+        **({} if model.adapters is None else {"adapters": model.adapters}),
     }
     if dataset.kind == "images":
         return ViTShape(**_image_input(model.patch, dataset), **encoder)

@@ -1,7 +1,7 @@
 """Faults at random moments: a worker, the fork server or the run itself killed, or a disk full; then ``--resume``.
 
 The rows must be those of a run that nothing happened to, to the byte, and nothing may be left behind. ``-m slow`` tries
-twenty moments of each kind (``COSP_FAULTS``), the default suite one of the fork server's death.
+twenty moments of each kind (``COSP_FAULTS``); the default suite kills workers and whole runs elsewhere.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ import yaml
 from tiny_runs import TINY
 from waiting import PATIENCE_S, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 COSP = [sys.executable, "-m", "cosp.cli"]
 TIMES = int(os.environ.get("COSP_FAULTS", "20"))
 CONFIG = {**TINY, "server": {"versions": 8, "quorum": 0.5, "checkpoint_every": 2}}
 
 
-def moments(kind: str, *, by_default: bool = False) -> list[object]:
-    """Return a seed for each moment; other tests kill workers and whole runs by default."""
-    first = pytest.param(kind, 0, marks=() if by_default else pytest.mark.slow)
-    return [first, *(pytest.param(kind, seed, marks=pytest.mark.slow) for seed in range(1, TIMES))]
+def moments(*kinds: str) -> list[tuple[str, int]]:
+    """Return a seed for each moment."""
+    return [(kind, seed) for kind in kinds for seed in range(TIMES)]
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +93,7 @@ def victim(run: psutil.Process, kind: str) -> psutil.Process | None:
     return workers[0] if workers else None
 
 
-@pytest.mark.parametrize(
-    ("kind", "seed"), [*moments("worker"), *moments("fork server", by_default=True), *moments("parent")]
-)
+@pytest.mark.parametrize(("kind", "seed"), moments("worker", "fork server", "parent"))
 def test_a_killed_process_costs_no_byte(
     kind: str, seed: int, config: Path, whole: Path, scratch: Path, tmp_path: Path
 ) -> None:
@@ -131,7 +128,7 @@ exit $code
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, which root alone may")
-@pytest.mark.parametrize(("kind", "seed"), [*moments("out"), *moments("TMPDIR"), *moments("/dev/shm")])
+@pytest.mark.parametrize(("kind", "seed"), moments("out", "TMPDIR", "/dev/shm"))
 def test_a_full_disk_costs_no_byte(
     kind: str, seed: int, config: Path, whole: Path, scratch: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("COSP_DATA_DIR") or ROOT.parent / "shared" / "data")
 NEWS = SHARED / "20newsgroups"
 SHORT = (
-    "data.train=320", "data.validation=60", "data.test=100", "data.tokens=16", "data.partition.min_samples=4",
+    "data.train=240", "data.validation=40", "data.test=80", "data.tokens=16", "data.partition.min_samples=4",
     "server.versions=1", "method.scoring.samples=4",
 )  # fmt: skip
 
