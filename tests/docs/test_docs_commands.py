@@ -41,8 +41,10 @@ PROGRAMS = {
 }
 """What a command may begin with, and how it is known to work."""
 
-FOLLOWED = ("README.md", "docs/simulate.md", "docs/compare.md", "docs/data.md")
-"""Pages whose commands of cosp are given as they stand, in order, in an empty folder with ``experiments/``."""
+FOLLOWED = (pytest.param("README.md", marks=pytest.mark.slow), "docs/simulate.md", "docs/compare.md", "docs/data.md")
+"""Pages whose commands of cosp are given as they stand, in order, in an empty folder with ``experiments/``. README's
+are those of simulate.md in short.
+"""
 
 NOT_RUN = {
     "cosp watch": "serves a page until Ctrl-C; tests/watch opens it",
