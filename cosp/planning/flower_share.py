@@ -9,11 +9,10 @@ from cosp.console import seconds
 
 Row = dict[str, Any]
 
-FLOWER_S = 9.8
+FLOWER_S = 4.8
 """Seconds of a task that are neither computing nor bytes on a link: the SuperNode's polls, Flower's own work.
 
-The median that ``benchmarks/task_overhead.py`` found on a PC of two busy cores, when every task still began a Python of
-its own; since ClientApps are copies of a warm process it is less, by how much was not measured.
+The median of seven that ``benchmarks/task_overhead.py`` found on a PC of two cores that had little else to do.
 """
 
 
@@ -23,4 +22,4 @@ def flower_line(rows: Sequence[Row]) -> str:
     low, high = f"{shares[0]:.0%}", f"{shares[-1]:.0%}"
     of = f"{low} of each" if low == high else f"{low} of the longest task, {high} of the shortest"
     rule = "; more training.epochs make tasks longer and that share smaller" if shares[-1] > 0.5 else ""
-    return f"on real boards Flower adds up to {seconds(FLOWER_S)} a task, as measured on a busy PC: {of}{rule}"
+    return f"on real boards Flower adds about {seconds(FLOWER_S)} a task, as measured on a PC: {of}{rule}"
