@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -22,8 +21,16 @@ from small_models import (
     random_update,
     shapes_and_plans,
 )
-from submodel_work import counted_flops, tally_of_a_step
-from tallies import peak_bytes
+from submodel_work import (
+    assert_peak,
+    counted_flops,
+    evaluation,
+    saved_bytes,
+    scoring,
+    tally_of_a_step,
+    training,
+    whole_trunk,
+)
 
 from cosp.models import TextShape, TransformerShape, ViTShape, shape_from_json, shape_to_json
 from cosp.models.flat import FlatModel
@@ -35,12 +42,6 @@ from cosp.submodel.low_rank import drawn, folded, norm_of_products, products, wi
 from cosp.submodel.plan import BLOCK_GROUPS, BlockPlan, SubmodelPlan, prefix_plan, wire_bytes
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract, scatter
-from cosp.task.training import TrainSettings
-from cosp.trainer.importance import taylor_scores
-from cosp.trainer.samples import Samples
-from cosp.trainer.trainer import count_predictions
-from cosp.trainer.training import train
-from cosp.transfer import TransferSettings
 
 FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
@@ -259,68 +260,28 @@ LARGE = pytest.param(64, marks=pytest.mark.slow)
 on_the_grid = pytest.mark.parametrize(("shape", "width", "frozen"), GRID)
 
 
-def plan_of(shape: TransformerShape, width: float, frozen: Frozen) -> SubmodelPlan:
-    wide, narrow = (prefix_plan(shape.sizes.scaled(share), shape.blocks).blocks for share in (1.0, width))
-    return SubmodelPlan(wide[: frozen.blocks] + narrow[frozen.blocks :])
-
-
-def data_of(shape: TransformerShape, count: int) -> Samples:
-    return Samples(random_samples(shape, count).numpy(), np.zeros(count, dtype=np.int64))
-
-
-def training(shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen, batch: int, *, steps: int = 2) -> Any:
-    options = TrainSettings(epochs=1, batch_size=batch)
-    data = data_of(shape, batch * steps)
-
-    def work() -> None:
-        received = torch.zeros(footprint(shape, plan.counts).parameters)
-        model = FlatModel(shape, plan, torch.device("cpu"), frozen=frozen)
-        model.load(received)
-        image = torch.empty(batch, *shape.sample_shape)  # numpy's copy, which torch does not see
-        rng = np.random.default_rng(0)
-        train(model, data, settings=options, transfer=TransferSettings(), version=0, rng=rng)
-        del received, image
-
-    return work
-
-
-def saved_bytes(model: torch.nn.Module, samples: torch.Tensor) -> int:
-    """Bytes of the storages that autograd holds between forward and backward, parameters and indices apart."""
-    known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    held: list[torch.Tensor] = []
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        held.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        sum(F.cross_entropy(z, torch.zeros(len(samples), dtype=torch.int64)) for z in model(samples))
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
-    return sum(size for pointer, size in storages.items() if pointer not in known)
-
-
 @on_the_grid
 def test_activations_are_what_autograd_saves(shape, width, frozen):
-    plan = plan_of(shape, width, frozen)
+    plan = whole_trunk(shape, width, shape.blocks, frozen)
     predicted = 16 * footprint(shape, plan.counts, frozen=frozen).activation_bytes
-    found = saved_bytes(model_of(shape, plan, frozen).module, random_samples(shape, 16))
+    found = saved_bytes(model_of(shape, plan, frozen).module, 16)
     assert predicted == pytest.approx(found, rel=0.02)
 
 
 @on_the_grid
 @pytest.mark.parametrize("batch", [1, LARGE])
 def test_training_memory_is_what_torch_allocates(shape, width, frozen, batch):
-    plan = plan_of(shape, width, frozen)
+    plan = whole_trunk(shape, width, shape.blocks, frozen)
     predicted = footprint(shape, plan.counts, frozen=frozen).training_bytes(batch, "adamw")
-    assert predicted == pytest.approx(peak_bytes(training(shape, plan, frozen, batch)), rel=0.1)
+    assert_peak(predicted, training(shape, plan, batch, "adamw", frozen=frozen))
 
 
 @on_the_grid
 @pytest.mark.parametrize("batch", [2, LARGE])
 def test_kernels_and_traffic_of_training_are_those_that_torch_starts(shape, width, frozen, batch):
-    plan = plan_of(shape, width, frozen)
+    plan = whole_trunk(shape, width, shape.blocks, frozen)
     step = footprint(shape, plan.counts, frozen=frozen).training_step(batch, "adamw")
-    found = tally_of_a_step(partial(training, shape, plan, frozen, batch))
+    found = tally_of_a_step(partial(training, shape, plan, batch, "adamw", frozen=frozen))
     assert step.kernels == pytest.approx(found.kernels, rel=0.03)
     assert step.bytes_moved == pytest.approx(found.bytes_moved, rel=0.06)
 
@@ -331,46 +292,23 @@ WIDE = [(shape, frozen) for shape, width, frozen in GRID if width == 1.0 and fro
 @pytest.mark.parametrize(("shape", "frozen"), WIDE)
 def test_scoring_costs_what_torch_counts(shape, frozen):
     plan, batch = shape.full_plan(), 16
-    one = random_samples(shape, batch), torch.zeros(batch, dtype=torch.int64)
-
-    def scoring(*, steps: int = 1) -> Any:
-        def work() -> None:
-            received = torch.zeros(footprint(shape, plan.counts).parameters)
-            model = FlatModel(shape, plan, torch.device("cpu"), trains=False, frozen=frozen)
-            model.load(received)
-            taylor_scores(model.module, [one] * steps)
-
-        return work
-
     cost = footprint(shape, plan.counts, frozen=frozen)
-    found = tally_of_a_step(scoring)
+    work = partial(scoring, shape, plan, batch, frozen=frozen)
+    found = tally_of_a_step(work)
     assert cost.scoring_step(batch).kernels == pytest.approx(found.kernels, rel=0.02)
     assert cost.scoring_step(batch).bytes_moved == pytest.approx(found.bytes_moved, rel=0.1)
-    assert cost.scoring_bytes(batch) == pytest.approx(peak_bytes(scoring()), rel=0.1)
+    assert_peak(cost.scoring_bytes(batch), work())
 
 
 @pytest.mark.parametrize(("shape", "frozen"), WIDE)
 def test_evaluation_costs_what_torch_counts(shape, frozen):
     plan, batch = shape.full_plan(), 64
-
-    def judging(*, steps: int = 1) -> Any:
-        data = data_of(shape, batch * steps)
-
-        def work() -> None:
-            received = torch.zeros(footprint(shape, plan.counts).parameters)
-            model = FlatModel(shape, plan, torch.device("cpu"), trains=False, frozen=frozen)
-            model.load(received)
-            image = torch.empty(batch, *shape.sample_shape)
-            count_predictions(model, data, batch)
-            del image
-
-        return work
-
     cost = footprint(shape, plan.counts, frozen=frozen)
-    found = tally_of_a_step(judging)
+    work = partial(evaluation, shape, plan, batch, frozen=frozen)
+    found = tally_of_a_step(work)
     assert cost.evaluation_step(batch).kernels == pytest.approx(found.kernels, rel=0.05)
     assert cost.evaluation_step(batch).bytes_moved == pytest.approx(found.bytes_moved, rel=0.1)
-    assert cost.evaluation_bytes(batch) == pytest.approx(peak_bytes(judging()), rel=0.1)
+    assert_peak(cost.evaluation_bytes(batch), work())
 
 
 def test_a_frozen_trunk_trains_adapters_and_exits_alone():

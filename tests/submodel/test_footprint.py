@@ -4,28 +4,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from small_models import BERT_TRUNK, SMALL, VIT_B, model_with, random_samples, random_state, shapes, shapes_and_plans
-from submodel_work import Work, counted_flops, tally_of_a_step
-from tallies import peak_bytes
+from submodel_work import assert_peak, counted_flops, evaluation, saved_bytes, scoring, tally_of_a_step, training
 
-from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
-from cosp.models.flat import FlatModel
+from cosp.models import SeriesShape, TextShape, ViTShape
 from cosp.models.transformer import Transformer
 from cosp.submodel.footprint import footprint
 from cosp.submodel.passes import PRECISIONS
-from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.submodel.plan import prefix_plan
 from cosp.submodel.shape import FRESH, POOLINGS
-from cosp.task.training import OPTIMIZERS, TrainSettings
-from cosp.trainer.importance import freeze, open_gates, taylor_scores
-from cosp.trainer.samples import Samples
-from cosp.trainer.trainer import EVALUATION_BATCH, count_predictions
-from cosp.trainer.training import _NoScaler, train
-from cosp.transfer import TransferSettings
+from cosp.task.training import OPTIMIZERS
+from cosp.trainer.importance import freeze, open_gates
+from cosp.trainer.trainer import EVALUATION_BATCH
+from cosp.trainer.training import _NoScaler
 
 FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 LONG = ViTShape(image=32, patch=4, channels=3, classes=10, dim=96, blocks=4, heads=4, hidden=384, exits=(1, 2, 3, 4))
@@ -36,82 +30,6 @@ NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads
 MOVES = SeriesShape(
     steps=128, patch=4, channels=9, classes=6, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4)
 )
-
-
-def samples(shape: TransformerShape, count: int) -> Samples:
-    return Samples(random_samples(shape, count).numpy(), np.zeros(count, dtype=np.int64))
-
-
-def built(shape: TransformerShape, plan: SubmodelPlan, *, trains: bool) -> tuple[FlatModel, torch.Tensor]:
-    """A model and the weights it received."""
-    received = torch.zeros(footprint(shape, plan.counts).parameters)
-    model = FlatModel(shape, plan, torch.device("cpu"), trains=trains)
-    model.load(received)
-    return model, received
-
-
-def training(
-    shape: TransformerShape, plan: SubmodelPlan, batch: int, optimizer: str, *, balanced: bool = False, steps: int = 2
-) -> Work:
-    settings = TrainSettings(epochs=1, batch_size=batch, optimizer=optimizer)
-    data = samples(shape, batch * steps)
-    prior = torch.zeros(shape.classes) if balanced else None
-
-    def work() -> None:
-        model, received = built(shape, plan, trains=True)
-        image = torch.empty(batch, *shape.sample_shape)  # numpy's copy, which torch does not see
-        rng = np.random.default_rng(0)
-        train(model, data, settings=settings, transfer=TransferSettings(), version=0, rng=rng, log_prior=prior)
-        del received, image
-
-    return work
-
-
-def scoring(shape: TransformerShape, plan: SubmodelPlan, batch: int, *, steps: int = 1) -> Work:
-    def work() -> None:
-        model, received = built(shape, plan, trains=False)
-        one = random_samples(shape, batch), torch.zeros(batch, dtype=torch.int64)
-        taylor_scores(model.module, [one] * steps)
-        del received
-
-    return work
-
-
-def evaluation(shape: TransformerShape, plan: SubmodelPlan, batch: int, *, steps: int = 1) -> Work:
-    data = samples(shape, batch * steps)
-
-    def work() -> None:
-        model, received = built(shape, plan, trains=False)
-        image = torch.empty(batch, *shape.sample_shape)
-        count_predictions(model, data)
-        del received, image
-
-    return work
-
-
-def assert_peak(predicted: int, work: Work) -> None:
-    """Measure twice where once is not near: on a busy machine the profiler was seen to lose most of its events."""
-    if predicted != pytest.approx(peak_bytes(work), rel=0.1):
-        assert predicted == pytest.approx(peak_bytes(work), rel=0.1)
-
-
-def saved_bytes(model: Transformer, batch: int, *, mixed: bool = False) -> int:
-    """Bytes of the storages that autograd holds between forward and backward, parameters and indices apart."""
-    known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    held: list[torch.Tensor] = []
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        held.append(tensor)
-        return tensor
-
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed),
-    ):
-        logits = model(random_samples(model.shape, batch))
-        sum(F.cross_entropy(z.float(), torch.zeros(batch, dtype=torch.int64)) for z in logits)
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
-    return sum(size for pointer, size in storages.items() if pointer not in known)
 
 
 @settings(max_examples=30)

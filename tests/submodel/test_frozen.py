@@ -6,14 +6,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import BERT_TRUNK, SMALL, random_samples, random_state, shapes
-from submodel_work import counted_flops, tally_of_a_step
-from tallies import peak_bytes
+from submodel_work import assert_peak, counted_flops, tally_of_a_step, training, whole_trunk
 
 from cosp.errors import ConfigError
 from cosp.models import TextShape, TransformerShape, ViTShape
@@ -22,13 +20,10 @@ from cosp.submodel import budget, capacity
 from cosp.submodel.flat import flatten, length, spans_of, trained_spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.frozen import NOTHING, Frozen, canonical, frozen_of
-from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
 from cosp.task.training import TrainSettings
-from cosp.trainer.samples import Samples
-from cosp.trainer.training import train
-from cosp.transfer import TransferSettings
 
 LAYOUT = layout_of(SMALL)
 FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
@@ -97,11 +92,6 @@ def model_of(shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen, trains
     return model
 
 
-def whole_trunk(shape: TransformerShape, width: float, depth: int, frozen: Frozen) -> SubmodelPlan:
-    wide, narrow = (prefix_plan(shape.sizes.scaled(share), depth).blocks for share in (1.0, width))
-    return SubmodelPlan(wide[: frozen.blocks] + narrow[frozen.blocks :])
-
-
 @settings(max_examples=40, deadline=None)
 @given(shapes(), parts(), st.data())
 def test_training_flops_are_what_torch_counts(shape, frozen, data):
@@ -125,28 +115,12 @@ on_the_grid = pytest.mark.parametrize(("shape", "width", "frozen"), GRID)
 LARGE = pytest.param(64, marks=pytest.mark.slow)
 
 
-def training(shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen, batch: int, *, steps: int = 2) -> Any:
-    options = TrainSettings(epochs=1, batch_size=batch)
-    data = Samples(random_samples(shape, batch * steps).numpy(), np.zeros(batch * steps, dtype=np.int64))
-
-    def work() -> None:
-        received = torch.zeros(footprint(shape, plan.counts).parameters)
-        model = FlatModel(shape, plan, torch.device("cpu"), frozen=frozen)
-        model.load(received)
-        image = torch.empty(batch, *shape.sample_shape)  # numpy's copy, which torch does not see
-        rng = np.random.default_rng(0)
-        train(model, data, settings=options, transfer=TransferSettings(), version=0, rng=rng)
-        del received, image
-
-    return work
-
-
 @on_the_grid
 @pytest.mark.parametrize("batch", [1, 16, LARGE])
 def test_training_memory_is_what_torch_allocates(shape, width, frozen, batch):
     plan = whole_trunk(shape, width, shape.blocks, frozen)
     predicted = footprint(shape, plan.counts, frozen=frozen).training_bytes(batch, "adamw")
-    assert predicted == pytest.approx(peak_bytes(training(shape, plan, frozen, batch)), rel=0.1)
+    assert_peak(predicted, training(shape, plan, batch, "adamw", frozen=frozen))
 
 
 @on_the_grid
@@ -154,7 +128,7 @@ def test_training_memory_is_what_torch_allocates(shape, width, frozen, batch):
 def test_kernels_and_traffic_are_those_that_torch_starts(shape, width, frozen, batch):
     plan = whole_trunk(shape, width, shape.blocks, frozen)
     step = footprint(shape, plan.counts, frozen=frozen).training_step(batch, "adamw")
-    found = tally_of_a_step(partial(training, shape, plan, frozen, batch))
+    found = tally_of_a_step(partial(training, shape, plan, batch, "adamw", frozen=frozen))
     assert step.kernels == pytest.approx(found.kernels, rel=0.03)
     assert step.bytes_moved == pytest.approx(found.bytes_moved, rel=0.06)
 
