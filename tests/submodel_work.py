@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import random_samples
+from small_models import random_samples, random_state
 from tallies import Tally, peak_bytes
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,9 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from cosp.models import TransformerShape
 from cosp.models.flat import FlatModel
 from cosp.models.transformer import Transformer
+from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
+from cosp.submodel.shape import layout_of
+from cosp.submodel.slicing import extract
 from cosp.task.training import TrainSettings
 from cosp.trainer.importance import taylor_scores
 from cosp.trainer.samples import Samples
@@ -91,6 +94,14 @@ def built(
     model = FlatModel(shape, plan, torch.device("cpu"), trains=trains, frozen=frozen)
     model.load(received)
     return model, received
+
+
+def model_of(shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen, trains: bool = True) -> FlatModel:
+    """A model with random weights."""
+    model = FlatModel(shape, plan, torch.device("cpu"), trains=trains, frozen=frozen)
+    spans = spans_of(layout_of(shape), plan.counts, frozen)
+    model.load(flatten(extract(random_state(shape), layout_of(shape), plan), spans))
+    return model
 
 
 def training(

@@ -25,6 +25,7 @@ from submodel_work import (
     assert_peak,
     counted_flops,
     evaluation,
+    model_of,
     saved_bytes,
     scoring,
     tally_of_a_step,
@@ -33,9 +34,7 @@ from submodel_work import (
 )
 
 from cosp.models import TextShape, TransformerShape, ViTShape, shape_from_json, shape_to_json
-from cosp.models.flat import FlatModel
 from cosp.submodel.adapters import PROJECTIONS, Adapters
-from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.low_rank import drawn, folded, norm_of_products, products, without_ranks
@@ -209,13 +208,6 @@ def test_a_step_of_full_rank_is_a_step_of_the_weights():
     for name, weight in tuned.items():
         assert torch.allclose(weight, adapted[name], rtol=1e-9, atol=1e-9)
         assert name.endswith(matrices) != torch.equal(weight, state[name])
-
-
-def model_of(shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen) -> FlatModel:
-    model = FlatModel(shape, plan, torch.device("cpu"), frozen=frozen)
-    layout = layout_of(shape)
-    model.load(flatten(extract(random_state(shape), layout, plan), spans_of(layout, plan.counts, frozen)))
-    return model
 
 
 def frozen_parts() -> st.SearchStrategy[Frozen]:

@@ -10,19 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import BERT_TRUNK, SMALL, random_samples, random_state, shapes
-from submodel_work import assert_peak, counted_flops, tally_of_a_step, training, whole_trunk
+from small_models import BERT_TRUNK, SMALL, random_samples, shapes
+from submodel_work import assert_peak, counted_flops, model_of, tally_of_a_step, training, whole_trunk
 
 from cosp.errors import ConfigError
-from cosp.models import TextShape, TransformerShape, ViTShape
-from cosp.models.flat import FlatModel
+from cosp.models import TextShape, ViTShape
 from cosp.submodel import budget, capacity
-from cosp.submodel.flat import flatten, length, spans_of, trained_spans_of
+from cosp.submodel.flat import length, spans_of, trained_spans_of
 from cosp.submodel.footprint import footprint
 from cosp.submodel.frozen import NOTHING, Frozen, canonical, frozen_of
-from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import layout_of
-from cosp.submodel.slicing import extract
 from cosp.task.training import TrainSettings
 
 LAYOUT = layout_of(SMALL)
@@ -83,13 +80,6 @@ def test_frozen_tensors_stand_before_all_that_are_trained(shape, frozen):
     }
     assert first == footprint(shape, counts, frozen=frozen).frozen
     assert list(spans_of(layout, counts)) == list(layout)
-
-
-def model_of(shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen, trains: bool = True) -> FlatModel:
-    model = FlatModel(shape, plan, torch.device("cpu"), trains=trains, frozen=frozen)
-    spans = spans_of(layout_of(shape), plan.counts, frozen)
-    model.load(flatten(extract(random_state(shape), layout_of(shape), plan), spans))
-    return model
 
 
 @settings(max_examples=40, deadline=None)
