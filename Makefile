@@ -13,6 +13,10 @@ READY := .venv/ready
 
 TABLE = $(BIN)/cosp table $(ARGS) experiments/tables
 
+# Packages are installed without their bytecode, and what is imported writes its own: a shell that forbids that would have
+# every process compile torch anew, five seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup run run-text test check audit lock docs bench tables tables-more deploy-test py38-test
 
 setup: $(READY)
