@@ -18,6 +18,7 @@ ORDER = (
     ("checkpoints",),
     ("data", "fleet"),
     ("task",),
+    ("adaptation",),
     ("merge", "trainer"),
     ("wire", "board"),
     ("methods",),
