@@ -39,8 +39,7 @@ def corrupt(
 
 def gaussian_noise(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Add normal noise to every value."""
-    noise: np.ndarray = rng.normal(0.0, _of((0.10, 0.18, 0.26, 0.38, 0.54), severity), x.shape)
-    return x + noise
+    return np.asarray(x + rng.normal(0.0, _of((0.10, 0.18, 0.26, 0.38, 0.54), severity), x.shape))
 
 
 def impulse_noise(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -55,7 +54,7 @@ def defocus(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarra
     radius = _of((0.05, 0.075, 0.10, 0.14, 0.19), severity) * _side(x)
 
     def inside(dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
-        return dy**2 + dx**2 <= radius**2
+        return np.asarray(dy**2 + dx**2 <= radius**2)
 
     return _blurred(x, _kernel(inside, radius))
 
@@ -73,8 +72,8 @@ def motion_blur(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.nd
 
 def contrast(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Draw every value towards its image's mean."""
-    mean: np.ndarray = x.mean(axis=(1, 2), keepdims=True)
-    return mean + _of((0.6, 0.45, 0.32, 0.2, 0.11), severity) * (x - mean)
+    mean = x.mean(axis=(1, 2), keepdims=True)
+    return np.asarray(mean + _of((0.6, 0.45, 0.32, 0.2, 0.11), severity) * (x - mean))
 
 
 def brightness(x: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -146,7 +145,7 @@ def _line(angle: float, half: float) -> Callable[[np.ndarray, np.ndarray], np.nd
 
     def inside(dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
         along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
-        return (np.abs(along) <= half) & (np.abs(across) <= 0.5)
+        return np.asarray((np.abs(along) <= half) & (np.abs(across) <= 0.5))
 
     return inside
 

@@ -64,7 +64,8 @@ def test_a_trained_model_is_worse_the_harder_it_gets(name, trained):
         model.score(corrupt(x, name, s, np.random.default_rng(0), white=16.0).reshape(len(x), -1) / 16, y)
         for s in SEVERITIES
     ]
-    assert all(more >= less - 0.01 for more, less in pairwise([clean, *right]))
+    slack = 0.1 if name == "pixelate" else 0.01  # 8 pixels onto 2 lie on the grid, onto 3 they do not
+    assert all(more >= less - slack for more, less in pairwise([clean, *right]))
     assert right[-1] < clean - 0.1
 
 
