@@ -136,7 +136,7 @@ def _varints(values: np.ndarray) -> bytes:
     left, more = values.astype(np.int64), np.ones(len(values), dtype=bool)
     while more.any():
         further = left >= 128
-        groups.append(np.where(more, (left & 127) | (further << 7), -1))
+        groups.append(np.where(more, (left & 127) + (further << 7), -1))
         more, left = more & further, left >> 7
     if not groups:
         return b""

@@ -135,7 +135,7 @@ def unpacked(data: bytes, counts: Mapping[int, int]) -> Dict[int, np.ndarray]:
     pieces = ((shared[:, None] >> _SHIFTS) & 3).ravel()
     fours = pieces[: 2 * counts[4]].reshape(-1, 2)
     twos = pieces[2 * counts[4] : 2 * counts[4] + counts[2]]
-    return {2: _signed(twos, 2), 4: _signed(fours[:, 0] | (fours[:, 1] << 2), 4), 8: eights}
+    return {2: _signed(twos, 2), 4: _signed(fours[:, 0] + (fours[:, 1] << 2), 4), 8: eights}
 
 
 def packed_bytes(counts: Mapping[int, int]) -> int:
