@@ -30,7 +30,7 @@ ORDER = (
     ("report",),
     ("watch", "track"),
     ("simulation", "deployment", "calibration", "planning", "flower"),
-    ("tables",),
+    ("tables", "stream"),
     ("cli",),
 )
 """From the ground up. A room imports from its own and from lower floors, never from one beside it."""

@@ -1,0 +1,76 @@
+"""Do boards, model and stream fit each other? What does not is one line."""
+
+from __future__ import annotations
+
+import math
+
+from cosp.amounts import amount
+from cosp.errors import ConfigError
+from cosp.fleet.fleet import Fleet, load_fleet
+from cosp.stream.deployed import Deployed
+from cosp.stream.settings import AdaptConfig
+from cosp.submodel.plan import SubmodelPlan
+from cosp.task.demand import peak_memory_bytes
+from cosp.task.task import Task
+from cosp.task.training import TrainSettings
+
+SPLIT = "train"
+"""What a store calls the samples of a stream: it must have such a split."""
+
+
+def serving_task(config: AdaptConfig, deployed: Deployed, client: int, plan: SubmodelPlan, *, samples: int) -> Task:
+    """Return the task of answering ``samples``."""
+    return Task(
+        "serve", client, 0, 0, config.seed, deployed.facts.shape, plan,
+        training=TrainSettings(batch_size=config.stream.batch), split=SPLIT, first=0, last=samples,
+    )  # fmt: skip
+
+
+def fitting_fleet(config: AdaptConfig, deployed: Deployed) -> Fleet:
+    """Return the boards that serve; ConfigError names the first thing that does not go together."""
+    if config.fleet is None:
+        fleet = deployed.experiment.fleet
+    else:
+        try:
+            fleet = load_fleet(config.fleet)
+        except ConfigError as error:
+            raise ConfigError(f"fleet: {error}") from error
+    _check_clients(config, deployed, fleet)
+    _check_memory(config, deployed, fleet)
+    _check_budget(config, deployed)
+    return fleet
+
+
+def _check_clients(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> None:
+    boards, last = len(fleet.boards), max(deployed.plans)
+    if last >= boards:
+        raise ConfigError(
+            f"fleet: has {boards} boards, and client {last} of {deployed.path} holds a submodel: give a fleet of at "
+            f"least {last + 1}, or leave the key out for the run's own"
+        )
+    for entry in config.stream.boards:
+        for client in entry.clients:
+            if client not in deployed.plans:
+                raise ConfigError(
+                    f"stream.boards: client {client} holds no submodel of {deployed.path}; those that do: "
+                    f"{', '.join(map(str, sorted(deployed.plans)))}"
+                )
+
+
+def _check_memory(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> None:
+    for client, plan in deployed.plans.items():
+        board = fleet.boards[client]
+        need_bytes = peak_memory_bytes(serving_task(config, deployed, client, plan, samples=1))
+        if need_bytes > board.profile.memory_bytes:
+            raise ConfigError(
+                f"stream: client {client} ({board.profile.name}) needs {amount(need_bytes, 'bytes')} to answer, and "
+                f"has {amount(board.profile.memory_bytes, 'bytes')}: lower stream.batch, or give a bigger board"
+            )
+
+
+def _check_budget(config: AdaptConfig, deployed: Deployed) -> None:
+    """A budget that holds no sample would send none without a word."""
+    try:
+        config.upload.check_budget(math.prod(deployed.facts.shape.sample_shape))
+    except ValueError as error:
+        raise ConfigError(f"upload.{error}") from None
