@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from cosp.amounts import amount
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Fleet, load_fleet
 from cosp.stream.deployed import Deployed
 from cosp.stream.settings import AdaptConfig
+from cosp.stream.uploads import sample_bytes
 from cosp.submodel.plan import SubmodelPlan
 from cosp.task.demand import peak_memory_bytes
 from cosp.task.task import Task
@@ -38,6 +37,7 @@ def fitting_fleet(config: AdaptConfig, deployed: Deployed) -> Fleet:
     _check_clients(config, deployed, fleet)
     _check_memory(config, deployed, fleet)
     _check_budget(config, deployed)
+    _check_tokens(config, deployed)
     return fleet
 
 
@@ -71,6 +71,19 @@ def _check_memory(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> None
 def _check_budget(config: AdaptConfig, deployed: Deployed) -> None:
     """A budget that holds no sample would send none without a word."""
     try:
-        config.upload.check_budget(math.prod(deployed.facts.shape.sample_shape))
+        config.upload.check_budget(sample_bytes(config.upload, deployed.facts.reading, deployed.facts.shape))
     except ValueError as error:
         raise ConfigError(f"upload.{error}") from None
+
+
+def _check_tokens(config: AdaptConfig, deployed: Deployed) -> None:
+    tokens = config.upload.tokens
+    if tokens.how is None:
+        return
+    shallowest, kind = min(plan.depth for plan in deployed.plans.values()), deployed.facts.reading.kind
+    if tokens.after > shallowest:
+        raise ConfigError(
+            f"upload.tokens.after: {tokens.after}, and a board holds {shallowest} blocks alone: it must be at most that"
+        )
+    if kind != "images":
+        raise ConfigError(f"upload.tokens: {kind} travel as their numbers, tokens are of images; leave the key out")

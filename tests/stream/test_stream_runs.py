@@ -18,7 +18,7 @@ from cosp.models.transformer import Transformer
 from cosp.run.directory import RunDirectory
 from cosp.stream import loop
 from cosp.stream import simulate as simulated
-from cosp.stream.learner import EntropyLearner
+from cosp.stream.learner import SchoolLearner
 from cosp.stream.samples import lay_out
 from cosp.stream.simulate import new_directory, simulate
 from cosp.submodel.slicing import State, extract
@@ -106,21 +106,21 @@ def test_bytes_in_rows_are_those_of_the_messages(go: Go, monkeypatch: pytest.Mon
 
 
 def test_a_bad_set_goes_back(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Spoiling(EntropyLearner):
+    class Spoiling(SchoolLearner):
         """Sends, once, a model that knows nothing: all classes are alike to it."""
 
         spoiled = False
 
-        def _guarded(self, x: Any) -> dict[str, Any]:
-            return {"kind": "step"}
+        def take(self, *_: Any) -> list[dict[str, Any]]:
+            return []
 
         def model(self) -> State | None:
             if self.spoiled:
                 return None
             self.spoiled = True
-            return {name: torch.zeros_like(one) for name, one in self._state().items()}
+            return {name: torch.zeros_like(one) for name, one in self._first.items()}
 
-    monkeypatch.setattr(simulated, "EntropyLearner", Spoiling)
+    monkeypatch.setattr(simulated, "SchoolLearner", Spoiling)
     rows, metrics = go(
         trial={"windows": 1, "margin": 0.001},
         download={"how": "whole"},
