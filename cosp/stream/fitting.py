@@ -48,13 +48,23 @@ def _check_clients(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> Non
             f"fleet: has {boards} boards, and client {last} of {deployed.path} holds a submodel: give a fleet of at "
             f"least {last + 1}, or leave the key out for the run's own"
         )
-    for entry in config.stream.boards:
-        for client in entry.clients:
+    canaries = config.trial.canaries if config.trial is not None else 0
+    listed = [client for named in config.sets for client in named] if isinstance(config.sets, tuple) else None
+    named = {
+        "stream.boards": [client for entry in config.stream.boards for client in entry.clients],
+        "trial.canaries": [] if isinstance(canaries, int) else canaries,
+        "sets": listed or [],
+    }
+    for key, clients in named.items():
+        for client in clients:
             if client not in deployed.plans:
                 raise ConfigError(
-                    f"stream.boards: client {client} holds no submodel of {deployed.path}; those that do: "
+                    f"{key}: client {client} holds no submodel of {deployed.path}; those that do: "
                     f"{', '.join(map(str, sorted(deployed.plans)))}"
                 )
+    if listed is not None and sorted(listed) != sorted(deployed.plans):
+        wrong = next(client for client in sorted(deployed.plans) if listed.count(client) != 1)
+        raise ConfigError(f"sets: client {wrong} is in {listed.count(wrong)} of them, and must be in one")
 
 
 def _check_memory(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> None:

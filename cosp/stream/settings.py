@@ -176,8 +176,8 @@ class AdaptModel(Settings):
 class AdaptConfig(Settings):
     """One stream, from its YAML file. ``fleet`` None: the boards that the run was trained on.
 
-    ``sets``: one adapted set for all boards, or one a board, which is then made of its own samples alone.
-    ``trial`` null: a new set is for all boards at once, and none is taken back.
+    ``sets``: one adapted set for all boards, one for each list of clients that drift alike, or one a board, which is
+    then made of its own samples alone. ``trial`` null: a new set is for all boards at once, and none is taken back.
     """
 
     name: str
@@ -190,7 +190,7 @@ class AdaptConfig(Settings):
     upload: UpSettings = UpSettings()
     adapt: AdaptSettings = AdaptSettings()
     download: DownloadSettings = DownloadSettings()
-    sets: Literal["all", "board"] = "all"
+    sets: Literal["all", "board"] | tuple[tuple[int, ...], ...] = "all"
     trial: TrialConfig | None = TrialConfig()
     variant: str | None = None
     versions: dict[str, str] = {}

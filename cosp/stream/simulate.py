@@ -165,7 +165,9 @@ def server_of(config: AdaptConfig, deployed: Deployed, clients: Mapping[int, Sea
 
 
 def _groups(config: AdaptConfig, clients: Sequence[int]) -> list[list[int]]:
-    return [list(clients)] if config.sets == "all" else [[client] for client in clients]
+    if config.sets == "all":
+        return [list(clients)]
+    return [[client] for client in clients] if config.sets == "board" else [list(named) for named in config.sets]
 
 
 def _trials(config: AdaptConfig, clients: Sequence[int]) -> Trials | None:

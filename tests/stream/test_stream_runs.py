@@ -160,6 +160,14 @@ def test_a_board_that_is_off_answers_nothing(go: Go, tmp_path: Path) -> None:
     assert all(row["missed"] == 0 for row in of(rows, "window") if row["client"])
 
 
+def test_lists_of_boards_have_sets_of_their_own(go: Go) -> None:
+    rows, _ = go("upload.rule=all", sets=[[0, 3], [1, 2]], trial=None)
+    group_of = {row["version"]: row["group"] for row in of(rows, "set")}
+    assert set(group_of.values()) == {0, 1}
+    taken = {(row["client"], group_of[row["version"]]) for row in of(rows, "download")}
+    assert taken <= {(0, 0), (3, 0), (1, 1), (2, 1)}
+
+
 def test_a_stream_that_was_begun_is_not_gone_on_with(go: Go, tmp_path: Path, run: Path) -> None:
     go("stream.until_s=10", "upload.rule=none")
     config, _ = opened(tmp_path, run)
