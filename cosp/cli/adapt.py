@@ -36,6 +36,7 @@ def adapt(
     """
     from cosp.simulation import forks
     from cosp.stream.deployed import open_deployed
+    from cosp.stream.planning import leaving_text
     from cosp.stream.progress import StreamProgress, summary_table
     from cosp.stream.settings import load_adapt
     from cosp.stream.simulate import new_directory, simulate
@@ -47,6 +48,7 @@ def adapt(
     with StreamProgress(err, chosen.stream.until_s) as progress:
         deployed = open_deployed(Path(chosen.model.pretrained), data_dir=data_dir)
         directory = new_directory(folder, chosen)
+        err.print(f"cosp: {leaving_text(chosen)}", style="yellow", highlight=False, soft_wrap=True)
         metrics: dict[str, Any] = simulate(
             chosen, deployed, directory, workers=workers, data_dir=data_dir, on_row=progress.on_row
         )

@@ -26,7 +26,7 @@ class Answers:
 
     @property
     def classes(self) -> int:
-        return self.logits.shape[-1]
+        return int(self.logits.shape[-1])
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64]:
@@ -41,7 +41,8 @@ class Answers:
     @cached_property
     def uncertainty(self) -> NDArray[np.float64]:
         """Entropy of the exit that answers, as a share of the most there can be, ln C."""
-        return entropy(self.probabilities[:, self.exit]) / np.log(self.classes)
+        found: NDArray[np.float64] = entropy(self.probabilities[:, self.exit]) / np.log(self.classes)
+        return found
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from cosp.amounts import amount
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Fleet, load_fleet
 from cosp.stream.deployed import Deployed
 from cosp.stream.settings import AdaptConfig
+from cosp.stream.uploads import sample_bytes
 from cosp.submodel.plan import SubmodelPlan
 from cosp.task.demand import peak_memory_bytes
 from cosp.task.task import Task
@@ -38,6 +37,7 @@ def fitting_fleet(config: AdaptConfig, deployed: Deployed) -> Fleet:
     _check_clients(config, deployed, fleet)
     _check_memory(config, deployed, fleet)
     _check_budget(config, deployed)
+    _check_tokens(config, deployed)
     return fleet
 
 
@@ -48,13 +48,23 @@ def _check_clients(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> Non
             f"fleet: has {boards} boards, and client {last} of {deployed.path} holds a submodel: give a fleet of at "
             f"least {last + 1}, or leave the key out for the run's own"
         )
-    for entry in config.stream.boards:
-        for client in entry.clients:
+    canaries = config.trial.canaries if config.trial is not None else 0
+    listed = [client for named in config.sets for client in named] if isinstance(config.sets, tuple) else None
+    named = {
+        "stream.boards": [client for entry in config.stream.boards for client in entry.clients],
+        "trial.canaries": [] if isinstance(canaries, int) else canaries,
+        "sets": listed or [],
+    }
+    for key, clients in named.items():
+        for client in clients:
             if client not in deployed.plans:
                 raise ConfigError(
-                    f"stream.boards: client {client} holds no submodel of {deployed.path}; those that do: "
+                    f"{key}: client {client} holds no submodel of {deployed.path}; those that do: "
                     f"{', '.join(map(str, sorted(deployed.plans)))}"
                 )
+    if listed is not None and sorted(listed) != sorted(deployed.plans):
+        wrong = next(client for client in sorted(deployed.plans) if listed.count(client) != 1)
+        raise ConfigError(f"sets: client {wrong} is in {listed.count(wrong)} of them, and must be in one")
 
 
 def _check_memory(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> None:
@@ -71,6 +81,19 @@ def _check_memory(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> None
 def _check_budget(config: AdaptConfig, deployed: Deployed) -> None:
     """A budget that holds no sample would send none without a word."""
     try:
-        config.upload.check_budget(math.prod(deployed.facts.shape.sample_shape))
+        config.upload.check_budget(sample_bytes(config.upload, deployed.facts.reading, deployed.facts.shape))
     except ValueError as error:
         raise ConfigError(f"upload.{error}") from None
+
+
+def _check_tokens(config: AdaptConfig, deployed: Deployed) -> None:
+    tokens = config.upload.tokens
+    if tokens.how is None:
+        return
+    shallowest, kind = min(plan.depth for plan in deployed.plans.values()), deployed.facts.reading.kind
+    if tokens.after > shallowest:
+        raise ConfigError(
+            f"upload.tokens.after: {tokens.after}, and a board holds {shallowest} blocks alone: it must be at most that"
+        )
+    if kind != "images":
+        raise ConfigError(f"upload.tokens: {kind} travel as their numbers, tokens are of images; leave the key out")

@@ -1,60 +1,48 @@
-"""What the server makes of the samples that boards send: a better whole model, unless a guard refuses a step."""
+"""What the server makes of the samples that boards send: a school whose pupils are the boards' submodels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from cosp.adaptation.parts import names_of
-from cosp.models.transformer import Transformer
-from cosp.stream.settings import AdaptSettings
+from cosp.adaptation.teach import AdaptSettings, Batch, Lesson, School, joined
+from cosp.seeds import numpy_stream
 from cosp.stream.upward import Report
-from cosp.submodel.layout import Layout
+from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape
 from cosp.submodel.slicing import State
-from cosp.trainer.samples import Samples
 
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clean:
-    """Samples with labels that the server holds, and the exit whose accuracy on them is guarded, as an index."""
-
-    samples: Samples
-    exit: int
-
-    @torch.no_grad()
-    def accuracy(self, module: Transformer) -> float:
-        predicted = module(torch.from_numpy(np.asarray(self.samples.x)))[self.exit].argmax(-1).numpy()
-        return float((predicted == self.samples.y).mean())
-
-
-class EntropyLearner:
-    """Makes the model surer of what boards sent, by its LayerNorms."""
+class SchoolLearner:
+    """Learns as ``settings`` say for all of ``plans``; ``clean`` are samples with labels that the server holds."""
 
     def __init__(
-        self, settings: AdaptSettings, shape: TransformerShape, layout: Layout, model: State, clean: Clean
+        self,
+        settings: AdaptSettings,
+        shape: TransformerShape,
+        model: State,
+        plans: Sequence[SubmodelPlan],
+        *,
+        clean: Batch,
+        seed: int,
+        group: int,
     ) -> None:
-        self._settings, self._clean = settings, clean
-        self._module = Transformer(shape)
-        self._trained = names_of(layout, settings.parts)
-        for name, parameter in self._module.named_parameters():
-            parameter.requires_grad_(name in self._trained)
-        self._waiting: list[NDArray[Any]] = []
-        self._least = 0.0
-        self.go_back(model)
-        self._least = clean.accuracy(self._module) - settings.clean_drop
+        self._settings, self._plans = settings, list(dict.fromkeys(plans))
+        self._first = model
+        self._school = School(shape, model, settings, clean if settings.clean_drop is not None else None)
+        self._waiting: list[Batch] = []
+        self._seed, self._group = seed, group
+        self._steps = 0
+        self._new = False
 
     def go_back(self, model: State) -> None:
         """Forget what was learned since ``model``."""
-        self._module.load_state_dict(model)
-        self._speed = {name: torch.zeros_like(model[name]) for name in self._trained}
+        self._school.restore(model)
         self._new = False
 
     def model(self) -> State | None:
@@ -62,42 +50,39 @@ class EntropyLearner:
         if not self._new:
             return None
         self._new = False
-        return self._state()
+        return {**self._first, **self._school.snapshot()}
 
-    def take(self, client: int, report: Report, x: NDArray[Any] | None) -> list[Row]:
-        """Take samples, and learn once there is a batch."""
-        if x is None:
+    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
+        """Take samples, and learn once there is a batch of a form."""
+        if self._settings.rule == "none":
             return []
-        self._waiting += list(x)
-        rows, batch = [], self._settings.batch_size
-        while len(self._waiting) >= batch:
-            found, self._waiting = self._waiting[:batch], self._waiting[batch:]
-            rows.append(self._guarded(torch.from_numpy(np.stack(found))))
-        return rows
+        self._waiting += batches
+        return [self._learned(batch) for batch in self._whole_batches()]
 
-    def _guarded(self, x: Tensor) -> Row:
-        before = self._state()
-        loss = self._step(x)
-        accuracy = self._clean.accuracy(self._module)
-        if accuracy < self._least:
-            fresh = self._new
-            self.go_back(before)
-            self._new = fresh
-            reason = f"accuracy on clean samples would be {accuracy:.3f}, below {self._least:.3f}"
-            return {"kind": "refused", "samples": len(x), "loss": loss, "clean_accuracy": accuracy, "reason": reason}
-        self._new = True
-        return {"kind": "step", "samples": len(x), "loss": loss, "clean_accuracy": accuracy}
+    def _whole_batches(self) -> Iterator[Batch]:
+        """Yield as many batches as there are by now; what is left waits."""
+        size, waiting = self._settings.batch, joined(self._waiting)
+        self._waiting = []
+        for found in waiting:
+            whole = len(found.x) // size * size
+            for start in range(0, whole, size):
+                yield found.rows(torch.arange(start, start + size))
+            if whole < len(found.x):
+                self._waiting.append(found.rows(torch.arange(whole, len(found.x))))
 
-    def _step(self, x: Tensor) -> float:
-        logs = torch.stack(self._module(x)).log_softmax(-1)
-        loss = -(logs.exp() * logs).sum(-1).mean()
-        parameters = dict(self._module.named_parameters())
-        slopes = torch.autograd.grad(loss, [parameters[name] for name in self._trained])
-        with torch.no_grad():
-            for name, slope in zip(self._trained, slopes, strict=True):
-                speed = self._speed[name].mul_(self._settings.momentum).add_(slope)
-                parameters[name] -= self._settings.learning_rate * speed
-        return float(loss.detach())
+    def _learned(self, batch: Batch) -> Row:
+        self._steps += 1
+        rng = numpy_stream(self._seed, "replay", self._group, self._steps)
+        lesson = self._school.learn(batch, self._plans, rng)
+        if lesson is None:
+            return {"kind": "step", "samples": 0, "loss": None, "entropy": None}
+        self._new |= lesson.undone is None
+        return _row(lesson)
 
-    def _state(self) -> State:
-        return {name: parameter.detach().clone() for name, parameter in self._module.named_parameters()}
+
+def _row(lesson: Lesson) -> Row:
+    loss, entropy = (value if math.isfinite(value) else None for value in (lesson.loss, lesson.entropy))
+    figures = {"samples": lesson.samples, "loss": loss, "entropy": entropy}
+    if lesson.undone is None:
+        return {"kind": "step", **figures}
+    return {"kind": "refused", **figures, "reason": lesson.undone}

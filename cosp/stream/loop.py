@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cosp.adaptation.acknowledged import Acknowledged
 from cosp.adaptation.download import Held, received
@@ -36,12 +37,13 @@ from cosp.task.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Of a stream."""
+    """Of a stream. ``oracle``: samples that are sent get their labels, from somebody who looks at them."""
 
     seed: int
     until_s: float
     window_s: float
     sigma: float
+    oracle: bool = False
 
 
 class Loop:
@@ -132,24 +134,29 @@ class Loop:
             self._turn(seat)
             return
         labels = self._stream.samples.y[answers.rows]
-        choice, payload = self._uploads.chosen(seat.client, answers, self._stream.samples.x)
+        choice, payload = self._uploads.chosen(seat, answers, self._stream.samples.x)
         report = upward.report_of(answers, asked.version, payload)
         message = upward.to_bytes(report)
         task = asked.task()
         row = window_row(seat, asked, answers, labels, choice=choice, shift=self._shift(seat))
-        self._start(seat, task, bytes_down=0, bytes_up=len(message), on_end=partial(self._reported, seat, message, row))
+        oracle = self._stream.samples.y[choice.rows] if self._rules.oracle else None
+        done = partial(self._reported, seat, message, row, oracle)
+        self._start(seat, task, bytes_down=0, bytes_up=len(message), on_end=done)
 
     def _shift(self, seat: Seat) -> Any:
         return seat.coming.shift_at(np.nextafter(self.now_s, 0.0))
 
-    def _reported(self, seat: Seat, message: bytes, row: Row, end: End) -> None:
-        """A report has arrived, or was lost."""
+    def _reported(self, seat: Seat, message: bytes, row: Row, oracle: NDArray[np.int64] | None, end: End) -> None:
+        """A report has arrived, or was lost. ``oracle``: the labels of its samples, where somebody gives them."""
         self._on_row({**row, **figures(end, self.now_s)})
         seat.busy = False
         if end.lost is None:
             report = upward.from_bytes(message, self._server.classes)
-            x = self._uploads.read(report.payload)
-            for found in self._server.take(seat.client, report, x):
+            batches = [
+                part.batch if oracle is None else part.batch._replace(y=torch.from_numpy(oracle[part.rows]))
+                for part in self._uploads.read(report.payload)
+            ]
+            for found in self._server.take(seat.client, report, batches):
                 self._on_row({**found, "virtual_s": self.now_s})
         for other in [seat, *self._waiting(seat)]:
             self._turn(other)

@@ -126,15 +126,15 @@ def _events(run: StreamRun) -> list[tuple[Any, str]]:
     found = []
     for row in run.rows:
         if row["kind"] == "rollback":
-            grew = ", ".join(f"{change:+.3f}" for change in row["changes"])
-            boards = ", ".join(map(str, row["boards"]))
-            found.append(
-                (
-                    row["virtual_s"],
-                    f"set {row['version']} taken back to {row['to']}: boards {boards} were less"
-                    f" sure with it, by {grew} of the most there is, window by window",
-                )
-            )
+            found.append((row["virtual_s"], f"set {row['version']} taken back to {row['to']}: {_why(row)}"))
         elif row["kind"] == "refused":
             found.append((row["virtual_s"], f"a step was refused on the server: {row['reason']}"))
     return found[:MOST_BOARDS]
+
+
+def _why(row: Row) -> str:
+    boards = ", ".join(map(str, row["boards"]))
+    if row["why"] == "untried":
+        return f"too few of boards {boards} came to try it"
+    grew = ", ".join(f"{change:+.3f}" for change in row["changes"])
+    return f"boards {boards} were less sure with it, by {grew} of the most there is, window by window"

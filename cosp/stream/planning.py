@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from cosp.adaptation.download import HALF_BYTES, HEADER
@@ -14,6 +13,7 @@ from cosp.methods.pricing import serving_work
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import fitting_fleet, serving_task
 from cosp.stream.settings import AdaptConfig
+from cosp.stream.uploads import sample_bytes
 from cosp.submodel.plan import SubmodelPlan
 from cosp.task.demand import peak_memory_bytes
 
@@ -57,10 +57,10 @@ def _row(config: AdaptConfig, deployed: Deployed, board: Board, plan: SubmodelPl
 
 def most_up_bytes(config: AdaptConfig, deployed: Deployed, samples: int) -> int:
     """Return what a board sends of a window at most: as many samples as ``upload`` lets, raw."""
-    sample_bytes = math.prod(deployed.facts.shape.sample_shape)
-    most = 0 if config.upload.rule == "none" else samples * sample_bytes
+    one_bytes = sample_bytes(config.upload, deployed.facts.reading, deployed.facts.shape)
+    most = 0 if config.upload.rule == "none" else samples * one_bytes
     if config.upload.samples is not None:
-        most = min(most, config.upload.samples * sample_bytes)
+        most = min(most, config.upload.samples * one_bytes)
     return most if config.upload.most_bytes is None else min(most, config.upload.most_bytes)
 
 

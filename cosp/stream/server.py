@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cosp.adaptation.teach import Batch
 from cosp.stream.trial import Trial
 from cosp.stream.upward import Report
 from cosp.submodel.flat import flatten, spans_of
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 class Learner(Protocol):
     """What makes a better model of what boards send."""
 
-    def take(self, client: int, report: Report, x: NDArray[Any] | None) -> list[Row]:
+    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
         """Take what a board sent, and learn if that is enough; return what was done, and what was refused."""
 
     def model(self) -> State | None:
@@ -56,7 +56,7 @@ class Server(Protocol):
     def target(self, client: int) -> Published:
         """Return what ``client`` is to have now."""
 
-    def take(self, client: int, report: Report, x: NDArray[Any] | None) -> list[Row]:
+    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
         """Take a board's report and the samples that it sent; return rows of what follows from it."""
 
 
@@ -99,7 +99,6 @@ class AdaptingServer:
         trials: Trials | None,
     ) -> None:
         self.classes = classes
-        self.rollbacks = 0
         self._trials = trials
         self._version = 0
         first = Published(version=0, group=0, model=model, layout=layout)
@@ -119,7 +118,7 @@ class AdaptingServer:
         """Return the last good model of each group."""
         return {group.number: group.good.model for group in self._groups}
 
-    def take(self, client: int, report: Report, x: NDArray[Any] | None) -> list[Row]:
+    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
         """Take a board's report and the samples that it sent; return rows of what follows from it."""
         group = self._of[client]
         rows = self._judge(group, client, report)
@@ -127,7 +126,7 @@ class AdaptingServer:
         known.append(report.uncertainty)
         if self._trials is not None and len(known) > self._trials.windows:
             known.popleft()
-        rows += [{**row, "group": group.number} for row in group.learner.take(client, report, x)]
+        rows += [{**row, "group": group.number} for row in group.learner.take(client, report, batches)]
         return [*rows, *self._publish(group)]
 
     def _judge(self, group: Group, client: int, report: Report) -> list[Row]:
@@ -143,9 +142,9 @@ class AdaptingServer:
         if verdict == "good":
             group.good = candidate
             return [{"kind": "kept", **told}]
-        self.rollbacks += 1
         group.learner.go_back(group.good.model)
-        return [{"kind": "rollback", **told, "to": group.good.version, "boards": sorted(trial.watched)}]
+        boards = sorted(trial.watched)
+        return [{"kind": "rollback", **told, "to": group.good.version, "why": verdict, "boards": boards}]
 
     def _publish(self, group: Group) -> list[Row]:
         """Put what was learned on trial, or make it what boards are to have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,8 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from cosp.adaptation.corruptions import CORRUPTIONS
 from cosp.adaptation.download import DownloadSettings
+from cosp.adaptation.teach import AdaptSettings
+from cosp.adaptation.tokens import TokenSettings
 from cosp.adaptation.upload import UploadSettings
 from cosp.config import raw_config
 from cosp.errors import ConfigError
@@ -140,20 +142,10 @@ class StreamConfig(Settings):
 
 
 @dataclass(frozen=True)
-class AdaptSettings:
-    """How the server learns of what boards send, ``batch_size`` samples a step, in which ``parts`` of the model.
+class UpSettings(UploadSettings):
+    """What goes up, and whether as pixels alone or as ``tokens`` where these are shorter."""
 
-    A step after which the deepest exit's accuracy on clean samples has fallen by more than ``clean_drop`` is refused.
-    """
-
-    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # a misspelt key in a config is an error
-
-    rule: str = "entropy"
-    parts: tuple[str, ...] = ("norms",)
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    momentum: float = 0.9
-    clean_drop: float = 0.02
+    tokens: TokenSettings = field(default_factory=TokenSettings)
 
 
 class TrialConfig(Settings):
@@ -184,8 +176,8 @@ class AdaptModel(Settings):
 class AdaptConfig(Settings):
     """One stream, from its YAML file. ``fleet`` None: the boards that the run was trained on.
 
-    ``sets``: one adapted set for all boards, or one a board, which is then made of its own samples alone.
-    ``trial`` null: a new set is for all boards at once, and none is taken back.
+    ``sets``: one adapted set for all boards, one for each list of clients that drift alike, or one a board, which is
+    then made of its own samples alone. ``trial`` null: a new set is for all boards at once, and none is taken back.
     """
 
     name: str
@@ -195,10 +187,10 @@ class AdaptConfig(Settings):
     fleet: str | dict[str, Any] | None = None
     jitter: float = Field(0.05, ge=0, le=3)
     stream: StreamConfig
-    upload: UploadSettings = UploadSettings()
+    upload: UpSettings = UpSettings()
     adapt: AdaptSettings = AdaptSettings()
     download: DownloadSettings = DownloadSettings()
-    sets: Literal["all", "board"] = "all"
+    sets: Literal["all", "board"] | tuple[tuple[int, ...], ...] = "all"
     trial: TrialConfig | None = TrialConfig()
     variant: str | None = None
     versions: dict[str, str] = {}

@@ -10,9 +10,11 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import torch
 
 from cosp.adaptation.acknowledged import Acknowledged
 from cosp.adaptation.download import Held, form_of
+from cosp.adaptation.teach import Batch
 from cosp.errors import UserError
 from cosp.experiment import single_thread
 from cosp.fleet.fleet import Fleet
@@ -26,7 +28,7 @@ from cosp.simulation.simulate import default_workers
 from cosp.stream.answering import Asks
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import fitting_fleet
-from cosp.stream.learner import Clean, EntropyLearner
+from cosp.stream.learner import SchoolLearner
 from cosp.stream.loop import Loop, Rules
 from cosp.stream.rows import client_row, stream_row
 from cosp.stream.samples import Stream, lay_out
@@ -95,10 +97,9 @@ def simulate(
                 until_s=config.stream.until_s,
                 window_s=config.stream.window_s,
                 sigma=config.jitter,
+                oracle=config.adapt.rule == "labels",
             )
-            uploads = Uploads(
-                config.upload, deployed.facts.reading, deployed.facts.shape.sample_shape, seed=config.seed
-            )
+            uploads = Uploads(config.upload, deployed.facts.reading, deployed.facts.shape, seed=config.seed)
             Loop(
                 seats, fleet, stream, rules=rules, asks=asks, uploads=uploads, server=timed, known=known, on_row=record
             ).run()
@@ -144,27 +145,29 @@ def _seats(
 def server_of(config: AdaptConfig, deployed: Deployed, clients: Mapping[int, Seat]) -> AdaptingServer:
     """Return the server's side, which learns as ``config`` says."""
     validation = deployed.experiment.splits["validation"]
-    clean = Clean(samples=Samples(np.asarray(validation.x), validation.y), exit=_whole_exit(deployed))
+    clean = Batch(torch.from_numpy(np.array(validation.x)), torch.from_numpy(np.array(validation.y)))
+    groups = _groups(config, sorted(clients))
 
     def learner(number: int, model: State) -> Learner:
-        return EntropyLearner(config.adapt, deployed.facts.shape, deployed.layout, model, clean)
+        plans = [clients[client].plan for client in groups[number]]
+        return SchoolLearner(
+            config.adapt, deployed.facts.shape, model, plans, clean=clean, seed=config.seed, group=number
+        )
 
     return AdaptingServer(
         deployed.state,
         deployed.layout,
         classes=deployed.facts.shape.classes,
-        groups=_groups(config, sorted(clients)),
+        groups=groups,
         learner=learner,
         trials=_trials(config, sorted(clients)),
     )
 
 
-def _whole_exit(deployed: Deployed) -> int:
-    return deployed.exit_of(deployed.facts.shape.full_plan())
-
-
 def _groups(config: AdaptConfig, clients: Sequence[int]) -> list[list[int]]:
-    return [list(clients)] if config.sets == "all" else [[client] for client in clients]
+    if config.sets == "all":
+        return [list(clients)]
+    return [[client] for client in clients] if config.sets == "board" else [list(named) for named in config.sets]
 
 
 def _trials(config: AdaptConfig, clients: Sequence[int]) -> Trials | None:

@@ -12,14 +12,17 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Literal
 
-Verdict = Literal["good", "worse"]
+Verdict = Literal["good", "worse", "untried"]
+PATIENCE = 5
+"""So many times the windows of a trial may pass without a verdict: boards that are to try a set may be off for long."""
 
 
 class Trial:
     """Of the set ``version`` on boards ``watched``; ``before``: mean uncertainty of all boards as it was sent.
 
     It ends once half of the watched boards have answered for ``windows`` windows with it: worse, if in each of these
-    the mean change of their uncertainty was above ``margin`` more than that of the other boards.
+    the mean change of their uncertainty was above ``margin`` more than that of the other boards. Where too few come to
+    try it, it ends all the same.
     """
 
     def __init__(
@@ -32,24 +35,24 @@ class Trial:
         self._before, self._windows, self._margin = dict(before), windows, margin
         self._with: dict[int, list[float]] = defaultdict(list)
         self._without: dict[int, list[float]] = defaultdict(list)
+        self._heard: dict[int, int] = defaultdict(int)
 
     def report(self, client: int, version: int, uncertainty: float) -> Verdict | None:
         """Take what a board says of a window that it answered with ``version``; return the verdict once there is one.
 
         A board that had said nothing before cannot be compared.
         """
+        self._heard[client] += 1
         if client not in self._before:
             self._before[client] = uncertainty
-            return None
-        change = uncertainty - self._before[client]
-        if client not in self.watched:
-            self._without[client].append(change)
-            return None
-        if version != self.version:
-            return None
-        self._with[client].append(change)
-        done = sum(len(found) >= self._windows for found in self._with.values())
-        return self._verdict() if 2 * done >= len(self.watched) else None
+        elif client not in self.watched:
+            self._without[client].append(uncertainty - self._before[client])
+        elif version == self.version:
+            self._with[client].append(uncertainty - self._before[client])
+            done = sum(len(found) >= self._windows for found in self._with.values())
+            if 2 * done >= len(self.watched):
+                return self._verdict()
+        return "untried" if self._heard[client] > PATIENCE * self._windows else None
 
     def _verdict(self) -> Verdict:
         elsewhere = [change for found in self._without.values() for change in found]

@@ -37,7 +37,7 @@ STREAM: dict[str, Any] = {
         "drift": [{"at_s": 20, "corruption": "contrast", "severity": 3}, {"at_s": 40, "corruption": "none"}],
     },
     "upload": {"rule": "random", "samples": 4},
-    "adapt": {"batch_size": 8},
+    "adapt": {"batch": 8},
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cosp.adaptation.teach import Batch
 from cosp.stream.server import AdaptingServer, Trials
 from cosp.stream.upward import Report
 from cosp.submodel.slicing import State
@@ -19,10 +20,9 @@ class Scripted:
         self.samples, self._new = 0, False
         self.went_back: list[float] = []
 
-    def take(self, client: int, report: Report, x: Any) -> list[dict[str, Any]]:
-        if x is not None:
-            self.samples += len(x)
-            self._new = True
+    def take(self, client: int, report: Report, batches: Any) -> list[dict[str, Any]]:
+        self.samples += sum(len(batch.x) for batch in batches)
+        self._new |= bool(batches)
         return []
 
     def model(self) -> State | None:
@@ -46,7 +46,7 @@ def server(*groups: list[int], trials: Trials | None) -> tuple[AdaptingServer, l
 
 def says(one: AdaptingServer, client: int, uncertainty: float, samples: int = 0, version: int = 0) -> list[str]:
     report = Report(version=version, samples=9, uncertainty=uncertainty, predicted=np.zeros(2, np.int64))
-    return [row["kind"] for row in one.take(client, report, np.zeros((samples, 1)) if samples else None)]
+    return [row["kind"] for row in one.take(client, report, [Batch(torch.zeros(samples, 1))] if samples else [])]
 
 
 def has(one: AdaptingServer, client: int) -> float:

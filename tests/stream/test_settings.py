@@ -57,6 +57,9 @@ def test_what_is_wrong_is_one_line(changes: dict[str, Any], said: str, tmp_path:
     [
         ({"upload": {"rule": "all", "most_bytes": 63}}, "upload.most_bytes must hold a sample, which takes 64, got 63"),
         (stream(boards=[{"clients": [7]}]), "stream.boards: client 7 holds no submodel of"),
+        ({"trial": {"canaries": [9]}}, "trial.canaries: client 9 holds no submodel of"),
+        ({"sets": [[0, 1], [1, 2, 3]]}, "sets: client 1 is in 2 of them, and must be in one"),
+        ({"sets": [[0, 1], [3]]}, "sets: client 2 is in 0 of them, and must be in one"),
         ({"fleet": "mini4-nothing"}, "fleet: unknown fleet"),
         ({"fleet": {"boards": [{"device": "jetson-nano"}]}}, "fleet: boards.0.link: is missing"),
         ({"fleet": {"boards": [{"device": "jetson-nano", "link": "wifi"}]}}, "fleet: has 1 boards, and client 3 of"),

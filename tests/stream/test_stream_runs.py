@@ -18,7 +18,7 @@ from cosp.models.transformer import Transformer
 from cosp.run.directory import RunDirectory
 from cosp.stream import loop
 from cosp.stream import simulate as simulated
-from cosp.stream.learner import EntropyLearner
+from cosp.stream.learner import SchoolLearner
 from cosp.stream.samples import lay_out
 from cosp.stream.simulate import new_directory, simulate
 from cosp.submodel.slicing import State, extract
@@ -106,21 +106,21 @@ def test_bytes_in_rows_are_those_of_the_messages(go: Go, monkeypatch: pytest.Mon
 
 
 def test_a_bad_set_goes_back(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Spoiling(EntropyLearner):
+    class Spoiling(SchoolLearner):
         """Sends, once, a model that knows nothing: all classes are alike to it."""
 
         spoiled = False
 
-        def _guarded(self, x: Any) -> dict[str, Any]:
-            return {"kind": "step"}
+        def take(self, *_: Any) -> list[dict[str, Any]]:
+            return []
 
         def model(self) -> State | None:
             if self.spoiled:
                 return None
             self.spoiled = True
-            return {name: torch.zeros_like(one) for name, one in self._state().items()}
+            return {name: torch.zeros_like(one) for name, one in self._first.items()}
 
-    monkeypatch.setattr(simulated, "EntropyLearner", Spoiling)
+    monkeypatch.setattr(simulated, "SchoolLearner", Spoiling)
     rows, metrics = go(
         trial={"windows": 1, "margin": 0.001},
         download={"how": "whole"},
@@ -158,6 +158,14 @@ def test_a_board_that_is_off_answers_nothing(go: Go, tmp_path: Path) -> None:
     assert own[0]["missed"] > 0
     assert own[0]["to_s"] > 30
     assert all(row["missed"] == 0 for row in of(rows, "window") if row["client"])
+
+
+def test_lists_of_boards_have_sets_of_their_own(go: Go) -> None:
+    rows, _ = go("upload.rule=all", sets=[[0, 3], [1, 2]], trial=None)
+    group_of = {row["version"]: row["group"] for row in of(rows, "set")}
+    assert set(group_of.values()) == {0, 1}
+    taken = {(row["client"], group_of[row["version"]]) for row in of(rows, "download")}
+    assert taken <= {(0, 0), (3, 0), (1, 1), (2, 1)}
 
 
 def test_a_stream_that_was_begun_is_not_gone_on_with(go: Go, tmp_path: Path, run: Path) -> None:

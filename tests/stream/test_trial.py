@@ -36,6 +36,11 @@ def test_what_was_answered_with_another_set_does_not_count() -> None:
     assert said(found, (0, 0.2), (0, 0.2)) == [None, "good"]
 
 
+def test_a_set_that_nobody_comes_to_try_does_not_stay_on_trial() -> None:
+    found = trial(0, windows=1)
+    assert said(found, *[(1, 0.2)] * 6) == [*[None] * 5, "untried"]
+
+
 def test_a_board_that_had_said_nothing_is_compared_from_then_on() -> None:
     found = trial(0, before={1: 0.2})
     assert said(found, (0, 0.9), (0, 0.9), (0, 0.9)) == [None, None, "good"]
