@@ -376,7 +376,7 @@ def check_name(name: object, where: str) -> None:
         raise ConfigError(f"{where}: a name must be letters, digits, '_', '.' and '-', got {name!r}")
 
 
-def dump_config(config: Config, versions: Mapping[str, str]) -> str:
+def dump_config(config: Settings, versions: Mapping[str, str]) -> str:
     """Return the resolved configuration as YAML; reading it back gives an equal value."""
     value = config.model_dump(mode="json") | {"versions": dict(versions)}
     return yaml.safe_dump(value, sort_keys=False)

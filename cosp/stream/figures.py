@@ -37,7 +37,11 @@ def accuracy_over_time(runs: Sequence[StreamRun], labels: Sequence[str]) -> Figu
     figure, axes = new_figure(WIDE, 3.2)
     for i, (run, label) in enumerate(zip(runs, labels, strict=True)):
         window_s = run.header["window_s"] / unit.seconds
-        seen = [(number, right.share) for number, right in sorted(run.tally.windows.items()) if right.samples]
+        seen = [
+            (number, right.right / right.samples)
+            for number, right in sorted(run.tally.windows.items())
+            if right.samples
+        ]
         name = "all boards" if len(runs) == 1 else label
         axes.plot(
             [number * window_s for number, _ in seen], [share for _, share in seen],
