@@ -1,11 +1,11 @@
 """Measures the loop after deployment: lines of adaptation.yaml on trained runs, paired by seed, and writes the page.
 
-    python benchmarks/adaptation.py measure SET:RUN [SET:RUN ...] [--only LINES] [--until HH:MM]
+    python benchmarks/adaptation.py measure SET:RUN [SET:RUN ...] [--seeds 0,1,2] [--only LINES] [--until HH:MM]
     python benchmarks/adaptation.py severities SET:RUN [...]
     python benchmarks/adaptation.py page
 
-SET is the name of a data set, RUN a trained run of it; the run's seed is the stream's. ``measure`` goes on where it
-stopped: a cell that is in the results is not measured again. ``page`` writes docs/results/adaptation.md from them.
+SET is the name of a data set, RUN a trained run of it; seeds are the stream's. ``measure`` goes on where it stopped: a
+cell that is in the results is not measured again. ``page`` writes docs/results/adaptation.md from them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,24 +46,22 @@ MOST = 400  # test samples whose accuracy under each corruption is shown
 Cell = dict[str, Any]
 
 
-def measure(sets: Sequence[str], only: Sequence[str], until: str | None, data_dir: Path) -> None:
+def measure(sets: Sequence[str], seeds: Sequence[int], only: Sequence[str], until: str | None, data_dir: Path) -> None:
     """Measure what is not there yet, line by line over all runs, so that what is there is paired."""
     spec = yaml.safe_load(SPEC.read_text(encoding="utf-8"))
     done = {(cell["data"], cell["seed"], cell["line"]) for cell in cells()}
     opened: dict[str, Deployed] = {}
-    for line in only or spec["lines"]:
-        for given in sets:
-            name, _, run = given.partition(":")
-            if run not in opened:
-                opened[run] = open_deployed(Path(run), data_dir=data_dir)
-            seed = opened[run].facts.seed
-            if (name, seed, line) in done:
-                continue
-            if until is not None and f"{datetime.now():%H:%M}" >= until:
-                return
-            cell = measured(spec, line, opened[run], name=name, seed=seed, data_dir=data_dir)
-            _append(RESULTS / "cells.jsonl", cell)
-            print(f"{name} {seed} {line}: {cell['stream_accuracy']:.3f}, {cell['cpu_s']:.0f} CPU s", flush=True)
+    for given, line, seed in product(sets, only or spec["lines"], seeds):
+        name, _, run = given.partition(":")
+        if run not in opened:
+            opened[run] = open_deployed(Path(run), data_dir=data_dir)
+        if (name, seed, line) in done:
+            continue
+        if until is not None and f"{datetime.now():%H:%M}" >= until:
+            return
+        cell = measured(spec, line, opened[run], name=name, seed=seed, data_dir=data_dir)
+        _append(RESULTS / "cells.jsonl", cell)
+        print(f"{name} {seed} {line}: {cell['stream_accuracy']:.3f}, {cell['cpu_s']:.0f} CPU s", flush=True)
 
 
 def measured(spec: Mapping[str, Any], line: str, deployed: Deployed, *, name: str, seed: int, data_dir: Path) -> Cell:
@@ -148,12 +147,14 @@ def main(arguments: Sequence[str]) -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("measure", "severities", "page"))
     parser.add_argument("sets", nargs="*", metavar="SET:RUN")
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default="", help="lines, by comma")
     parser.add_argument("--until", help="begin no cell after that time of day, HH:MM")
     parser.add_argument("--data-dir", type=Path, default=DATA)
     given = parser.parse_args(arguments)
     if given.what == "measure":
-        measure(given.sets, [line for line in given.only.split(",") if line], given.until, given.data_dir)
+        seeds = [int(seed) for seed in given.seeds.split(",")]
+        measure(given.sets, seeds, [line for line in given.only.split(",") if line], given.until, given.data_dir)
     elif given.what == "severities":
         severities(given.sets, given.data_dir)
     else:

@@ -188,8 +188,8 @@ def _findings(cells: Sequence[Cell]) -> list[str]:
             name = "1 %" if line == "entropy_band" else "0.1 %"
             within = "within" if found.mean >= -limit else "not within"
             said.append(
-                f"- Changes in {name} of the bytes (`dwc`) against whole weights: {_figure(found, points=True)} points, "
-                f"{within} {limit:g}"
+                f"- Changes in {name} of the bytes (`dwc`) against whole weights: "
+                f"{_figure(found, points=True)} points, {within} {limit:g}"
             )
     for line in [line for line in dict.fromkeys(cell["line"] for cell in cells) if line not in (NONE, "all")]:
         mine = _of(line, cells)

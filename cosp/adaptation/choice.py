@@ -82,7 +82,7 @@ def index_bytes(bits: np.ndarray) -> bytes:
     filled = np.zeros(4 * mapped, dtype=np.uint8)
     filled[: len(codes)] = codes
     whole = np.bitwise_or.reduce(filled.reshape(-1, 4) << np.arange(0, 8, 2, dtype=np.uint8), axis=1)
-    return _varints(np.array([2 * len(sent)])) + whole.astype(np.uint8).tobytes()
+    return _varints(np.array([2 * len(sent)])) + bytes(whole.astype(np.uint8))
 
 
 def bits_of_index(data: bytes, units: int) -> Tuple[np.ndarray, int]:

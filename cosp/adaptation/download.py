@@ -106,7 +106,7 @@ def norms_message(held: Held, version: int, weights: np.ndarray, form: Form) -> 
     halves = weights[form.norms].astype("<f2")
     after = held.weights.copy()
     after[form.norms] = halves
-    return _header("norms", version, held.version, after) + halves.tobytes()
+    return _header("norms", version, held.version, after) + bytes(halves.tobytes())
 
 
 def change_message(held: Held, version: int, weights: np.ndarray, form: Form, budget_bytes: int) -> Optional[bytes]:

@@ -42,7 +42,8 @@ E0 = 0.4
 @dataclass(frozen=True)
 class AdaptSettings:
     """How the server adapts. ``batch`` uploads make a step; it replays ``replayed`` times as many of the last
-    ``replay``, once it has ``replay_from``.
+    ``replay``, once it has ``replay_from``. ``plans_at_once``: so many of the boards' submodels are taught a step,
+    drawn anew each time; None: all.
 
     ``class_cap``: of each pseudo-class a batch keeps at most so many times its even share. ``collapsed``: a step is
     undone after which the mean prediction has less than that share of ln C as entropy. ``clean_drop``: or by which the
@@ -65,6 +66,7 @@ class AdaptSettings:
     replay: int = 10_000
     replay_from: int = 256
     replayed: int = 3
+    plans_at_once: Optional[int] = None
     class_cap: Optional[float] = None
     collapsed: Optional[float] = 0.3
     clean_drop: Optional[float] = None
@@ -80,6 +82,8 @@ class AdaptSettings:
         for name in ("batch", "replay", "replay_from"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.plans_at_once is not None and not self.plans_at_once >= 1:
+            raise ValueError(f"plans_at_once must be >= 1, got {self.plans_at_once}")
         for name in ("entropy_weight", "divergence_weight", "label_weight", "feature_weight", "replayed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
@@ -172,9 +176,11 @@ class School:
 
     def accuracy(self, samples: Batch, plan: Optional[SubmodelPlan] = None) -> float:
         """Return the share of ``samples`` that the exits' mean of the adapted (sub)model gets right."""
+        if samples.y is None:
+            raise ValueError("samples without labels have no accuracy")
         with torch.no_grad():
             found = self._outputs(self._pupil, samples, plan or self._shape.full_plan()).mean().argmax(-1)
-        return float((found == samples.y).float().mean())
+        return float(torch.eq(found, samples.y).float().mean())
 
     def learn(self, batch: Batch, plans: Sequence[SubmodelPlan], rng: np.random.Generator) -> Optional[Lesson]:
         """Take one step on what came up, for the distinct ``plans`` that boards hold; None if there is nothing to do.
@@ -187,13 +193,20 @@ class School:
         if self.settings.rule == "distil" and self.settings.teacher == "adapted":
             self._teach_teacher(batch)
         kept = batch.rows(torch.from_numpy(self._balanced(batch)))
-        lesson = self._step([kept, *self._replayed(batch, rng)], list(dict.fromkeys(plans)))
+        lesson = self._step([kept, *self._replayed(batch, rng)], self._taught(plans, rng))
         why = self._why_undone(kept)
         if why is not None:
             self._pupil.put_back(before)
             self._teacher.put_back(taught_before)
         self._keep(kept)
         return Lesson(lesson, len(kept.x), self._mean_entropy(kept, plans), why)
+
+    def _taught(self, plans: Sequence[SubmodelPlan], rng: np.random.Generator) -> List[SubmodelPlan]:
+        """Return the distinct plans that this step teaches."""
+        distinct, most = list(dict.fromkeys(plans)), self.settings.plans_at_once
+        if most is None or most >= len(distinct):
+            return distinct
+        return [distinct[i] for i in np.sort(rng.choice(len(distinct), most, replace=False)).tolist()]
 
     def _teach_teacher(self, batch: Batch) -> None:
         """CEMA's first step: the whole model lowers its own entropy on the batch."""
@@ -384,7 +397,8 @@ class _Learner:
 
 def _entropies(p: Tensor) -> Tensor:
     """Return the entropy of probabilities (..., classes), in nats."""
-    return torch.special.entr(p).sum(-1)
+    found: Tensor = torch.special.entr(p).sum(-1)
+    return found
 
 
 def _weights(h: Tensor, classes: int) -> Tensor:

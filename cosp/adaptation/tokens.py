@@ -158,7 +158,7 @@ def read_pixels(message: bytes, shape: Tuple[int, int, int]) -> np.ndarray:
 def to_levels(x: np.ndarray, *, mean: np.ndarray, std: np.ndarray, white: float) -> np.ndarray:
     """Return normalised images (N, C, H, W) as (N, H, W, C) uint8, where 255 is white."""
     values = x.transpose(0, 2, 3, 1).astype(np.float64) * std + mean
-    return np.clip(np.rint(values * (255 / white)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values * (255 / white)), 0, 255), dtype=np.uint8)
 
 
 def from_levels(levels: np.ndarray, *, mean: np.ndarray, std: np.ndarray, white: float) -> np.ndarray:

@@ -152,7 +152,7 @@ _SHIFTS = np.arange(0, 8, 2, dtype=np.uint8)
 
 
 def _unsigned(codes: np.ndarray, bits: int) -> np.ndarray:
-    return (codes.astype(np.int16) & (2**bits - 1)).astype(np.uint8)
+    return np.asarray(codes.astype(np.int16) & (2**bits - 1), dtype=np.uint8)
 
 
 def _signed(unsigned: np.ndarray, bits: int) -> np.ndarray:

@@ -95,6 +95,13 @@ def test_one_step_for_two_plans_moves_weights_that_both_share():
     assert torch.equal(changed, kept)
 
 
+def test_some_plans_a_step_are_drawn():
+    made = school(rule="labels", parts=("all",), plans_at_once=1)
+    found = {len(made._taught([NARROW, WHOLE, NARROW], np.random.default_rng(seed))) for seed in range(5)}
+    drawn = {made._taught([NARROW, WHOLE], np.random.default_rng(seed))[0] for seed in range(9)}
+    assert (found, drawn) == ({1}, {NARROW, WHOLE})
+
+
 def test_a_submodel_computes_what_its_cut_computes():
     made = school()
     model = model_with(SMALL, STATE, NARROW)
@@ -186,6 +193,7 @@ def test_a_model_is_taken_back_when_it_was_worse_for_some_windows_in_a_row():
         ({"rule": "pray"}, "rule must be one of"),
         ({"teacher": "none"}, "teacher must be one of"),
         ({"learning_rate": 0}, "learning_rate must be > 0"),
+        ({"plans_at_once": 0}, "plans_at_once must be >= 1"),
         ({"batch": 0}, "batch must be >= 1"),
         ({"momentum": 1.0}, "momentum must lie in"),
         ({"class_cap": 0.5}, "class_cap must be >= 1"),
