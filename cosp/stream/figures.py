@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -58,11 +59,11 @@ def accuracy_over_time(runs: Sequence[StreamRun], labels: Sequence[str]) -> Figu
     return figure
 
 
-def _worst_board(run: StreamRun, axes: object, unit_s: float) -> None:
+def _worst_board(run: StreamRun, axes: Axes, unit_s: float) -> None:
     grid, edges_s = _by_window(run, lambda row: row["right"] / row["samples"])
     seen = ~np.isnan(grid).all(axis=0)
     worst = np.nanmin(grid[:, seen], axis=0)
-    axes.plot(  # type: ignore[attr-defined]
+    axes.plot(
         edges_s[1:][seen] / unit_s, worst, color=colour("muted"), linewidth=0.9, linestyle=(0, (1.4, 1.4)),
         label="worst board",
     )  # fmt: skip

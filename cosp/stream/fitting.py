@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cosp.amounts import amount
 from cosp.errors import ConfigError
 from cosp.fleet.fleet import Fleet, load_fleet
@@ -50,7 +52,7 @@ def _check_clients(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> Non
         )
     canaries = config.trial.canaries if config.trial is not None else 0
     listed = [client for named in config.sets for client in named] if isinstance(config.sets, tuple) else None
-    named = {
+    named: dict[str, Sequence[int]] = {
         "stream.boards": [client for entry in config.stream.boards for client in entry.clients],
         "trial.canaries": [] if isinstance(canaries, int) else canaries,
         "sets": listed or [],

@@ -87,7 +87,8 @@ class BoardStream(Settings):
     @field_validator("drift")
     @classmethod
     def _in_time(cls, drift: Drift | None) -> Drift | None:
-        return _in_order(drift)
+        _check_order(drift)
+        return drift
 
 
 class StreamConfig(Settings):
@@ -110,8 +111,9 @@ class StreamConfig(Settings):
 
     @field_validator("drift")
     @classmethod
-    def _in_time(cls, drift: Drift) -> Drift | None:
-        return _in_order(drift)
+    def _in_time(cls, drift: Drift) -> Drift:
+        _check_order(drift)
+        return drift
 
     @model_validator(mode="after")
     def _some_windows(self) -> StreamConfig:
@@ -228,8 +230,7 @@ def _known(name: str, names: Iterable[str]) -> str:
     return name
 
 
-def _in_order(drift: Any) -> Any:
+def _check_order(drift: Drift | None) -> None:
     times_s = [shift.at_s for shift in drift] if isinstance(drift, tuple) else []
     if any(later <= earlier for earlier, later in itertools.pairwise(times_s)):
         raise broken(f"at_s must grow from one to the next, got {times_s}")
-    return drift

@@ -37,6 +37,7 @@ from cosp.stream.server import AdaptingServer, Learner, Published, Trials
 from cosp.stream.settings import AdaptConfig
 from cosp.stream.tally import Tally
 from cosp.stream.uploads import Uploads
+from cosp.stream.upward import Report
 from cosp.submodel.flat import spans_of
 from cosp.submodel.layout import parameter_count
 from cosp.submodel.plan import SubmodelPlan
@@ -193,13 +194,15 @@ class _Timed:
     def __init__(self, server: AdaptingServer) -> None:
         self._server = server
         self.classes = server.classes
-        self.target = server.target
         self.spent_s = 0.0
 
-    def take(self, *arguments: Any) -> list[Row]:
+    def target(self, client: int) -> Published:
+        return self._server.target(client)
+
+    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
         started = time.monotonic()
         try:
-            return self._server.take(*arguments)
+            return self._server.take(client, report, batches)
         finally:
             self.spent_s += time.monotonic() - started
 
