@@ -339,8 +339,16 @@ def raw_config(
     return value
 
 
+def has_stream(path: Path) -> bool:
+    """Say whether a file is of boards that serve, for ``cosp adapt``."""
+    value = load_yaml(path)
+    return isinstance(value, dict) and "stream" in value
+
+
 def checked(value: object, where: str | Path) -> Config:
     """Return the configuration that ``value`` is; ConfigError, of ``where`` it comes from, if it is none."""
+    if isinstance(value, dict) and "stream" in value:
+        raise ConfigError(f"{where}: stream: is of boards that serve and train nothing; give it to cosp adapt")
     config = parse(value, Config, where=str(where))
     if isinstance(config.server.quorum, float) and config.server.quorum > 1:
         raise ConfigError(
@@ -368,7 +376,7 @@ def check_name(name: object, where: str) -> None:
         raise ConfigError(f"{where}: a name must be letters, digits, '_', '.' and '-', got {name!r}")
 
 
-def dump_config(config: Config, versions: Mapping[str, str]) -> str:
+def dump_config(config: Settings, versions: Mapping[str, str]) -> str:
     """Return the resolved configuration as YAML; reading it back gives an equal value."""
     value = config.model_dump(mode="json") | {"versions": dict(versions)}
     return yaml.safe_dump(value, sort_keys=False)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cosp.config import Config, dump_config, load_config, variant_names
+from cosp.config import Config, dump_config, has_stream, load_config, variant_names
 from cosp.errors import ConfigError
 from cosp.methods import CoS2P, CoS2PPaper, FedAvg
 from cosp.methods.rules import Drift, Hinge, Merge, Polynomial
+from cosp.stream.settings import load_adapt
 from cosp.task.training import TrainSettings
 
 EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").rglob("*.yaml"))
@@ -231,7 +232,8 @@ def test_every_method_can_be_named(path):
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
 def test_the_shipped_experiments_and_all_their_variants_are_valid(file):
     for variant in (None, *variant_names(file)):
-        assert load_config(file, [] if variant is None else [f"variant={variant}"]).variant == variant
+        load = load_adapt if has_stream(file) else load_config
+        assert load(file, [] if variant is None else [f"variant={variant}"]).variant == variant
 
 
 @pytest.mark.parametrize(

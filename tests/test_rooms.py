@@ -19,6 +19,7 @@ ORDER = (
     ("checkpoints",),
     ("data", "fleet"),
     ("task",),
+    ("adaptation",),
     ("merge", "trainer"),
     ("wire", "board"),
     ("methods",),
@@ -30,7 +31,7 @@ ORDER = (
     ("report",),
     ("watch", "track"),
     ("simulation", "deployment", "calibration", "planning", "flower"),
-    ("tables",),
+    ("tables", "stream"),
     ("cli",),
 )
 """From the ground up. A room imports from its own and from lower floors, never from one beside it."""

@@ -12,7 +12,7 @@ import click
 import typer
 from click.exceptions import NoArgsIsHelpError
 
-from cosp.cli import boards, devices, keys, models, runs, server, signals, tables, watch
+from cosp.cli import adapt, boards, devices, keys, models, runs, server, signals, tables, watch
 from cosp.cli.screen import err, show_any_text
 from cosp.errors import CospError, UserError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for commands in (runs, models, watch, tables, devices, keys, server, boards):
+for commands in (runs, adapt, models, watch, tables, devices, keys, server, boards):
     app.add_typer(commands.app)
 
 

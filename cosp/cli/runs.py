@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cosp.cli.adapt import plan_stream
 from cosp.cli.lazily import lazily
 from cosp.cli.models import To, say_predictions, say_written, written
 from cosp.cli.screen import (
@@ -198,15 +199,21 @@ def _check_place(engine: EngineName, address: str | None, workers: int | None) -
 
 @app.command(epilog="Example: `cosp plan experiments/fashion_mnist_weak.yaml --data-dir DATA`")
 def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Show what each board would hold and what one task would cost it; nothing is trained."""
+    """Show what each board would hold and what one task would cost it; nothing is trained.
+
+    Of a stream: what answering and sending would cost it, and what leaves the boards.
+    """
     lazily("torch")  # more than half of the time that a plan takes, and only fitted checkpoints need it
 
-    from cosp.config import load_config
+    from cosp.config import has_stream, load_config
     from cosp.experiment import load_experiment
     from cosp.planning.flower_share import flower_line
     from cosp.planning.plan import plan_rows
     from cosp.planning.table import plan_table
 
+    if has_stream(config):
+        plan_stream(config, sets or [], data_dir=data_dir, as_json=as_json)
+        return
     with err.status("reading data"):
         chosen = load_config(config, sets or [])
         experiment = load_experiment(chosen, data_dir=data_dir)
@@ -228,7 +235,13 @@ def report(
 ) -> None:
     """Write one HTML page for one run, or for several side by side."""
     from cosp.report import write_report
+    from cosp.stream.page import write_page
+    from cosp.stream.read import is_stream
 
+    streams = [is_stream(run) for run in runs]
+    if any(streams) and not all(streams):
+        other = runs[streams.index(not streams[0])]
+        raise UserError(f"report: {runs[0]} and {other}: one is a stream and one a training run; give those of a kind")
     with err.status("drawing the report"):
-        path = write_report(runs, out_file or runs[0] / "report.html")
+        path = (write_page if all(streams) else write_report)(runs, out_file or runs[0] / "report.html")
     print(path)

@@ -69,6 +69,16 @@ def _summing(task: Task, size: Footprint, samples: int) -> Work:
     return _work(task, step, steps=math.ceil(samples / batch), batch=batch)
 
 
+def serving_work(task: Task, *, bytes_down: int, bytes_up: int) -> Work:
+    """Return what it asks of a board to answer what came since it was last asked, to take ``bytes_down`` of a new set
+    before and to send ``bytes_up`` of what it chose after.
+    """
+    samples, batch = task.last - task.first, task.training.batch_size
+    step = task.size.evaluation_step(batch)
+    work = _work(task, step, steps=math.ceil(samples / batch), batch=batch)
+    return replace(work, download_bytes=bytes_down, upload_bytes=bytes_up)
+
+
 def _work(task: Task, step: Step, *, steps: int, batch: int, **more: Any) -> Work:
     """Return the work of so many equal steps, of loading a batch for each, and of the way there and back."""
     return Work(

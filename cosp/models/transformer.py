@@ -66,6 +66,45 @@ class Transformer(nn.Module):
         for exit_, read in self._read_in_turn(samples, None):
             yield exit_.features(read)
 
+    def outputs_in_turn(self, samples: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
+        """Yield of one exit after another what its head reads, (batch, dim), and its logits (batch, classes)."""
+        for exit_, read in self._read_in_turn(samples, None):
+            features = exit_.features(read)
+            yield features, exit_.head(features)
+
+    def stream(self, samples: Tensor, after: int) -> Tensor:
+        """Return the residual stream (batch, tokens, dim) behind block ``after``, behind 0 as the first block reads it.
+
+        It is as wide in every submodel, so another one, or the whole model, can go on with it: :meth:`resume`.
+        """
+        x, there = self.embed(samples), self.there(samples)
+        attended = None if there is None else _additive(there, x.dtype)
+        for block in self.blocks[:after]:
+            x = block(x, None, attended)
+        return x
+
+    def resume(self, x: Tensor, after: int, sizes: Optional[Tensor] = None) -> Iterator[Tuple[Tensor, Tensor]]:
+        """Yield what :meth:`outputs_in_turn` yields of the exits behind block ``after``, from the stream ``x`` there.
+
+        ``x`` may hold some of the tokens, own ones first. A mean over them counts each by ``sizes`` (batch, tokens): so
+        many were merged into it.
+        """
+        if self.shape.pooling == "class":
+            read = self._reading(None, x.dtype)
+        else:
+            weights = torch.ones(x.shape[:2], dtype=x.dtype) if sizes is None else sizes.to(x.dtype)
+            share = (weights / weights.sum(1, keepdim=True))[:, :, None]
+
+            def read(stream: Tensor) -> Tensor:
+                return (stream * share).sum(1)
+
+        for i in range(after, len(self.blocks)):
+            x = self.blocks[i](x)
+            if i + 1 in self.exit_positions:
+                exit_: Exit = self.exits[self.exit_positions.index(i + 1)]  # type: ignore[assignment]
+                features = exit_.features(read(x))
+                yield features, exit_.head(features)
+
     def _read_in_turn(self, samples: Tensor, gates: Optional[Sequence[BlockGates]]) -> Iterator[Tuple[Exit, Tensor]]:
         """Yield one exit after another and what it reads of the stream."""
         x = self.embed(samples)

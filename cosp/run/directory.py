@@ -17,10 +17,11 @@ from typing import Any
 from safetensors import SafetensorError
 
 import cosp
-from cosp.config import Config, dump_config
+from cosp.config import dump_config
 from cosp.errors import UserError
 from cosp.files import write_whole
 from cosp.held import Hold, hold_alone, holder
+from cosp.methods.rules import Settings
 
 Row = dict[str, Any]
 
@@ -48,7 +49,7 @@ class RunDirectory:
         self._hold: Hold | None = None
 
     @staticmethod
-    def create(folder: Path, config: Config) -> RunDirectory:
+    def create(folder: Path, config: Settings) -> RunDirectory:
         """Make a new run directory, in use from now on; UserError if it cannot be written or already holds a run."""
         directory = RunDirectory(folder)
         with _begun_in(folder):

@@ -67,6 +67,8 @@ def peak_memory_bytes(task: Task) -> int:
         return task.scoring.peak_bytes(size, task.scoring.held_samples) if task.scoring else size.scoring_bytes(1)
     if task.kind == "moments":
         return moments_bytes(task.shape, size, task.training.batch_size)
+    if task.kind == "serve":  # the weights twice: a set that comes in is put together beside the one that answers
+        return size.evaluation_bytes(task.training.batch_size)
     return size.evaluation_bytes(judging_batch(task))
 
 

@@ -32,7 +32,8 @@ class Task:
     kind "train": train ``plan``'s submodel and return its weight change. "score": score the units of the full-width
     blocks that ``plan`` names. "evaluate": count the predictions of every exit on ``first:last`` of the server's
     ``split``. "moments": sum the features that ``plan``'s exits give of the client's samples, ``training.batch_size``
-    read at a time.
+    read at a time. "serve": answer ``first:last`` of ``split``, what came to the client since it was last asked; the
+    board answers ``training.batch_size`` at a time.
     """
 
     kind: str

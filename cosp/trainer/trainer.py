@@ -82,6 +82,7 @@ class Trainer:
             "score": self._score,
             "moments": self._moments,
             "evaluate": self._evaluate,
+            "serve": self._serve,
         }[task.kind]
         with Telemetry(self.meter, self.vitals) as telemetry:
             shape, left = task.held_shape, task.frozen
@@ -162,6 +163,10 @@ class Trainer:
         counts, losses = count_predictions(model, Samples(split.x[part], split.y[part]))
         return {"losses": losses}, counts.flatten().float()
 
+    def _serve(self, task: Task, model: FlatModel, received: Tensor) -> Result:
+        split, part = self.splits[task.split], slice(task.first, task.last)
+        return {"samples": task.last - task.first}, answers(model, Samples(split.x[part], split.y[part])).flatten()
+
 
 def in_words(own: ClientSamples, words: Units, unknown: Optional[int]) -> ClientSamples:
     """Return a client's texts in the places that their words have among ``words``; see ``cosp.submodel.words``."""
@@ -230,6 +235,14 @@ def count_predictions(
             pairs = y * classes + log.argmax(-1)
             counts[i] += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
     return counts, losses.tolist()
+
+
+@torch.no_grad()
+def answers(model: FlatModel, samples: Samples, batch: int = EVALUATION_BATCH) -> Tensor:
+    """Return the logits of every exit, (samples, exits, classes), on the CPU."""
+    device = model.weights.device
+    batches = evaluation_batches(samples, batch)
+    return torch.cat([torch.stack([z.float().cpu() for z in model.module(x.to(device))], 1) for x, _ in batches])
 
 
 @torch.no_grad()

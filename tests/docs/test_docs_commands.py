@@ -19,7 +19,8 @@ import pytest
 import typer
 
 from cosp.cli import main as cli
-from cosp.config import load_config
+from cosp.config import has_stream, load_config
+from cosp.stream.settings import load_adapt
 
 ROOT = pages.ROOT
 PROGRAMS = {
@@ -41,7 +42,8 @@ PROGRAMS = {
 }
 """What a command may begin with, and how it is known to work."""
 
-FOLLOWED = (pytest.param("README.md", marks=pytest.mark.slow), "docs/simulate.md", "docs/compare.md", "docs/data.md")
+FOLLOWED = (pytest.param("README.md", marks=pytest.mark.slow), "docs/simulate.md", "docs/compare.md", "docs/data.md",
+            "docs/adaptation.md")  # fmt: skip
 """Pages whose commands of cosp are given as they stand, in order, in an empty folder with ``experiments/``. README's
 are those of simulate.md in short.
 """
@@ -58,6 +60,7 @@ NOT_RUN = {
 
 CUTS = {
     "cosp run experiments/quickstart.yaml": "--workers 1 --set server.versions=2 --set training.epochs=1",
+    "cosp adapt experiments/adapt_digits.yaml": "--workers 0 --set stream.until_s=240",
     "cosp table experiments/tables/digits.yaml": "--jobs 1 --only heterofl --seeds 0 --set server.until_s=0.05",
     "cosp table mine_table.yaml": "--jobs 1 --only heterofl --set server.until_s=0.05",
 }
@@ -149,7 +152,8 @@ def test_a_command_of_a_block_is_whole(words: tuple[str, ...]) -> None:
 def test_an_experiment_that_a_command_names_takes_its_settings(words: tuple[str, ...]) -> None:
     (path,) = [ROOT / word for word in words if re.match(r"experiments/.*\.yaml$", word)]
     settings = [value for option, value in pairwise(words) if option == "--set"]
-    load_config(path, [one for one in settings if not one.startswith("table.")])
+    load = load_adapt if has_stream(path) else load_config
+    load(path, [one for one in settings if not one.startswith("table.")])
 
 
 @pytest.mark.integration

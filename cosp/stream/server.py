@@ -1,0 +1,172 @@
+"""The server's side: who adapts with whom, which set is good, which one is on trial, and what each board is to have."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from cosp.adaptation.teach import Batch
+from cosp.stream.trial import Trial
+from cosp.stream.upward import Report
+from cosp.submodel.flat import flatten, spans_of
+from cosp.submodel.layout import Layout
+from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.slicing import State, extract
+
+Row = dict[str, Any]
+
+
+class Learner(Protocol):
+    """What makes a better model of what boards send."""
+
+    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
+        """Take what a board sent, and learn if that is enough; return what was done, and what was refused."""
+
+    def model(self) -> State | None:
+        """Return the whole model as it is by now; None if nothing was learned since this was last asked."""
+
+    def go_back(self, model: State) -> None:
+        """Forget what was learned since ``model``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A set of weights that boards of ``group`` may be sent: the whole ``model``, cut for each board's plan."""
+
+    version: int
+    group: int
+    model: State
+    layout: Layout
+
+    def weights(self, plan: SubmodelPlan) -> Tensor:
+        """Return the submodel of ``plan`` end to end."""
+        return flatten(extract(self.model, self.layout, plan), spans_of(self.layout, plan.counts))
+
+
+class Server(Protocol):
+    """What the loop asks of the server's side."""
+
+    classes: int
+
+    def target(self, client: int) -> Published:
+        """Return what ``client`` is to have now."""
+
+    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
+        """Take a board's report and the samples that it sent; return rows of what follows from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """How long a new set is on trial, and on which boards; none: on all."""
+
+    windows: int
+    margin: float
+    canaries: frozenset[int] = frozenset()
+
+
+class Group:
+    """Boards that share one adapted model."""
+
+    def __init__(self, number: int, clients: Sequence[int], learner: Learner, good: Published) -> None:
+        self.number, self.clients, self.learner = number, tuple(clients), learner
+        self.good = good
+        self.candidate: Published | None = None
+        self.trial: Trial | None = None
+        self.sure: dict[int, deque[float]] = defaultdict(deque)
+        """By client, how unsure it was in its last windows."""
+
+    @property
+    def watched(self) -> frozenset[int]:
+        return frozenset() if self.trial is None else self.trial.watched
+
+
+class AdaptingServer:
+    """Holds what boards are to have. ``trials`` None: a new set is for all boards at once, and none is taken back."""
+
+    def __init__(
+        self,
+        model: State,
+        layout: Layout,
+        *,
+        classes: int,
+        groups: Sequence[Sequence[int]],
+        learner: Callable[[int, State], Learner],
+        trials: Trials | None,
+    ) -> None:
+        self.classes = classes
+        self._trials = trials
+        self._version = 0
+        first = Published(version=0, group=0, model=model, layout=layout)
+        self._groups = [
+            Group(number, clients, learner(number, model), replace(first, group=number))
+            for number, clients in enumerate(groups)
+        ]
+        self._of = {client: group for group in self._groups for client in group.clients}
+
+    def target(self, client: int) -> Published:
+        """Return what ``client`` is to have now."""
+        group = self._of[client]
+        tries = group.candidate is not None and (group.trial is None or client in group.trial.watched)
+        return group.candidate if tries and group.candidate is not None else group.good
+
+    def models(self) -> dict[int, State]:
+        """Return the last good model of each group."""
+        return {group.number: group.good.model for group in self._groups}
+
+    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
+        """Take a board's report and the samples that it sent; return rows of what follows from it."""
+        group = self._of[client]
+        rows = self._judge(group, client, report)
+        known = group.sure[client]
+        known.append(report.uncertainty)
+        if self._trials is not None and len(known) > self._trials.windows:
+            known.popleft()
+        rows += [{**row, "group": group.number} for row in group.learner.take(client, report, batches)]
+        return [*rows, *self._publish(group)]
+
+    def _judge(self, group: Group, client: int, report: Report) -> list[Row]:
+        """Keep the set on trial or take it back, if the board's report decides that."""
+        trial, candidate = group.trial, group.candidate
+        if trial is None or candidate is None:
+            return []
+        verdict = trial.report(client, report.version, report.uncertainty)
+        if verdict is None:
+            return []
+        group.trial, group.candidate = None, None
+        told = {"group": group.number, "version": candidate.version, "changes": trial.changes}
+        if verdict == "good":
+            group.good = candidate
+            return [{"kind": "kept", **told}]
+        group.learner.go_back(group.good.model)
+        boards = sorted(trial.watched)
+        return [{"kind": "rollback", **told, "to": group.good.version, "why": verdict, "boards": boards}]
+
+    def _publish(self, group: Group) -> list[Row]:
+        """Put what was learned on trial, or make it what boards are to have."""
+        if group.candidate is not None:
+            return []
+        model = group.learner.model()
+        if model is None:
+            return []
+        self._version += 1
+        published = replace(group.good, version=self._version, model=model)
+        row = {"kind": "set", "group": group.number, "version": self._version}
+        if self._trials is None:
+            group.good = published
+            return [{**row, "canaries": []}]
+        canaries = self._trials.canaries & set(group.clients)
+        before = {client: fmean(found) for client, found in group.sure.items() if found}
+        group.candidate = published
+        group.trial = Trial(
+            self._version,
+            canaries or group.clients,
+            before,
+            windows=self._trials.windows,
+            margin=self._trials.margin,
+        )
+        return [{**row, "canaries": sorted(canaries)}]
