@@ -91,14 +91,14 @@ def lines(rows: list[Row]) -> list[tuple[str, ...]]:
             f"{row['board']}\n{row['link']}",
             f"{amount(row['parameters'], 'parameters').removesuffix(' parameters')}\nexit {row['exit']}",
             f"{bytes_text(row['memory_bytes'])}\n{row['memory_bytes'] / row['memory_limit_bytes']:.1%}",
-            f"{seconds(row['sample_s'])}\n{row['busy']:.1%} busy",
+            f"{seconds(row['sample_s'])}\n{row['busy']:.1%}",
             f"{bytes_text(row['bytes_up'])}\n{seconds(row['upload_s'])}",
-            f"{bytes_text(row['bytes_down'])}\nor {bytes_text(row['bytes_down_whole'])}",
-            f"{row['energy_j']:.3g} J",
+            f"{bytes_text(row['bytes_down'])}\n{bytes_text(row['bytes_down_whole'])}",
+            f"{row['energy_j']:.3g}",
         )
         for row in rows
     ]
 
 
-HEAD = ("", "board\nlink", "parameters\nanswers by", "memory\nof its", "a sample", "up a\nwindow", "a set\nwhole",
-        "energy a\nwindow")  # fmt: skip
+HEAD = ("", "board\nlink", "model\nanswers", "memory\nof its", "a sample\nbusy", "up a\nwindow", "a set\nor whole",
+        "J a\nwindow")  # fmt: skip
