@@ -101,4 +101,4 @@ def lines(rows: list[Row]) -> list[tuple[str, ...]]:
 
 
 HEAD = ("", "board\nlink", "model\nanswers", "memory\nof its", "a sample\nbusy", "up a\nwindow", "a set\nor whole",
-        "J a\nwindow")  # fmt: skip
+        "energy\nJ")  # fmt: skip
