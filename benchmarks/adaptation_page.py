@@ -11,8 +11,14 @@ from cosp.adaptation.corruptions import CORRUPTIONS, SEVERITIES
 from cosp.tables.spread import Spread, paired, spread
 
 Cell = dict[str, Any]
-BASE, CONTROL, NONE = "entropy_band", "random", "none"
-RULES = ("entropy_band", "tail", "disagreement")
+NONE, LABELS = "none", "labels_"
+RULES = ("entropy_band", "tail", "disagreement", "labels_band", "labels_tail", "labels_disagreement")
+DOWN = (
+    ("labels_band", "labels_whole", "1 %"),
+    ("labels_tenth", "labels_whole", "0.1 %"),
+    ("entropy_band", "whole", "1 %"),
+)
+NEAR = 0.5  # points
 SMOOTHED = 5
 """Windows over which accuracy is averaged before it is asked when the loss is back."""
 HEAD = (
@@ -38,14 +44,16 @@ def _intro(spec: Mapping[str, Any], cells: Sequence[Cell]) -> str:
     drift = stream["drift"]
     lines = "\n".join(f"| `{name}` | {_changes(changes)} |" for name, changes in spec["lines"].items())
     text = (
-        f"Boards of a trained run serve {stream['until_s'] / 60:g} virtual minutes of the run's test images, "
+        f"Boards of one trained run serve {stream['until_s'] / 60:g} virtual minutes of the run's test images, "
         f"{stream['per_s']:g} a second each. Samples are clean for {drift['clean_s'] / 60:g} minutes; then every board "
         f"goes through the eight corruptions in an order of its own, {drift['every_s'] / 60:g} minutes at each of the "
         f"severities {', '.join(map(str, drift['severities']))}. At the end of each {stream['window_s']:g} s a board "
         f"sends {base['upload']['samples']} samples (`fill`, so that rules are compared at equal numbers of samples). "
-        "All boards share one adapted model, without trial or canaries. Labels measure; only the lines `labels` learn "
-        "from them. Lines of one seed meet the same samples in the same order, so differences are paired; what follows "
-        "± is half a 95 % interval of the mean over seeds (Student's t), which three seeds make wide."
+        "All boards share one adapted model, without trial or canaries. Labels measure; only the lines `labels_...` "
+        "learn from them, an oracle's answer to the samples that came up. Seeds are of the stream: arrivals, orders, "
+        "corruptions; the model is one. Lines of one seed meet the same samples in the same order, so differences are "
+        "paired; what follows ± is half a 95 % interval of the mean over seeds (Student's t), which three seeds make "
+        "wide."
     )
     return (
         "# After deployment: what it brought\n\n"
@@ -59,7 +67,8 @@ def _intro(spec: Mapping[str, Any], cells: Sequence[Cell]) -> str:
         )
         + f"\n\n| line | |\n|---|---|\n{lines}\n\n"
         + textwrap.fill(
-            "*less none*, *less random*: difference in stream accuracy to these lines, in points. *loss back*: of what "
+            "*less none*, *less random*: difference in stream accuracy to these lines (`labels_...` to "
+            "`labels_random`), in points. *loss back*: of what "
             "`none` lost against the clean accuracy while samples were corrupted, the share that the line won. *90 % "
             f"back*: minutes of drift until that share was 0.9 over {SMOOTHED} windows. *clean after*: accuracy on "
             "uncorrupted test images at the end, mean of the boards, and how that changed. *sent up*: of all samples. "
@@ -109,7 +118,7 @@ def _row(line: str, cells: Sequence[Cell]) -> str:
         f"`{line}` ({len(mine)})",
         _figure(spread([cell["stream_accuracy"] for cell in mine.values()]), points=False),
         _less(line, NONE, cells),
-        _less(line, CONTROL, cells),
+        _less(line, control_of(line), cells),
         f"{fmean(shares):.2f}" if shares and line != NONE else "",
         f"{mean('worst_window_accuracy'):.3f}",
         f"{mean('worst_board_accuracy'):.3f}",
@@ -127,6 +136,11 @@ def _row(line: str, cells: Sequence[Cell]) -> str:
 
 def _of(line: str, cells: Sequence[Cell]) -> dict[int, Cell]:
     return {cell["seed"]: cell for cell in cells if cell["line"] == line}
+
+
+def control_of(line: str) -> str:
+    """Return the line that sends random samples and learns from them alike."""
+    return LABELS + "random" if line.startswith(LABELS) else "random"
 
 
 def difference(line: str, base: str, cells: Sequence[Cell]) -> Spread | None:
@@ -179,17 +193,16 @@ def _findings(cells: Sequence[Cell]) -> list[str]:
     """Return what the issue asked for, as sentences made of the figures."""
     said = []
     for rule in RULES:
-        found = difference(rule, CONTROL, cells)
+        found = difference(rule, control_of(rule), cells)
         if found is not None:
-            said.append(f"- `{rule}` against random samples at equal numbers: {_verdict(found)}")
-    for line, of, limit in (("entropy_band", "whole", 0.5), ("dwc_tenth", "whole", 0.5)):
+            said.append(f"- `{rule}` against `{control_of(rule)}`, at equal numbers of samples: {_verdict(found)}")
+    for line, of, name in DOWN:
         found = difference(line, of, cells)
         if found is not None:
-            name = "1 %" if line == "entropy_band" else "0.1 %"
-            within = "within" if found.mean >= -limit else "not within"
+            within = "within" if found.mean >= -NEAR else "not within"
             said.append(
-                f"- Changes in {name} of the bytes (`dwc`) against whole weights: "
-                f"{_figure(found, points=True)} points, {within} {limit:g}"
+                f"- `{line}`, whose messages take {name} of whole weights at most, against `{of}`: "
+                f"{_figure(found, points=True)} points, {within} {NEAR:g}"
             )
     for line in [line for line in dict.fromkeys(cell["line"] for cell in cells) if line not in (NONE, "all")]:
         mine = _of(line, cells)

@@ -41,7 +41,8 @@ class Acknowledged:
         self.form = form
         self.held: Dict[int, Held] = {}
         self._under_way: Dict[int, Held] = {}
-        self._made: Dict[Tuple[int, int, int], Tuple[Optional[Held], Optional[Sent]]] = {}
+        self._made: Dict[Tuple[int, int], Tuple[Optional[Held], Optional[Sent]]] = {}
+        self._made_of = -1
 
     def next_message(
         self, board: int, version: int, weights: np.ndarray, *, link_bytes: float = float("inf")
@@ -52,10 +53,11 @@ class Acknowledged:
         """
         held = self.held.get(board)
         budget = self.settings.budget_bytes(self.form.total, link_bytes=link_bytes)
-        key = (id(held), version, budget)
+        if version != self._made_of:
+            self._made.clear()
+            self._made_of = version
+        key = (id(held), budget)
         if key not in self._made:
-            if any(made[1] is not None and made[1].after.version != version for made in self._made.values()):
-                self._made.clear()
             self._made[key] = held, self._make(held, version, weights, budget)
         sent = self._made[key][1]
         if sent is not None:

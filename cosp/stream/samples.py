@@ -98,13 +98,13 @@ def _shifted(pool: Samples, coming: Arrivals, reading: Reading, seed: int, clien
 
 def to_unit(x: NDArray[Any], reading: Reading) -> NDArray[np.float32]:
     """Return normalised images (N, C, H, W) as pixels in [0, 1]."""
-    mean, std = (np.reshape(np.float32(values), (-1, 1, 1)) for values in (reading.mean, reading.std))
+    mean, std = (np.reshape(np.array(values, np.float32), (-1, 1, 1)) for values in (reading.mean, reading.std))
     found: NDArray[np.float32] = np.clip((x * std + mean) / np.float32(reading.white or LEVELS), 0, 1, dtype=np.float32)
     return found
 
 
 def from_unit(pixels: NDArray[Any], reading: Reading) -> NDArray[np.float32]:
     """Undo :func:`to_unit`."""
-    mean, std = (np.reshape(np.float32(values), (-1, 1, 1)) for values in (reading.mean, reading.std))
+    mean, std = (np.reshape(np.array(values, np.float32), (-1, 1, 1)) for values in (reading.mean, reading.std))
     found: NDArray[np.float32] = ((pixels * np.float32(reading.white or LEVELS) - mean) / std).astype(np.float32)
     return found

@@ -60,7 +60,7 @@ def test_parts_are_told_by_the_layout():
 
 def test_labels_are_learned():
     made = school(rule="labels", parts=("all",), learning_rate=0.05)
-    lessons = learned(made, steps=25)
+    lessons = learned(made, steps=40)
     assert lessons[-1].loss < 0.5 * lessons[0].loss
     assert made.accuracy(batch()) > 0.9
 
