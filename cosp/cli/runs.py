@@ -223,7 +223,8 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     if as_json:
         print(json.dumps(rows))
     else:
-        out.print(plan_table(rows, f"Submodels of {config}, assigned by {chosen.assignment.rule}"))
+        how = ", checkpointing" if chosen.training.checkpointing else ""
+        out.print(plan_table(rows, f"Submodels of {config}, assigned by {chosen.assignment.rule}{how}"))
         print_calibrations((row["board"], row["calibration"]) for row in rows)
         out.print(flower_line(rows), highlight=False)
 
