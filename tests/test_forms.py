@@ -12,7 +12,7 @@ from cosp.forms import LARGE, NO_YAML, READ_OTHERWISE, _Loader, yaml_value
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted([*ROOT.glob("experiments/**/*.yaml"), *ROOT.glob("devices/*.yaml"), *ROOT.glob("fleets/*.yaml")])
-PIECES = [*"{}[]:,-&*!|>'\"%@`#?\t\n~0aé\x07.\ufeff", "{a:1}", "- ", "&a 1", "<<: ", "---\n", "1e3", "2024-13-45", "a: b"]
+PIECES = [*"{}[]:,-&*!|>'\"%@`#?\t\n~0aé\x07.\ufeff", *("{a:1}", "- ", "&a 1", "<<: ", "---\n", "1e3", "2024-13-45")]
 
 
 def told(text: str, load: object = None) -> object:
@@ -26,7 +26,8 @@ def told(text: str, load: object = None) -> object:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_files_are_read_by_libyaml_and_say_the_same(path: Path):
     text = path.read_text(encoding="utf-8")
-    assert len(text) < LARGE and not READ_OTHERWISE.search(text)
+    assert len(text) < LARGE
+    assert not READ_OTHERWISE.search(text)
     assert told(text) == told(text, "slow")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cosp.cli.lazily import lazily
 from cosp.cli.models import To, say_predictions, say_written, written
 from cosp.cli.screen import (
     ConfigPath,
@@ -83,11 +84,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train a simulated fleet; write rows, metrics and a report."""
+    lazily("torch")  # so that its import and that of the workers go on at a time, and errors need not wait for it
     from cosp.console import RunProgress, summary_table
-    from cosp.experiment import load_experiment
     from cosp.run.directory import RunDirectory
     from cosp.simulation import forks
-    from cosp.simulation.simulate import simulate
     from cosp.track import Tracks, check_tracks
 
     wanted = check_tracks(track or [])
@@ -101,6 +101,9 @@ def run(
     _check_afterwards(export_to, inputs, dry=dry, as_json=as_json)
     if not dry and engine is EngineName.local:
         forks.start()
+    from cosp.experiment import load_experiment
+    from cosp.simulation.simulate import simulate
+
     try:
         with ExitStack() as opened, RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
             experiment = load_experiment(chosen, data_dir=data_dir)
@@ -196,6 +199,8 @@ def _check_place(engine: EngineName, address: str | None, workers: int | None) -
 @app.command(epilog="Example: `cosp plan experiments/fashion_mnist_weak.yaml --data-dir DATA`")
 def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show what each board would hold and what one task would cost it; nothing is trained."""
+    lazily("torch")  # more than half of the time that a plan takes, and only fitted checkpoints need it
+
     from cosp.config import load_config
     from cosp.experiment import load_experiment
     from cosp.planning.flower_share import flower_line
