@@ -13,6 +13,10 @@ READY := .venv/ready
 
 TABLE = $(BIN)/cosp table $(ARGS) experiments/tables
 
+# Packages are installed without their bytecode, and what is imported writes its own: a shell that forbids that would have
+# every process compile torch anew, five seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup run run-text test check audit lock docs bench tables tables-more deploy-test py38-test
 
 setup: $(READY)
@@ -25,10 +29,10 @@ run-text: $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[text,models-test]'
 	$(BIN)/cosp run experiments/text_quickstart.yaml --export torch --predict experiments/text_quickstart.txt $(ARGS)
 
-# A file at a time, in their order (the longest lie early), on one process more than cores, as many tests wait for what
+# A file at a time, in their order (the longest lie early), on two processes more than cores, as many tests wait for what
 # they started; in one process: make test ARGS="-n 0".
 test: $(READY)
-	$(BIN)/python -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 8 \
+	$(BIN)/python -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )) --maxprocesses 8 \
 		--dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A server, four boards and their trainers as real processes, over TLS; faults on purpose. Network namespaces need root.
@@ -89,5 +93,6 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "cosp needs Python >= 3.11 and found none: install it, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Making .venv with $$($(PYTHON) --version) and the pinned packages; takes minutes, once" >&2
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --upgrade pip
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@

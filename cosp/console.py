@@ -168,6 +168,10 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             self._progress.live.stop()
 
 
+def _energy(energy_j: float, *, on_boards: bool) -> str:
+    return "not measured" if on_boards and not energy_j else f"{energy_j:.0f} J"
+
+
 def summary_table(metrics: Row, *, on_boards: bool = False) -> Table:
     """Return the table that a run ends with."""
     table = Table(title="Result", show_header=False, title_justify="left")
@@ -205,7 +209,7 @@ def summary(metrics: Row, *, on_boards: bool = False) -> list[tuple[str, str]]:
         ("wall time", seconds(metrics["wall_time_s"])),
         ("utilisation of the fleet", f"{metrics['utilisation']:.0%}"),
         ("sent to / from boards", f"{bytes_text(metrics['bytes_down'])} / {bytes_text(metrics['bytes_up'])}"),
-        ("energy of the fleet", f"{metrics['energy_j']:.0f} J"),
+        ("energy of the fleet", _energy(metrics["energy_j"], on_boards=on_boards)),
         ("refused updates", _counts(metrics["refused"])),
         *([("boards with no energy left", str(len(empty)))] if (empty := metrics.get("empty_batteries")) else []),
         *([("boards that sit out", str(len(out)))] if (out := metrics.get("sitting_out")) else []),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,12 @@ def file_of(name: str) -> str | None:
     return next((one for one in (name, name.rpartition(".")[0]) if one in FILES), None)
 
 
-ARROWS = {name: sorted({to for to in map(file_of, imports(path)) if to}) for name, path in FILES.items()}
+@cache
+def arrows() -> dict[str, list[str]]:
+    """Return whom each file of ours imports of ours."""
+    return {name: sorted({to for to in map(file_of, imports(path)) if to}) for name, path in FILES.items()}
+
+
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
 
 
@@ -70,7 +76,7 @@ def room(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
-def circles(arrows: dict[str, list[str]]) -> list[list[str]]:
+def circles(graph: dict[str, list[str]]) -> list[list[str]]:
     """Return a circle of imports for each file that is on one and was not found on another."""
     found: list[list[str]] = []
     done: set[str] = set()
@@ -79,11 +85,11 @@ def circles(arrows: dict[str, list[str]]) -> list[list[str]]:
         if name in way:
             found.append(way[way.index(name) :])
         elif name not in done:
-            for to in arrows[name]:
+            for to in graph[name]:
                 follow(to, [*way, name])
             done.add(name)
 
-    for name in arrows:
+    for name in graph:
         follow(name, [])
     return found
 
@@ -96,12 +102,12 @@ def test_every_room_has_its_floor() -> None:
 def test_a_file_imports_from_lower_floors_alone(name: str) -> None:
     if room(name):
         here = room(name)
-        upward = [to for to in ARROWS[name] if room(to) not in ("", here) and FLOOR[room(to)] >= FLOOR[here]]
+        upward = [to for to in arrows()[name] if room(to) not in ("", here) and FLOOR[room(to)] >= FLOOR[here]]
         assert upward == []
 
 
 def test_no_circle_of_files() -> None:
-    assert circles(ARROWS) == []
+    assert circles(arrows()) == []
 
 
 def test_a_circle_is_found() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cosp.cli.screen import ConfigPath, DataDir, Json, Sets, err, free_folder, new_typer, out, print_table
+from cosp.cli.screen import ConfigPath, DataDir, Json, Sets, err, free_folder, new_typer, out
 
 app = new_typer()
 
@@ -26,6 +26,9 @@ def adapt(
         int | None, typer.Option(min=0, help="Worker processes; 0: none, this process itself; default one a core")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the seed")] = None,
+    with_report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Draw report.html; cosp report DIR does it later")
+    ] = True,
     sets: Sets = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -52,15 +55,17 @@ def adapt(
         metrics: dict[str, Any] = simulate(
             chosen, deployed, directory, workers=workers, data_dir=data_dir, on_row=progress.on_row
         )
-    with err.status("drawing the report"):
-        from cosp.stream.page import write_page
+    page = directory.folder / "report.html"
+    if with_report:
+        with err.status("drawing the report"):
+            from cosp.stream.page import write_page  # matplotlib takes a second to import
 
-        report = write_page([directory.folder], directory.folder / "report.html")
+            write_page([directory.folder], page)
     if as_json:
         print(json.dumps(metrics))
     else:
         out.print(summary_table(metrics))
-        print(f"report: {report}")
+        print(f"report: {page if with_report else f'none yet: cosp report {directory.folder}'}")
 
 
 def plan_stream(config: Path, sets: list[str], *, data_dir: Path | None, as_json: bool) -> None:
@@ -76,6 +81,4 @@ def plan_stream(config: Path, sets: list[str], *, data_dir: Path | None, as_json
     if as_json:
         print(json.dumps(rows))
     else:
-        print_table(
-            f"Boards of {config}, which serve {chosen.model.pretrained}", planning.HEAD, planning.lines(rows), left=2
-        )
+        out.print(planning.stream_table(rows, f"Boards of {config}, which serve {chosen.model.pretrained}"))

@@ -76,6 +76,9 @@ def run(
     inputs: Annotated[
         list[str] | None, typer.Option("--predict", metavar="INPUT", help="Then classify this; may be given often")
     ] = None,
+    with_report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Draw report.html; cosp report DIR does it later")
+    ] = True,
     sets: Sets = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -131,16 +134,18 @@ def run(
         if directory is not None:
             err.print(f"cosp: interrupted; go on with: cosp run --resume {directory.folder}", soft_wrap=True)
         raise
-    with err.status("drawing the report"):
-        from cosp.report import write_report  # matplotlib takes a second to import, and the first row should not wait
+    page = directory.folder / "report.html"
+    if with_report:
+        with err.status("drawing the report"):
+            from cosp.report import write_report  # matplotlib takes a second to import: the first row should not wait
 
-        report_path = write_report([directory.folder], directory.folder / "report.html")
-        tracks.finish(report_path)
+            write_report([directory.folder], page)
+    tracks.finish([page] if with_report else [])
     if as_json:
         print(json.dumps(metrics))
     else:
         out.print(summary_table(metrics))
-        print(f"report: {report_path}")
+        print(f"report: {page if with_report else f'none yet: cosp report {directory.folder}'}")
     model = directory.folder
     if export_to is not None:
         model = directory.folder / "export"

@@ -44,8 +44,10 @@ class Now(AbstractContextManager["Now"]):
             self._write(lambda: {**now_row(loop), "began": self._began})
 
     def wait(self, greeter: Greeter) -> None:
-        """Write who of the boards is waited for, if that is due."""
-        if time.monotonic() >= self._due_s:
+        """Write who of the boards is waited for, if that is due; when they are all there in any case: the first step of
+        the run may be long in coming.
+        """
+        if greeter.complete or time.monotonic() >= self._due_s:
             self._write(lambda: waiting_row(greeter))
 
     def _write(self, row: Callable[[], dict[str, Any]]) -> None:

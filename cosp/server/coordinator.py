@@ -373,10 +373,10 @@ class Coordinator:
         return {name: change * scale for name, change in delta.items()}
 
     def _product_norm(self, task: Task, delta: Mapping[str, Tensor]) -> float:
-        """Return the norm of what the adapters that ``task`` trained make; 0 of a dry run's, which has none."""
+        """Return the norm of what the adapters that ``task`` trained make; 1 of a dry run's, which has none."""
         began = self.weights(task)
         trained = {name: began[name] + change for name, change in delta.items() if self.layout[name].adapter}
-        return norm_of_products(trained, self.shape)
+        return norm_of_products(trained, self.shape) if trained else 1.0
 
     def _since_now(self, task: Task, delta: Mapping[str, Tensor]) -> State:
         """Return what leads from the model as it is now to the client's trained weights."""

@@ -92,13 +92,13 @@ class Tracks(AbstractContextManager["Tracks"]):
         if self._trackers:
             self._add(row)
 
-    def finish(self, report: Path) -> None:
-        """Add the figures and the files of a run that has ended, and close."""
+    def finish(self, reports: Sequence[Path]) -> None:
+        """Add the figures and the files of a run that has ended, its reports among them, and close."""
         if not self._trackers:
             return
         run = read_run(self._folder)
         version = run.rounds[-1].version if run.rounds else 0
-        others = [report, *(self._folder / name for name in ("rows.jsonl", "metrics.json", "config.yaml"))]
+        others = [*reports, *(self._folder / name for name in ("rows.jsonl", "metrics.json", "config.yaml"))]
         with tempfile.TemporaryDirectory(prefix="cosp-") as folder:
             pictures = draw_pictures(run, Path(folder))
             for tracker in self._trackers.values():

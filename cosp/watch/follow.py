@@ -30,6 +30,8 @@ class Follow:
         self._tail = Tail(folder / "rows.jsonl")
         self._totals = Totals()
         self._strange = 0
+        self._nodes: dict[str, int] | None = None
+        """Of real boards, the client that each of Flower's nodes is; known yet when the run has ended."""
 
     def state(self) -> Row:
         """Read on and return the page's values."""
@@ -39,6 +41,7 @@ class Follow:
         status = self._status(now)
         if status != "running":
             now = None  # of a process that is gone
+        self._nodes = (now or {}).get("nodes", self._nodes)
         totals = self._totals
         run = {key: totals.header.get(key) for key in ("name", "title", "data", "method", "seed", "clients", "exits")}
         return {
@@ -49,7 +52,8 @@ class Follow:
             "unreadable": self._tail.unreadable + self._strange,
             "resumed": totals.resumed,
             "ended_early": totals.ended_early,
-            **{key: (now or {}).get(key) for key in ("nodes", "silent")},  # of real boards alone
+            "nodes": self._nodes,
+            "silent": (now or {}).get("silent"),  # of real boards alone
             **progress(totals, now, _object(self._folder / "metrics.json")),
             **series(totals),
             **staleness(totals),

@@ -197,6 +197,13 @@ def test_a_dry_run_leaves_rows_metrics_and_a_report(monkeypatch, capsys, tmp_pat
     assert {path.name for path in out.iterdir()} >= {"config.yaml", "rows.jsonl", "metrics.json", "report.html"}
 
 
+def test_a_run_without_a_report_says_what_draws_it(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "run"
+    assert call(monkeypatch, "run", QUICKSTART, "--dry", "--no-report", "--out", str(out)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: none yet: cosp report {out}"
+    assert not (out / "report.html").exists()
+
+
 def test_a_run_without_out_takes_the_first_free_folder(tmp_path):
     assert free_folder(tmp_path, "a") == tmp_path / "a"
     (tmp_path / "a").mkdir()

@@ -84,12 +84,12 @@ def test_wrong_texts_are_one_line_and_exit_code_2(config, train, sets, said, mon
 
 def test_a_run_keeps_its_tokenizer_and_goes_on_with_no_other(config, monkeypatch, capsys):
     sets = ["--set", "server.checkpoint_every=1", "--set", "server.versions=2"]
-    assert call(monkeypatch, "run", config, "--out", "run", *sets) == 0
+    assert call(monkeypatch, "run", config, "--out", "run", "--no-report", *sets) == 0
     kept = tokenizers.Tokenizer.from_file("run/tokenizer.json")
     assert kept.encode("a good film").tokens[:6] == ["[CLS]", "a", "good", "film", "[SEP]", "[PAD]"]
     rows = [json.loads(line) for line in Path("run/rows.jsonl").read_text().splitlines()]
     assert rows[0]["classes"] == ["blame", "praise"]
-    assert call(monkeypatch, "run", "--resume", "run") == 0
+    assert call(monkeypatch, "run", "--resume", "run", "--no-report") == 0
     Path("films/train.csv").write_text("text,label\n" + (GOOD + "a daft film,blame\n") * 40)
     capsys.readouterr()
     assert call(monkeypatch, "run", "--resume", "run") == 2

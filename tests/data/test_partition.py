@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import importlib
 import socket
 import warnings
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +14,6 @@ from hypothesis import strategies as st
 from cosp.data.partition import Kind, PartitionScheme, merge, partition
 from cosp.errors import DataError
 from cosp.stratified import hold_back
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import datasets
-    from flwr_datasets import partitioner as theirs
 
 PAPER_SHARES = [6] * 2 + [3] * 8 + [3] * 3 + [3] * 2 + [1]  # 52 pseudo-clients, 16 clients
 BALANCED = np.arange(1000) % 10
@@ -51,8 +49,17 @@ def test_merging_keeps_every_row_and_gives_each_client_its_share(shares: list[in
     assert sorted(np.concatenate(clients).tolist()) == list(range(2 * sum(shares)))
 
 
-def cut_by(partitioner: theirs.Partitioner, labels: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
+@pytest.fixture(scope="module")
+def theirs() -> ModuleType:
+    """Flower's partitioners: imported where they are used, as pandas and seaborn come with them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("flwr_datasets.partitioner")
+
+
+def cut_by(partitioner: Any, labels: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
     """What flwr-datasets gives of rows in a random order."""
+    datasets = importlib.import_module("datasets")
     rows = rng.permutation(len(labels))
     partitioner.dataset = datasets.Dataset.from_dict({"label": labels[rows], "row": rows})
     return [sorted(partitioner.load_partition(part)["row"]) for part in range(partitioner.num_partitions)]
@@ -60,7 +67,7 @@ def cut_by(partitioner: theirs.Partitioner, labels: np.ndarray, rng: np.random.G
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("parts", [3, 52])
-def test_parts_are_those_of_flwr_datasets(parts: int, seed: int):
+def test_parts_are_those_of_flwr_datasets(theirs: ModuleType, parts: int, seed: int):
     labels = np.random.default_rng(seed).integers(0, 7, 1234)
     rng = np.random.default_rng([seed, 0])  # of the first attempt
     plain = PartitionScheme(kind="iid", min_samples=1)
@@ -72,7 +79,7 @@ def test_parts_are_those_of_flwr_datasets(parts: int, seed: int):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("parts", "alpha"), [(3, 0.5), (20, 1.5)])
-def test_shares_of_classes_are_those_of_flwr_datasets(parts: int, alpha: float, seed: int):
+def test_shares_of_classes_are_those_of_flwr_datasets(theirs: ModuleType, parts: int, alpha: float, seed: int):
     labels = np.random.default_rng(seed).integers(0, 7, 1234)
     rng = np.random.default_rng([seed, 0])
     drawn = theirs.DirichletPartitioner(

@@ -60,7 +60,7 @@ NOT_RUN = {
 
 CUTS = {
     "cosp run experiments/quickstart.yaml": "--workers 1 --set server.versions=2 --set training.epochs=1",
-    "cosp adapt experiments/adapt_digits.yaml": "--workers 0 --set stream.until_s=240",
+    "cosp adapt experiments/adapt_digits.yaml": "--workers 0 --no-report --set stream.until_s=240",
     "cosp table experiments/tables/digits.yaml": "--jobs 1 --only heterofl --seeds 0 --set server.until_s=0.05",
     "cosp table mine_table.yaml": "--jobs 1 --only heterofl --set server.until_s=0.05",
 }

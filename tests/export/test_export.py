@@ -30,6 +30,8 @@ CLASS = dataclasses.replace(SMALL, pooling="class")
 NARROW = same_units(2, heads=(1,), attention_rows=(0, 2, 5), hidden=(1, 2, 5), ffn_rows=(3, 4))
 WORDS: dict[str, Any] = {"bert": ("tanh", 0, 2), "roberta": ("tanh", 1, 1), "distilbert": ("relu", 0, 0)}
 
+SLOW = pytest.mark.slow
+
 
 def words(family: str) -> tuple[TransformerShape, Likeness]:
     pooler, padding, segments = WORDS[family]
@@ -49,7 +51,10 @@ def logits(shape: TransformerShape, state: State, plan: SubmodelPlan | None = No
         return [z.numpy() for z in model_with(shape, state, plan)(torch.from_numpy(random_samples(shape, 5)))]
 
 
-@pytest.mark.parametrize("shape", [SMALL, TEXT, SERIES], ids=["images", "texts", "series"])
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param(SMALL, id="images"), pytest.param(TEXT, id="texts"), pytest.param(SERIES, id="series", marks=SLOW)],
+)
 def test_onnx_of_all_exits_says_what_the_model_says(tmp_path: Path, shape: TransformerShape) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     run, state = run_of(tmp_path, shape)
@@ -92,8 +97,8 @@ torch.save([model(samples.clone()) for model in models], sys.argv[3])
     "shape",
     [
         pytest.param(SMALL, id="images"),
-        pytest.param(TEXT, id="texts", marks=pytest.mark.slow),
-        pytest.param(SERIES, id="series", marks=pytest.mark.slow),
+        pytest.param(TEXT, id="texts", marks=SLOW),
+        pytest.param(SERIES, id="series", marks=SLOW),
     ],
 )
 def test_torch_runs_it_without_cosp(tmp_path: Path, shape: TransformerShape) -> None:
@@ -109,7 +114,7 @@ def test_torch_runs_it_without_cosp(tmp_path: Path, shape: TransformerShape) -> 
             np.testing.assert_allclose(got.numpy(), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["adaptive", "quantised"])
+@pytest.mark.parametrize("variant", ["adaptive", pytest.param("quantised", marks=SLOW)])
 def test_torch_runs_the_blocks_of_every_method(tmp_path: Path, variant: str) -> None:
     run, _ = run_of(tmp_path, dataclasses.replace(SMALL, variant=variant))
     checks = write.export(run, tmp_path / "out", kind="torch").checks

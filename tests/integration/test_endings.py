@@ -127,7 +127,7 @@ def test_what_a_killed_run_left_is_gone_at_the_next_start(config: Path, scratch:
     assert len(data_folders(scratch)) == 1
     unrelated = scratch / "cosp-of-somebody"
     unrelated.mkdir()
-    flags = ["--workers", "1", "--set", "server.versions=1"]
+    flags = ["--no-report", "--workers", "1", "--set", "server.versions=1"]
     subprocess.run([*COSP, "run", str(config), "--out", str(tmp_path / "b"), *flags], check=True, capture_output=True)
     assert data_folders(scratch) == [unrelated.name]
 
@@ -135,7 +135,7 @@ def test_what_a_killed_run_left_is_gone_at_the_next_start(config: Path, scratch:
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small /dev/shm, which root alone may")
 def test_a_small_dev_shm_is_no_hindrance(config: Path, tmp_path: Path) -> None:
     larger = ["model.dim=256", "model.heads=8", "model.hidden=1024", "server.versions=1", "data.train=40"]
-    words = [*COSP, "run", str(config), "--out", str(tmp_path / "run"), "--workers", "1"]
+    words = [*COSP, "run", str(config), "--out", str(tmp_path / "run"), "--no-report", "--workers", "1"]
     words += [word for text in larger for word in ("--set", text)]
     mount = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"'
     done = subprocess.run(
@@ -150,7 +150,7 @@ def limited(limit: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_few_open_files_are_enough_for_few_workers(config: Path, tmp_path: Path) -> None:
-    flags = ["--workers", "2", "--set", "server.versions=1"]
+    flags = ["--no-report", "--workers", "2", "--set", "server.versions=1"]
     done = limited("ulimit -n 64", "run", str(config), "--out", str(tmp_path / "run"), *flags)
     assert done.returncode == 0, done.stderr
 

@@ -49,11 +49,14 @@ def test_a_run_that_is_resumed_by_more_workers_writes_the_same_rows(tmp_path: Pa
 
 
 @pytest.mark.parametrize("method", FAMILY)
-def test_a_dry_run_has_the_same_bytes(run: Run, method: str):
+def test_a_dry_run_has_the_same_bytes_and_trains_the_same_blocks(run: Run, method: str):
     changes = (ADAPTERS, f"method={{name: {method}}}", "fleet={boards: [{count: 3, device: jetson-nano, link: wifi}]}")
     real, dry = run(*changes, workers=0), run(*changes, out="dry", dry=True)
     sent = [[(r["bytes_down"], r["bytes_up"]) for r in rows if r["kind"] == "arrival"] for rows in (real, dry)]
     assert sent[0] == sent[1]
+    blocks = [[[held > 0 for held in r["coverage"]] for r in rows if r["kind"] == "round"] for rows in (real, dry)]
+    assert blocks[0] == blocks[1]
+    assert all(blocks[0][-1])
 
 
 def test_adapters_change_nothing_of_what_is_drawn_beside_them(tmp_path: Path):

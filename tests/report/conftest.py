@@ -185,7 +185,7 @@ class Simulation:
 MakeRun = Callable[..., Path]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run() -> MakeRun:
     """Write a run directory: ``make_run(folder, clients=16, versions=40, killed=False, ...) -> folder``."""
 

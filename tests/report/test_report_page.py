@@ -83,8 +83,23 @@ def test_the_browser_check_catches_a_page_that_throws(tmp_path: Path) -> None:
     assert any("boom" in line for line in console)
 
 
-def test_the_page_has_no_script_and_names_no_address(make_run: MakeRun, tmp_path: Path) -> None:
-    page = write_report([make_run(tmp_path / "run", versions=6)], tmp_path / "report.html").read_text()
+@pytest.fixture(scope="module")
+def of_one(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of one run."""
+    folder = tmp_path_factory.mktemp("one")
+    return write_report([make_run(folder / "run", versions=6)], folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def of_two(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of two runs side by side."""
+    folder = tmp_path_factory.mktemp("two")
+    runs = [make_run(folder / name, versions=4, seed=seed) for seed, name in enumerate(("ours", "theirs"))]
+    return write_report(runs, folder / "report.html").read_text()
+
+
+def test_the_page_has_no_script_and_names_no_address(of_one: str) -> None:
+    page = of_one
     assert "<script" not in page
     assert "http://" not in page
     assert "https://" not in page
@@ -104,11 +119,9 @@ def test_the_same_run_gives_the_same_bytes(make_run: MakeRun, tmp_path: Path) ->
     assert first == second
 
 
-def test_runs_side_by_side_share_the_accuracy_figures_and_keep_their_own(make_run: MakeRun, tmp_path: Path) -> None:
-    run_dirs = [make_run(tmp_path / name, versions=4, seed=seed) for seed, name in enumerate(("ours", "theirs"))]
-    page = write_report(run_dirs, tmp_path / "report.html").read_text()
-    assert figure_ids(page) == SHARED + [f"{name}-1" for name in OF_A_RUN] + [f"{name}-2" for name in OF_A_RUN]
-    assert page.count('<a href="#run-') == 2
+def test_runs_side_by_side_share_the_accuracy_figures_and_keep_their_own(of_two: str) -> None:
+    assert figure_ids(of_two) == SHARED + [f"{name}-1" for name in OF_A_RUN] + [f"{name}-2" for name in OF_A_RUN]
+    assert of_two.count('<a href="#run-') == 2
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(make_run: MakeRun, tmp_path: Path) -> None:
@@ -126,7 +139,7 @@ def test_a_killed_run_is_shown_with_a_notice(make_run: MakeRun, tmp_path: Path) 
     assert 'class="empty"' not in page
 
 
-@pytest.mark.parametrize("rows", [1, 5, 6, 8])
+@pytest.mark.parametrize("rows", [1, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (5, 8)), 6])
 def test_a_run_killed_at_its_very_start_is_still_a_page(make_run: MakeRun, tmp_path: Path, rows: int) -> None:
     run_dir = make_run(tmp_path / "run", clients=4, versions=2)
     lines = (run_dir / "rows.jsonl").read_text().splitlines(keepends=True)
@@ -177,12 +190,9 @@ def test_the_head_says_what_the_run_is_of(make_run: MakeRun, tmp_path: Path) -> 
     assert "by keep ratio of the memory that training the whole model takes" in page
 
 
-def test_exits_are_named_by_their_blocks(make_run: MakeRun, tmp_path: Path) -> None:
-    page = write_report([make_run(tmp_path / "run", versions=6)], tmp_path / "report.html").read_text()
-    assert "chosen exit (after block 6" in page  # index 2 of 2, 4, 6, 8
+def test_exits_are_named_by_their_blocks(of_one: str) -> None:
+    assert "chosen exit (after block 6" in of_one  # index 2 of 2, 4, 6, 8
 
 
-def test_several_runs_are_compared_by_no_best_of_the_test_data(make_run: MakeRun, tmp_path: Path) -> None:
-    runs = [make_run(tmp_path / name, versions=6) for name in ("a", "b")]
-    page = write_report(runs, tmp_path / "report.html").read_text()
-    assert "<th>best</th>" not in page
+def test_several_runs_are_compared_by_no_best_of_the_test_data(of_two: str) -> None:
+    assert "<th>best</th>" not in of_two

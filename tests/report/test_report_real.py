@@ -31,6 +31,8 @@ def on_boards(run: Path, **vitals: float) -> Path:
 def test_the_page_speaks_of_no_simulation_and_shows_what_was_measured(make_run, tmp_path: Path) -> None:
     run = on_boards(make_run(tmp_path / "run", versions=4))
     page = write_report([run], tmp_path / "report.html").read_text()
+    assert "What boards measured" not in page  # they measured nothing more
+    assert "no board measured it" not in page
     assert "irtual" not in page
     assert "simulate" not in page
     for said in ("345 MB", "512 MB", "peak memory, predicted", "corrected by 17.90 from 9 tasks that it trained",
@@ -46,11 +48,6 @@ def test_how_boards_fared_is_a_table_of_what_was_measured(make_run, tmp_path: Pa
         assert absent not in page, absent
 
 
-def test_a_board_that_measured_nothing_more_has_no_such_table(make_run, tmp_path: Path) -> None:
-    page = write_report([on_boards(make_run(tmp_path / "run", versions=4))], tmp_path / "r.html").read_text()
-    assert "What boards measured" not in page
-
-
 def test_a_simulated_run_s_page_is_as_it_was(make_run, tmp_path: Path) -> None:
     page = write_report([make_run(tmp_path / "run", versions=4)], tmp_path / "report.html").read_text()
     assert "Virtual time" in page
@@ -64,10 +61,20 @@ def test_the_gpu_s_memory_counts_where_there_is_one(make_run, tmp_path: Path) ->
     assert [board.measured_bytes for board in totals[:2]] == [345_000_000, 512_000_000]
 
 
+def test_energy_that_no_board_measured_is_no_zero(make_run, tmp_path: Path) -> None:
+    run = on_boards(make_run(tmp_path / "run", versions=4))
+    rows = [json.loads(line) | {"energy_j": 0.0} for line in (run / "rows.jsonl").read_text().splitlines()]
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_report([run], tmp_path / "report.html").read_text()
+    assert "<dd>–<small>no board measured it</small></dd>" in page
+
+
 def test_the_summary_names_the_boards_time() -> None:
     metrics = {
         "final": None, "rounds": 1, "virtual_time_s": 60.0, "wall_time_s": 61.0, "utilisation": 0.5, "bytes_down": 1,
         "bytes_up": 1, "energy_j": 0.0, "refused": {},
     }  # fmt: skip
     assert dict(summary(metrics, on_boards=True))["time on the boards"] == "1.0 min"
+    assert dict(summary(metrics, on_boards=True))["energy of the fleet"] == "not measured"
     assert "virtual time" in dict(summary(metrics))
+    assert dict(summary(metrics))["energy of the fleet"] == "0 J"

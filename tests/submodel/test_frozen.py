@@ -102,11 +102,11 @@ GRID = [
     )
 ]  # fmt: skip
 on_the_grid = pytest.mark.parametrize(("shape", "width", "frozen"), GRID)
-LARGE = pytest.param(64, marks=pytest.mark.slow)
+ONE, TWO, LARGE = (pytest.param(batch, marks=pytest.mark.slow) for batch in (1, 2, 64))
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [1, 16, LARGE])
+@pytest.mark.parametrize("batch", [ONE, 16, LARGE])
 def test_training_memory_is_what_torch_allocates(shape, width, frozen, batch):
     plan = whole_trunk(shape, width, shape.blocks, frozen)
     predicted = footprint(shape, plan.counts, frozen=frozen).training_bytes(batch, "adamw")
@@ -114,7 +114,7 @@ def test_training_memory_is_what_torch_allocates(shape, width, frozen, batch):
 
 
 @on_the_grid
-@pytest.mark.parametrize("batch", [2, 16, LARGE])
+@pytest.mark.parametrize("batch", [TWO, 16, LARGE])
 def test_kernels_and_traffic_are_those_that_torch_starts(shape, width, frozen, batch):
     plan = whole_trunk(shape, width, shape.blocks, frozen)
     step = footprint(shape, plan.counts, frozen=frozen).training_step(batch, "adamw")

@@ -73,7 +73,7 @@ class TrackedRun:
     def finish(self) -> None:
         (self.folder / "report.html").write_text("<!doctype html>")
         (self.folder / "metrics.json").write_text(json.dumps({"final": {}, "best": {}, "wall_time_s": 1.0}))
-        self.tracks.finish(self.folder / "report.html")
+        self.tracks.finish([self.folder / "report.html"])
 
 
 def killed_and_resumed(folder: Path, tracker: str, place: str | None = None) -> TrackedRun:

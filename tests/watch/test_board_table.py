@@ -63,6 +63,14 @@ def test_a_run_s_boards_have_the_names_that_they_were_admitted_by(half: Half) ->
     assert found["late"][0] == "left out"
 
 
+def test_when_a_run_has_ended_each_board_still_has_one_row(half: Half) -> None:
+    half.now(virtual=False, nodes={"70": 0, "71": 1, "72": 2}, tasks=[], off=[])
+    follow = Follow(half.folder)
+    follow.state()
+    (half.folder / "now.json").unlink()
+    assert [row[0] for row in board_rows(follow.state(), NODES[:3])] == ["kitchen", "cellar", "garage"]
+
+
 def test_what_nobody_measured_is_no_column(half: Half) -> None:
     half.arrival(0, compute_s=2.0, energy_j=0.0)
     half.now(virtual=False, nodes={"70": 0})
