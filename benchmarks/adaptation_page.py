@@ -42,11 +42,15 @@ def _intro(spec: Mapping[str, Any], cells: Sequence[Cell]) -> str:
     base, stream = spec["base"], spec["base"]["stream"]
     seconds = sum(cell["cpu_s"] for cell in cells)
     drift = stream["drift"]
-    lines = "\n".join(f"| `{name}` | {_changes(changes)} |" for name, changes in spec["lines"].items())
+    there = {cell["line"] for cell in cells}
+    lines = "\n".join(f"| `{name}` | {_changes(changes)} |" for name, changes in spec["lines"].items() if name in there)
+    absent = [f"`{name}`" for name in spec["lines"] if name not in there]
+    missing = f"In benchmarks/adaptation.yaml, and not measured yet: {', '.join(absent)}." if absent else ""
+    runs = "\n".join(f"{spec['runs'][name]}  # {name}" for name in dict.fromkeys(cell["data"] for cell in cells))
     text = (
         f"Boards of one trained run serve {stream['until_s'] / 60:g} virtual minutes of the run's test images, "
         f"{stream['per_s']:g} a second each. Samples are clean for {drift['clean_s'] / 60:g} minutes; then every board "
-        f"goes through the eight corruptions in an order of its own, {drift['every_s'] / 60:g} minutes at each of the "
+        f"goes through the eight corruptions in an order of its own, {drift['every_s']:g} s at each of the "
         f"severities {', '.join(map(str, drift['severities']))}. At the end of each {stream['window_s']:g} s a board "
         f"sends {base['upload']['samples']} samples (`fill`, so that rules are compared at equal numbers of samples). "
         "All boards share one adapted model, without trial or canaries. Labels measure; only the lines `labels_...` "
@@ -58,7 +62,7 @@ def _intro(spec: Mapping[str, Any], cells: Sequence[Cell]) -> str:
     return (
         "# After deployment: what it brought\n\n"
         + textwrap.fill(text, 120)
-        + "\n\n```sh\npython benchmarks/adaptation.py measure SET:RUN ...  # goes on where it stopped\n"
+        + f"\n\n```sh\n{runs}\npython benchmarks/adaptation.py measure SET:RUN ...  # goes on where it stopped\n"
         "python benchmarks/adaptation.py severities SET:RUN ...\npython benchmarks/adaptation.py page\n```\n\n"
         + textwrap.fill(
             f"{len(cells)} cells, {seconds / 60:.0f} CPU minutes. The page is written from "
@@ -66,6 +70,7 @@ def _intro(spec: Mapping[str, Any], cells: Sequence[Cell]) -> str:
             120,
         )
         + f"\n\n| line | |\n|---|---|\n{lines}\n\n"
+        + (textwrap.fill(missing, 120) + "\n\n" if missing else "")
         + textwrap.fill(
             "*less none*, *less random*: difference in stream accuracy to these lines (`labels_...` to "
             "`labels_random`), in points. *loss back*: of what "
@@ -73,6 +78,13 @@ def _intro(spec: Mapping[str, Any], cells: Sequence[Cell]) -> str:
             f"back*: minutes of drift until that share was 0.9 over {SMOOTHED} windows. *clean after*: accuracy on "
             "uncorrupted test images at the end, mean of the boards, and how that changed. *sent up*: of all samples. "
             "kB and J are a board's. *refused*: steps that a guard undid.",
+            120,
+        )
+        + "\n\n"
+        + textwrap.fill(
+            "The stream draws the run's test images again and again. So an oracle's labels tell of images that come "
+            "again, otherwise corrupted: the lines `labels_...` are upper bounds, and what they get right on clean "
+            "images afterwards is no measure of others.",
             120,
         )
     )
@@ -99,11 +111,11 @@ def _severity_table(found: Sequence[Cell]) -> str:
 
 def _table(spec: Mapping[str, Any], cells: Sequence[Cell]) -> str:
     lines = [line for line in spec["lines"] if any(cell["line"] == line for cell in cells)]
-    rows = [_row(line, cells) for line in lines]
+    rows = [_row(spec, line, cells) for line in lines]
     return "\n".join(["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD), *rows])
 
 
-def _row(line: str, cells: Sequence[Cell]) -> str:
+def _row(spec: Mapping[str, Any], line: str, cells: Sequence[Cell]) -> str:
     mine = _of(line, cells)
 
     def mean(key: str) -> float:
@@ -113,7 +125,8 @@ def _row(line: str, cells: Sequence[Cell]) -> str:
     clean = fmean(cell["clean_accuracy"]["after"] for cell in mine.values())
     change = clean - fmean(cell["clean_accuracy"]["before"] for cell in mine.values())
     shares = [share for share in (_back(line, cells, seed) for seed in mine) if share is not None]
-    minutes = [_minutes(line, cells, seed) for seed in mine]
+    window_min = spec["base"]["stream"]["window_s"] / 60
+    back = [_windows(line, cells, seed) for seed in mine]
     fields = (
         f"`{line}` ({len(mine)})",
         _figure(spread([cell["stream_accuracy"] for cell in mine.values()]), points=False),
@@ -122,7 +135,7 @@ def _row(line: str, cells: Sequence[Cell]) -> str:
         f"{fmean(shares):.2f}" if shares and line != NONE else "",
         f"{mean('worst_window_accuracy'):.3f}",
         f"{mean('worst_board_accuracy'):.3f}",
-        "" if line == NONE else ", ".join("never" if m is None else f"{m}" for m in minutes),
+        "" if line == NONE else ", ".join("never" if end is None else f"{end * window_min:g}" for end in back),
         f"{clean:.3f} ({100 * change:+.1f})",
         f"{mean('uploaded_share'):.1%}",
         f"{mean('bytes_up') / boards / 1000:.1f}",
@@ -177,7 +190,8 @@ def _back(line: str, cells: Sequence[Cell], seed: int) -> float | None:
     return (fmean(mine) - fmean(none)) / (clean - fmean(none))
 
 
-def _minutes(line: str, cells: Sequence[Cell], seed: int) -> int | None:
+def _windows(line: str, cells: Sequence[Cell], seed: int) -> int | None:
+    """Return how many windows of drift had passed when 90 % of the loss was back."""
     found = _drifted(line, cells, seed)
     if found is None:
         return None
