@@ -42,7 +42,7 @@ def findings(tree: ast.Module, name: str) -> Iterator[str]:
             yield f"{where}: {called} may unpickle or run what it reads"
         if called in ("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"):
             loader = ast.unparse(node.args[1]) if len(node.args) > 1 else given.get("Loader", "")
-            if loader not in ("_Loader", "yaml.SafeLoader"):
+            if loader not in ("_Loader", "_Fast", "yaml.SafeLoader"):
                 yield f"{where}: {called} with {loader or 'no loader'}"
 
 
@@ -77,9 +77,10 @@ def test_the_exceptions_are_still_needed() -> None:
 def test_yaml_is_read_by_a_safe_loader() -> None:
     import yaml
 
-    from cosp.forms import _Loader
+    from cosp.forms import _Fast, _Loader
 
     assert issubclass(_Loader, yaml.SafeLoader)
+    assert issubclass(_Fast, (yaml.CSafeLoader, yaml.SafeLoader))
 
 
 @pytest.mark.parametrize("lock", sorted((ROOT / "docker").glob("*.lock")), ids=lambda path: path.name)

@@ -103,9 +103,9 @@ def merged_tokens(x: np.ndarray, keep: int, own: int, columns: int) -> Tuple[np.
         size = sizes[a] + sizes[b]
         means[a] = (sizes[a] * means[a] + sizes[b] * means[b]) / size
         sizes[a] = size
-        near[a] = (near[a] | near[b]) - {a, b}
+        near[a] = near[a].union(near[b]) - {a, b}
         for other in near.pop(b):
-            near[other] = (near[other] - {b}) | ({a} if other != a else set())
+            near[other] = (near[other] - {b}).union({a} - {other})
         del means[b], sizes[b]
     rows = sorted(means)
     return np.stack([means[i] for i in rows]).astype(np.float32), np.array([sizes[i] for i in rows])

@@ -95,7 +95,7 @@ def test_a_rate_below_the_smallest_submodel_is_refused():
         budget.shape_for_rate(SMALL, 0.01)
     with pytest.raises(ConfigError, match=r"^keep: no submodel fits [\d.]+ (FLOPs|kFLOP): .* take [\d.]+ kFLOP; raise"):
         budget.shape_for_rate(SMALL, 0.01, measure=budget.flops)
-    cost_of = budget._measured_by(SMALL, MEASURES["memory"], "float32", NOTHING)
+    cost_of = budget._measured_by(SMALL, MEASURES["memory"], "float32", NOTHING, False)
     with pytest.raises(ConfigError, match=r"^keep: no submodel fits 100 bytes: .* take [\d.]+ [kM]B; raise"):
         budget.shape_within(SMALL, 0.5, 100, cost_of, depth_share=0.5)
 
