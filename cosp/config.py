@@ -258,6 +258,15 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _method_takes_checkpointing(self) -> Config:
+        if self.training.checkpointing and not self.method.takes_checkpointing:
+            raise broken(
+                f"training.checkpointing does not go with method {self.method.name}, which masks, draws, rounds or "
+                "cuts its blocks anew at every step; remove the key"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _method_takes_adapters(self) -> Config:
         name, adapted = self.method.name, self.model.adapters is not None
         if self.method.trains_adapters_alone and not adapted:

@@ -29,7 +29,7 @@ def seconds(value_s: float) -> str:
     for size, unit in UNITS:
         if value_s >= size:
             return f"{value_s / size:.1f} {unit}"
-    return "0 s"
+    return f"{value_s * 1e3:.1g} ms" if value_s > 1e-5 else "0 s"
 
 
 def bytes_text(value: float) -> str:

@@ -41,7 +41,6 @@ from cosp.methods.clients import budget_of
 from cosp.methods.method import everybody
 from cosp.methods.pricing import declared_round_s
 from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
-from cosp.models.transformer import Transformer, initialise
 from cosp.seeds import stream_seed, torch_stream
 from cosp.server import privacy
 from cosp.server.rules import LoopRules
@@ -203,6 +202,8 @@ class Experiment:
             )
 
     def initial_model(self) -> State:
+        from cosp.models.transformer import Transformer, initialise  # here, as a plan needs no torch
+
         model = Transformer(self.shape)
         initialise(model, torch_stream(self.config.seed, "initial model"))
         fresh = {name: parameter.detach() for name, parameter in model.named_parameters()}

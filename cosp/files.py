@@ -53,7 +53,9 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); mend that or give another --out") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); mend that or give another --out"
+        ) from error
 
 
 def shown_name(name: str) -> str:

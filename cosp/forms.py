@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +38,7 @@ NO_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 """What the YAML reader raises: also for 2024-13-45, which looks like a date, and for brackets without end."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Unique(yaml.constructor.SafeConstructor):
     """Refuses a key that a mapping has twice, of which the last would win without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -46,6 +48,21 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is there twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+class _Loader(_Unique, yaml.SafeLoader):
+    """Says best what is wrong, and where."""
+
+
+class _Fast(_Unique, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # where libyaml is at hand
+    """Reads ten times as fast."""
+
+
+LARGE = 1 << 14
+"""Characters from which on libyaml might be led so deep into brackets that it has no stack left."""
+
+READ_OTHERWISE = re.compile("[\t?\ufeff]|[>|][^ \n]*#")
+"""What libyaml takes where PyYAML says that it is wrong, or reads as something else."""
 
 
 def read(path: Path, form: type[AnyForm]) -> AnyForm:
@@ -66,7 +83,13 @@ def load_yaml(path: Path) -> Any:
 
 
 def yaml_value(text: str) -> Any:
-    """Return what ``text`` says; one of ``NO_YAML`` if it is none."""
+    """Return what ``text`` says; one of ``NO_YAML`` if it is none.
+
+    It is always what PyYAML makes of it, and so are errors; libyaml reads what both read alike.
+    """
+    if len(text) < LARGE and not READ_OTHERWISE.search(text):
+        with suppress(*NO_YAML):
+            return yaml.load(text, _Fast)
     return yaml.load(text, _Loader)
 
 

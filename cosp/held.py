@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from cosp.errors import UserError
+
 PREFIX = "cosp-"
 HELD = "held"
 """The file in a temporary folder that its process holds."""
@@ -85,6 +87,18 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         held.release()
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[None]:
+    """UserError if what is written into a ``scratch_folder`` meanwhile finds no room."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error  # numpy says how much it could write, and no more
+        raise UserError(
+            f"{folder.parent}: cannot be written ({why}): make room there, or have TMPDIR name another folder"
+        ) from error
 
 
 def _new_folder(purpose: str) -> tuple[Path, Hold]:

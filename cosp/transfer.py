@@ -11,11 +11,12 @@ whose gradient is that of the mean over them of KL(exit j || exit i).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEACHERS = ("mean", "deepest", "mutual", "none")
 REDUCTIONS = ("batchmean", "mean")
@@ -81,11 +82,11 @@ def exit_loss(
     """
     judged = list(logits) if log_prior is None else [z + log_prior for z in logits]
     shares = _shares(len(logits), settings)
-    deepest = F.cross_entropy(judged[-1], labels)
+    deepest = torch.nn.functional.cross_entropy(judged[-1], labels)
     loss = _times(shares[-1], deepest)
     if settings.shallow_exits:
         for share, shallow in zip(shares, judged[:-1]):
-            loss = loss + _times(share, F.cross_entropy(shallow, labels))
+            loss = loss + _times(share, torch.nn.functional.cross_entropy(shallow, labels))
     teachers = _teachers(logits, settings, remembered) if settings.transfers(version) else []
     if teachers:
         loss = loss + settings.weight * settings.temperature**2 * _divergence(logits, teachers, settings, shares)
@@ -105,7 +106,7 @@ def log_class_shares(class_counts: Sequence[int]) -> Tensor:
 
 def mean_prediction(logits: Sequence[Tensor], temperature: float = 1.0) -> Tensor:
     """Return the mean of the exits' softened probabilities, (batch, classes)."""
-    return torch.stack([F.softmax(z / temperature, dim=-1) for z in logits]).mean(0)
+    return torch.stack([(z / temperature).softmax(-1) for z in logits]).mean(0)
 
 
 def log_present(class_counts: Sequence[int]) -> Tensor:
@@ -140,7 +141,8 @@ def _divergence(
             teacher = teacher.detach()
         # divided here: PyTorch announces that its own "mean" will come to divide by the batch alone
         parts = teacher.shape[0] if settings.reduction == "batchmean" else teacher.numel()
-        terms.append(_times(share, F.kl_div(F.log_softmax(pupil / t, dim=-1), teacher, reduction="sum") / parts))
+        apart = torch.nn.functional.kl_div((pupil / t).log_softmax(-1), teacher, reduction="sum")
+        terms.append(_times(share, apart / parts))
     return torch.stack(terms).sum()
 
 
@@ -161,4 +163,4 @@ def _teachers(logits: Sequence[Tensor], settings: TransferSettings, remembered: 
     if settings.teacher == "mutual":
         others = [[z for j, z in enumerate(logits) if j != i] for i in range(len(logits))]
         return [recalled(mean_prediction(rest, t)) for rest in others]
-    return [recalled(F.softmax(logits[-1] / t, dim=-1))] * (len(logits) - 1)
+    return [recalled((logits[-1] / t).softmax(-1))] * (len(logits) - 1)

@@ -112,9 +112,10 @@ def training(
     *,
     frozen: Frozen = NOTHING,
     balanced: bool = False,
+    checkpointing: bool = False,
     steps: int = 2,
 ) -> Work:
-    settings = TrainSettings(epochs=1, batch_size=batch, optimizer=optimizer)
+    settings = TrainSettings(epochs=1, batch_size=batch, optimizer=optimizer, checkpointing=checkpointing)
     data = samples(shape, batch * steps)
     prior = torch.zeros(shape.classes) if balanced else None
 

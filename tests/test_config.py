@@ -262,3 +262,14 @@ def test_what_the_yaml_reader_stumbles_over_is_one_line(text: str, path: Path):
 def test_a_file_that_is_not_there_is_named_once(tmp_path):
     missing = tmp_path / "missing.yaml"
     assert error_of(missing) == f"{missing}: cannot be read (No such file or directory); check the path"
+
+
+@pytest.mark.parametrize("method", ["adavit", "q-vit", "fjord", "fiarse", "platon", "fedpm"])
+def test_checkpointing_is_refused_where_blocks_are_not_the_same_again(path, method):
+    said = error_of(path, f"method={{name: {method}}}", "training.checkpointing=true")
+    assert f"training.checkpointing does not go with method {method}, which masks, draws," in said
+
+
+@pytest.mark.parametrize("given", ["maybe", "2", "[blocks]"])
+def test_checkpointing_is_true_or_false(path, given):
+    assert "training.checkpointing: " in error_of(path, f"training.checkpointing={given}")

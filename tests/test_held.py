@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cosp.held import HELD, Hold, holder, remove_left_behind, scratch_folder
+from cosp.errors import UserError
+from cosp.held import HELD, Hold, filling, holder, remove_left_behind, scratch_folder
 
 HOLDER = """
 import sys, time
@@ -73,3 +75,11 @@ def test_left_behind_is_what_nobody_holds_and_what_bears_our_mark(tmp_path: Path
         (tmp_path / name / HELD).touch()
     remove_left_behind()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "cosp-other"]
+
+
+def test_a_temporary_folder_without_room_is_one_line(tmp_path: Path) -> None:
+    with scratch_folder("data") as folder:
+        (folder / "x.npy").symlink_to("/dev/full")
+        said = rf"^{tmp_path}: cannot be written \(.+\): make room there, or have TMPDIR"
+        with pytest.raises(UserError, match=said), filling(folder):
+            np.save(folder / "x.npy", np.zeros(100_000))

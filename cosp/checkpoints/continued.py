@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from cosp.checkpoints.architecture import Architecture, Pictures, Values, Words
 from cosp.checkpoints.conversions import GRID, SAME, Conversion
@@ -15,6 +14,9 @@ from cosp.checkpoints.tensors import Tensors, open_tensors
 from cosp.errors import ConfigError
 from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
 from cosp.submodel.shape import layout_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OPTIONAL = ("policy", "quantisers")
 """Parts of blocks that one method needs and another knows nothing of."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from cosp.models import TransformerShape, ViTShape
 
-Inward = Callable[[Sequence[Tensor], TransformerShape], Tensor]
-Outward = Callable[[Tensor, TransformerShape], Sequence[Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Inward = Callable[[Sequence["Tensor"], TransformerShape], "Tensor"]
+Outward = Callable[["Tensor", TransformerShape], Sequence["Tensor"]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def _grid(theirs: Sequence[Tensor], shape: TransformerShape) -> Tensor:
         return positions
     side, wanted = math.isqrt(positions.shape[1] - own), math.isqrt(shape.input_tokens)
     patches = positions[:, own:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    found = F.interpolate(patches, size=(wanted, wanted), mode="bicubic", align_corners=False)
+    found = torch.nn.functional.interpolate(patches, size=(wanted, wanted), mode="bicubic", align_corners=False)
     return torch.cat([positions[:, :own], found.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from cosp.checkpoints.architecture import Pictures, Words
 from cosp.checkpoints.checkpoint import Checkpoint
@@ -15,6 +15,9 @@ from cosp.errors import ConfigError
 from cosp.models import TransformerShape
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXIT_PARTS = ("norm", "pooler")
 """What every exit gets of the checkpoint's only one; its head, made for the last block, the deepest alone."""

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from cosp.errors import UserError
 from cosp.models import TransformerShape, shape_from_json, shape_to_json
 from cosp.submodel.plan import SubmodelPlan
@@ -161,6 +159,8 @@ def read_state(folder: Path) -> State:
     """Return the tensors of a model of our own; UserError if they cannot be read."""
     path = folder / WEIGHTS
     try:
+        from safetensors.torch import load_file  # here, as it imports torch
+
         return load_file(path)
     except Exception as error:  # a damaged file makes its reader raise anything
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0][:200]})") from None

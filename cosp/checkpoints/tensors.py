@@ -8,13 +8,15 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
 
 from cosp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SAFE, PICKLED = ".safetensors", (".bin", ".pt", ".pth")
 SUFFIXES = (SAFE, *PICKLED)
@@ -89,7 +91,7 @@ def _pickled(path: Path) -> Tensors:
         found = found[key] if isinstance(found, dict) and isinstance(found.get(key), dict) else found
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: must hold a state_dict, tensors by name, got {type(found).__name__}")
-    state = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+    state = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
     return Tensors(path, {name: tuple(tensor.shape) for name, tensor in state.items()}, state.__getitem__)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cosp.cli.screen import ConfigPath, DataDir, Json, Sets, err, free_folder, new_typer, out
+from cosp.cli.screen import ConfigPath, DataDir, Json, Sets, err, free_folder, new_typer, out, print_table
 
 app = new_typer()
 
@@ -81,4 +81,6 @@ def plan_stream(config: Path, sets: list[str], *, data_dir: Path | None, as_json
     if as_json:
         print(json.dumps(rows))
     else:
-        out.print(planning.stream_table(rows, f"Boards of {config}, which serve {chosen.model.pretrained}"))
+        print_table(
+            f"Boards of {config}, which serve {chosen.model.pretrained}", planning.HEAD, planning.lines(rows), left=2
+        )

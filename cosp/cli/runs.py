@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cosp.cli.adapt import plan_stream
+from cosp.cli.lazily import lazily
 from cosp.cli.models import To, say_predictions, say_written, written
 from cosp.cli.screen import (
     ConfigPath,
@@ -84,11 +85,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train a simulated fleet; write rows, metrics and a report."""
+    lazily("torch")  # so that its import and that of the workers go on at a time, and errors need not wait for it
     from cosp.console import RunProgress, summary_table
-    from cosp.experiment import load_experiment
     from cosp.run.directory import RunDirectory
     from cosp.simulation import forks
-    from cosp.simulation.simulate import simulate
     from cosp.track import Tracks, check_tracks
 
     wanted = check_tracks(track or [])
@@ -102,6 +102,9 @@ def run(
     _check_afterwards(export_to, inputs, dry=dry, as_json=as_json)
     if not dry and engine is EngineName.local:
         forks.start()
+    from cosp.experiment import load_experiment
+    from cosp.simulation.simulate import simulate
+
     try:
         with ExitStack() as opened, RunProgress(err, chosen.server.versions, chosen.server.until_s) as progress:
             experiment = load_experiment(chosen, data_dir=data_dir)
@@ -200,6 +203,8 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
 
     Of a stream: what answering and sending would cost it, and what leaves the boards.
     """
+    lazily("torch")  # more than half of the time that a plan takes, and only fitted checkpoints need it
+
     from cosp.config import has_stream, load_config
     from cosp.experiment import load_experiment
     from cosp.planning.flower_share import flower_line
@@ -218,7 +223,8 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     if as_json:
         print(json.dumps(rows))
     else:
-        out.print(plan_table(rows, f"Submodels of {config}, assigned by {chosen.assignment.rule}"))
+        how = ", checkpointing" if chosen.training.checkpointing else ""
+        out.print(plan_table(rows, f"Submodels of {config}, assigned by {chosen.assignment.rule}{how}"))
         print_calibrations((row["board"], row["calibration"]) for row in rows)
         out.print(flower_line(rows), highlight=False)
 

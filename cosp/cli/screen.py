@@ -56,7 +56,7 @@ def free_folder(parent: Path, name: str) -> Path:
 
 def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, left: int) -> None:
     """Print a table whose first ``left`` columns are text and whose others are figures."""
-    found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for i, column in enumerate(columns):
         found.add_column(column, justify="left" if i < left else "right", no_wrap=i != len(columns) - 1 or left != 2)
     for row in rows:

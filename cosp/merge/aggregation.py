@@ -15,15 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cosp.merge.scaled import add_scaled, square
 from cosp.submodel.layout import Axis, Layout, ParameterLayout
 from cosp.submodel.plan import GroupSizes, SubmodelPlan, mask
 from cosp.submodel.slicing import State, grid, kept_indices
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Merged:
     drift: float | None = None
 
 
-class Masses(Mapping[str, Tensor]):
+class Masses(Mapping[str, "Tensor"]):
     """The mass of each tensor, found anew when it is asked for: all of them at a time would be a second model."""
 
     def __init__(self, names: tuple[str, ...], mass_of: Callable[[str], Tensor]) -> None:

@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from cosp.submodel.layout import Layout
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import Indices, State, grid, kept_indices
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PIECE = 1 << 20
 """Entries of all updates together that are looked at at a time, or a row of a tensor if that is more."""

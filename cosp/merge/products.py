@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from cosp.merge.aggregation import Merged, ServerStep
 from cosp.submodel.layout import Layout
@@ -19,6 +19,9 @@ from cosp.submodel.low_rank import drawn, moved, pairs_of, product_layout, produ
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import State, extract
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROUNDS = "rounds"
 """How often adapters were drawn anew, in the server's momentum, which a checkpoint holds."""
@@ -68,7 +71,7 @@ class Refactored:
     def apply(self, state: State, velocity: State, merged: Merged) -> tuple[State, State]:
         wholes = products(state, self.shape)
         found, velocity = self.step.apply({**state, **wholes}, velocity, merged)
-        rank, factors = self.shape.sizes.ranks, dict[str, Tensor]()
+        rank, factors = self.shape.sizes.ranks, dict[str, "Tensor"]()
         for pair in pairs_of(self.shape):
             if product_name(pair) in merged.delta:
                 left, sizes, right = torch.linalg.svd(found[product_name(pair)], full_matrices=False)

@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from cosp.merge.arrived import Arrived
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RuleName = Literal["mean", "trimmed_mean", "median", "krum", "multi_krum", "norm_filter", "geometric_median"]
 
@@ -28,9 +30,9 @@ STEPS, CLOSE = 50, 1e-4
 NEAR = 1e-6
 """Times the median norm below which a distance to the geometric median is taken as that, as its inverse weighs."""
 
-Weigh = Callable[[Arrived], Tensor]
+Weigh = Callable[[Arrived], "Tensor"]
 """What each arrival counts in the mean, (arrivals,) doubles; 0: not at all."""
-Combine = Callable[[Tensor, Tensor], Tensor]
+Combine = Callable[["Tensor", "Tensor"], "Tensor"]
 """(values (arrivals, entries), NaN where one does not cover; masses (arrivals,)) -> what is merged at each entry."""
 
 

@@ -1,24 +1,27 @@
 """Add a submodel's tensor, scaled, to the kept entries of the whole tensor: as fast as memory allows.
 
 Each product is rounded before it is added, as in ``total[kept] += weight * part``: to the bit the same, without
-temporaries larger than a piece. A fused multiply-add would be faster still, but rounds once where this rounds twice.
+temporaries larger than a piece.
 
-What is kept is cut into runs of consecutive entries. Long runs are slices; short ones are rows of what follows the last
-dimension that is cut, added by index. Where that is nothing, because a matrix is cut in its rows and its columns, rows
-are first filled up with zeros: two fast passes instead of one that jumps.
+What is kept is cut into runs of consecutive entries. Long runs are slices, added in one pass; short ones are rows of
+what follows the last dimension that is cut, added by index. Where that is nothing, because a matrix is cut in its rows
+and its columns, rows are first filled up with zeros: two fast passes instead of one that jumps.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cosp.submodel.slicing import Indices, grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = NDArray[np.float32]
 
@@ -37,18 +40,25 @@ def add_scaled(total: Tensor, kept: Indices, part: Tensor, weight: float) -> Non
 
     ``total`` is contiguous float32 that began as zeros, so that no entry of it is a negative zero.
     """
-    if part.numel() < SMALL:
-        total[grid(kept, tuple(total.shape))] += weight * part
+    if not part.numel():
         return
     blocks = math.prod(1 if index is None else len(_starts(index)) for index in kept)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if blocks == 1 or part.numel() >= LONG * blocks:
-            whole, values = total.numpy(), part.numpy()
-            for block in itertools.product(*map(_runs, kept, total.shape)):
-                here, there = zip(*block, strict=True)
-                _add_slices(whole[here], values[there], np.float32(weight))
-        else:
+    if blocks == 1 or part.numel() >= LONG * blocks:
+        for block in itertools.product(*map(_runs, kept, total.shape)):
+            here, there = zip(*block, strict=True)
+            _add_in_one_pass(total[here], part[there], weight)
+    elif part.numel() < SMALL:
+        total[grid(kept, tuple(total.shape))] += weight * part
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
             _add_rows(total, kept, part, np.float32(weight))
+
+
+def _add_in_one_pass(total: Tensor, part: Tensor, weight: float) -> None:
+    """Add ``weight * part / 1``: the division changes nothing, but keeps processors from fusing multiplication and
+    addition and rounding once where two roundings are meant, as in ``torch.add`` and ``torch.addcmul``.
+    """
+    total.addcdiv_(part, torch.ones(()), value=weight)
 
 
 def square(tensor: Tensor) -> float:
@@ -70,6 +80,8 @@ def _square_of_piece(piece: Array) -> float:
 def _starts(index: Tensor) -> NDArray[np.int64]:
     """Return where in ``index`` runs of consecutive entries begin."""
     entries = index.numpy()
+    if entries[-1] - entries[0] == len(entries) - 1:
+        return np.zeros(1, dtype=np.int64)
     return np.concatenate(([0], np.flatnonzero(entries[1:] - entries[:-1] > 1) + 1))
 
 
@@ -83,22 +95,6 @@ def _runs(index: Tensor | None, size: int) -> list[tuple[slice, slice]]:
         (slice(first, first + stop - start), slice(start, stop))
         for first, start, stop in zip(firsts, starts, [*starts[1:], len(index)], strict=True)
     ]
-
-
-def _add_slices(total: Array, part: Array, weight: np.float32) -> None:
-    """Add to a view of the same shape as ``part``, as many of its first dimension's rows as fit a piece at a time."""
-    if total.flags.c_contiguous:
-        total, part = total.reshape(-1), part.reshape(-1)
-    row = math.prod(part.shape[1:])
-    if row > PIECE:
-        for one, other in zip(total, part, strict=True):
-            _add_slices(one, other, weight)
-        return
-    rows = min(len(part), PIECE // row)
-    scaled = np.empty((rows, *part.shape[1:]), dtype=np.float32)
-    for first in range(0, len(part), rows):
-        some = part[first : first + rows]
-        total[first : first + rows] += np.multiply(some, weight, out=scaled[: len(some)])
 
 
 def _add_rows(total: Tensor, kept: Indices, part: Tensor, weight: np.float32) -> None:

@@ -24,6 +24,7 @@ class AdaViT(OneModel):
     usage: float = Field(0.5, gt=0, le=1)
     penalty: float = Field(2.0, ge=0)
     takes_frozen: ClassVar[bool] = False
+    takes_checkpointing: ClassVar[bool] = False
     model_variant: ClassVar[str] = "adaptive"
 
     def build(self, setting: Setting) -> Method:

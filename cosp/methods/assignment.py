@@ -96,6 +96,7 @@ class Assignment:
                 batch=training.batch_size,
                 optimizer=training.optimizer,
                 precision=training.on(client.gpu).precision,
+                checkpointing=training.checkpointing,
                 depth_share=depth_share,
                 deepest=deepest,
                 frozen=frozen,
@@ -147,6 +148,7 @@ class Assignment:
 def _demand(
     shape: SubmodelShape, *, round_s: Callable[[SubmodelShape], float], model: TransformerShape, training: TrainSettings
 ) -> Demand:
-    size = footprint(model, shape.of_blocks(model), training.precision, training.left)
+    counts = shape.of_blocks(model)
+    size = footprint(model, counts, training.precision, training.left, training.checkpointing)
     memory_bytes = size.training_bytes(training.batch_size, training.optimizer)
     return Demand(shape, size.parameters, memory_bytes, round_s(shape))

@@ -8,7 +8,7 @@ the teacher. That costs more than a plain step, not less: what FjORD saves is wh
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,7 @@ class FjORD(Sized):
     name: Literal["fjord"] = "fjord"
     rates: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75)
     distillation: float = Field(0.5, ge=0, le=1)
+    takes_checkpointing: ClassVar[bool] = False  # smaller submodels are cut out anew, not blocks of one
 
     def build(self, setting: Setting) -> Method:
         levels = [level for rate in sorted(self.rates) if (level := _shape(setting, rate, self.measure)) is not None]

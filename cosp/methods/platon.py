@@ -22,6 +22,7 @@ class Platon(Shared):
     """Nothing is pruned before ``first_version``; from ``last_version`` on a client keeps its share."""
 
     takes_frozen: ClassVar[bool] = False
+    takes_checkpointing: ClassVar[bool] = False
 
     name: Literal["platon"] = "platon"
     first_version: int = Field(5, ge=0)

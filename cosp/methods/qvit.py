@@ -24,6 +24,7 @@ class QViT(OneModel):
     bits: float = Field(4.0, ge=2, le=8)
     penalty: float = Field(0.1, ge=0)
     takes_frozen: ClassVar[bool] = False
+    takes_checkpointing: ClassVar[bool] = False
     model_variant: ClassVar[str] = "quantised"
 
     def build(self, setting: Setting) -> Method:

@@ -37,6 +37,8 @@ class Settings(Form):
     """Whether a client may hold some rows of a word table."""
     takes_frozen: ClassVar[bool] = True
     """Whether parts of the model may be left untrained."""
+    takes_checkpointing: ClassVar[bool] = True
+    """Whether its local steps are passes of one submodel that is the same when it is computed again, priced so."""
     trains_adapters_alone: ClassVar[bool] = False
     """Whether the method is one of adapters on a frozen trunk."""
 

@@ -7,13 +7,14 @@ of an image does, where PatchTST feeds each channel to the model by itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Optional, Tuple
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Optional, Tuple
 
 from cosp.submodel.adapters import Adapters
 from cosp.submodel.layout import Layout, whole
 from cosp.submodel.shape import FRESH, TransformerShape, Trunk
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,9 @@ class SeriesShape(TransformerShape):
         return self.input_tokens * self.patch_entries * self.dim
 
     def inputs(self) -> nn.Module:
+        from cosp.models.inputs import Stretches
+
         return Stretches(self.patch_entries, self.dim)
 
     def inputs_layout(self) -> Layout:
         return {"weight": whole(self.dim, self.patch_entries), "bias": whole(self.dim)}
-
-
-class Stretches(nn.Linear):
-    """Embeds the patches of series (batch, T, C), which lie one after the other: (batch, patches, dim)."""
-
-    def forward(self, series: Tensor) -> Tensor:
-        return super().forward(series.reshape(series.shape[0], -1, self.in_features))

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from typing import ClassVar, Optional, Tuple
-
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar, Optional, Tuple
 
 from cosp.submodel.adapters import Adapters
 from cosp.submodel.layout import Axis, Layout, ParameterLayout
 from cosp.submodel.plan import Units
 from cosp.submodel.shape import FRESH, TransformerShape, Trunk
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class TextShape(TransformerShape):
         return self.vocabulary * self.dim
 
     def inputs(self) -> nn.Module:
+        from torch import nn
+
         # the gradient is as large as the table: optimizer and update work on one vector of all parameters
         return nn.Embedding(self.vocabulary, self.dim)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from cosp.models.adaptive import AdaptiveBlock
 from cosp.models.block import Adapter, Block, BlockGates
 from cosp.models.quantised import QuantisedBlock
+from cosp.models.recomputed import Under, recomputed
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape
 
@@ -48,17 +49,22 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(BLOCKS[shape.variant](shape, block) for block in plan.blocks)
         self.exits = nn.ModuleList(Exit(shape) for _ in self.exit_positions)
 
-    def forward(self, samples: Tensor, gates: Optional[Sequence[BlockGates]] = None) -> List[Tensor]:
+    def forward(
+        self, samples: Tensor, gates: Optional[Sequence[BlockGates]] = None, again: Optional[Under] = None
+    ) -> List[Tensor]:
         """Return the logits ``(batch, classes)`` of every exit, shallow to deep, for samples (batch, *sample_shape).
 
         ``gates`` multiplies the units of each full-width block: scores are learned through it, and a model masked with
-        0/1 gates computes what the extracted submodel computes.
+        0/1 gates computes what the extracted submodel computes. With ``again``, the context to do so in, blocks are
+        computed once more in the backward pass and keep nothing until then.
         """
-        return list(self.in_turn(samples, gates))
+        return list(self.in_turn(samples, gates, again))
 
-    def in_turn(self, samples: Tensor, gates: Optional[Sequence[BlockGates]] = None) -> Iterator[Tensor]:
+    def in_turn(
+        self, samples: Tensor, gates: Optional[Sequence[BlockGates]] = None, again: Optional[Under] = None
+    ) -> Iterator[Tensor]:
         """Yield the logits of one exit after another; nothing behind the last that is asked for is computed."""
-        for exit_, read in self._read_in_turn(samples, gates):
+        for exit_, read in self._read_in_turn(samples, gates, again):
             yield exit_(read)
 
     def features_in_turn(self, samples: Tensor) -> Iterator[Tensor]:
@@ -105,7 +111,9 @@ class Transformer(nn.Module):
                 features = exit_.features(read(x))
                 yield features, exit_.head(features)
 
-    def _read_in_turn(self, samples: Tensor, gates: Optional[Sequence[BlockGates]]) -> Iterator[Tuple[Exit, Tensor]]:
+    def _read_in_turn(
+        self, samples: Tensor, gates: Optional[Sequence[BlockGates]], again: Optional[Under] = None
+    ) -> Iterator[Tuple[Exit, Tensor]]:
         """Yield one exit after another and what it reads of the stream."""
         x = self.embed(samples)
         there = self.there(samples)
@@ -113,7 +121,10 @@ class Transformer(nn.Module):
         read = self._reading(there, x.dtype)
         passed = 0
         for i, block in enumerate(self.blocks):
-            x = block(x, None if gates is None else gates[i], attended)
+            given = x, None if gates is None else gates[i], attended
+            deepest = i + 1 == len(self.blocks)  # whose gradient is the first: it would forget in vain
+            x = block(*given) if again is None or deepest else recomputed(block, *given, under=again)
+            del given
             if i + 1 in self.exit_positions:
                 yield self.exits[passed], read(x)  # type: ignore[misc]
                 passed += 1

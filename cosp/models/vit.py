@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Optional, Tuple
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Optional, Tuple
 
 from cosp.submodel.adapters import Adapters
 from cosp.submodel.layout import Layout, whole
 from cosp.submodel.shape import FRESH, TransformerShape, Trunk
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,9 @@ class ViTShape(TransformerShape):
         return self.input_tokens * self.patch_entries * self.dim
 
     def inputs(self) -> nn.Module:
-        return Patches(self)
+        from cosp.models.inputs import Patches
+
+        return Patches(self.patch, self.patch_entries, self.dim)
 
     def inputs_layout(self) -> Layout:
         return {"weight": whole(self.dim, self.patch_entries), "bias": whole(self.dim)}
-
-
-class Patches(nn.Linear):
-    """Cuts images (batch, C, H, W) into patches, row by row, and embeds each: (batch, patches, dim)."""
-
-    def __init__(self, shape: ViTShape) -> None:
-        super().__init__(shape.patch_entries, shape.dim)
-        self.patch = shape.patch
-
-    def forward(self, images: Tensor) -> Tensor:
-        batch, channels, height, width = images.shape
-        p = self.patch
-        cut = images.reshape(batch, channels, height // p, p, width // p, p).permute(0, 2, 4, 1, 3, 5)
-        return super().forward(cut.reshape(batch, -1, self.in_features))

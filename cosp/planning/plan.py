@@ -74,6 +74,7 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
         "keep": client.keep,
         "samples": client.samples,
         "precision": task.precision,
+        "checkpointing": task.training.checkpointing,
         "depth": size.depth,
         "heads": counts.heads,
         "hidden": counts.hidden,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cosp.amounts import amount
 from cosp.errors import ConfigError, RefusedUpdate
@@ -18,6 +17,9 @@ from cosp.submodel.plan import SubmodelPlan, Units
 from cosp.submodel.shape import TransformerShape
 from cosp.submodel.slicing import State
 from cosp.task.moments import from_vector, moments_batch, moments_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Row = dict[str, Any]
 

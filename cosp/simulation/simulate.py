@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cosp.experiment import Experiment, single_thread
 from cosp.fleet.introduction import Introduction
-from cosp.held import scratch_folder
+from cosp.held import filling, scratch_folder
 from cosp.processor import usable_cores
 from cosp.run import checkpoint as checkpoints
 from cosp.run.directory import RunDirectory
@@ -125,7 +125,8 @@ def _pool(
         return
     gpus = chosen(devices, seen_gpus())
     with scratch_folder("data") as store:
-        write_store(store, *laid_out(experiment))
+        with filling(store):
+            write_store(store, *laid_out(experiment))
         if engine == "inline" or workers == 0:
             yield InlinePool(store=store, device=gpus[0].name if gpus else "cpu")
             return

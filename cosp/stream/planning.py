@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from cosp.adaptation.download import HALF_BYTES, HEADER
+from cosp.amounts import amount
 from cosp.console import bytes_text, seconds
 from cosp.fleet.board import Board
 from cosp.fleet.cost import cost
 from cosp.methods.pricing import serving_work
-from cosp.planning.table import count_text, joules, percent
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import fitting_fleet, serving_task
 from cosp.stream.settings import AdaptConfig
@@ -87,26 +83,22 @@ def leaving_text(config: AdaptConfig) -> str:
     )
 
 
-HEAD = ("", "board\nlink", "weights\nexit", "memory\nof its", "a sample\nbusy", "window's\nupload, J", "a set\nwhole")
+def lines(rows: list[Row]) -> list[tuple[str, ...]]:
+    """Return the cells of the table."""
+    return [
+        (
+            str(row["client"]),
+            f"{row['board']}\n{row['link']}",
+            f"{amount(row['parameters'], 'parameters').removesuffix(' parameters')}\nexit {row['exit']}",
+            f"{bytes_text(row['memory_bytes'])}\n{row['memory_bytes'] / row['memory_limit_bytes']:.1%}",
+            f"{seconds(row['sample_s'])}\n{row['busy']:.1%}",
+            f"{bytes_text(row['bytes_up'])}\n{seconds(row['upload_s'])}",
+            f"{bytes_text(row['bytes_down'])}\n{bytes_text(row['bytes_down_whole'])}",
+            f"{row['energy_j']:.3g}",
+        )
+        for row in rows
+    ]
 
 
-def stream_table(rows: Sequence[Row], title: str) -> Table:
-    """Return the table of ``plan_rows`` for a terminal of 80 columns."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for i, name in enumerate(HEAD):
-        table.add_column(name, justify="left" if i < 2 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row))
-    return table
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        str(row["client"]),
-        f"{row['board']}\n{row['link']}",
-        f"{count_text(row['parameters'])}\n{row['exit']}",
-        f"{bytes_text(row['memory_bytes'])}\n{percent(row['memory_bytes'] / row['memory_limit_bytes'])}",
-        f"{1e3 * row['sample_s']:.3g} ms\n{percent(row['busy'])}",
-        f"{bytes_text(row['bytes_up'])}\n{joules(row['energy_j'])}",
-        f"{bytes_text(row['bytes_down'])}\n{bytes_text(row['bytes_down_whole'])}",
-    )
+HEAD = ("", "board\nlink", "model\nanswers", "memory\nof its", "a sample\nbusy", "up a\nwindow", "a set\nor whole",
+        "energy\nJ")  # fmt: skip

@@ -18,7 +18,7 @@ from cosp.adaptation.teach import Batch
 from cosp.errors import UserError
 from cosp.experiment import single_thread
 from cosp.fleet.fleet import Fleet
-from cosp.held import scratch_folder
+from cosp.held import filling, scratch_folder
 from cosp.run.directory import RunDirectory
 from cosp.run.pool import Pool
 from cosp.seeds import numpy_stream
@@ -212,7 +212,8 @@ def _pool(deployed: Deployed, stream: Stream, workers: int | None) -> Iterator[P
     """Start what answers, on CPUs: a board's samples are few at a time."""
     shape, test = deployed.facts.shape, deployed.experiment.splits["test"]
     with scratch_folder("stream") as store:
-        write_store(store, {"train": stream.samples, CLEAN: Samples(np.asarray(test.x), test.y)}, [])
+        with filling(store):
+            write_store(store, {"train": stream.samples, CLEAN: Samples(np.asarray(test.x), test.y)}, [])
         if workers == 0:
             yield InlinePool(store=store, device="cpu")
             return

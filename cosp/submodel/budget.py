@@ -76,6 +76,7 @@ def shape_for_rate(
     depth_share: float = 0.5,
     measure: Measure = parameters,
     precision: str = "float32",
+    checkpointing: bool = False,
     deepest: int | None = None,
     held: TransformerShape | None = None,
     frozen: Frozen = NOTHING,
@@ -87,8 +88,8 @@ def shape_for_rate(
     """
     if not 0 < rate <= 1:
         raise ConfigError(f"keep: {rate} is not a keep ratio: it must lie in (0, 1]")
-    budget = rate * measure(footprint(model, (model.sizes,) * model.blocks, precision))
-    cost_of = _measured_by(held or model, measure, precision, frozen)
+    budget = rate * measure(footprint(model, (model.sizes,) * model.blocks, precision, checkpointing=checkpointing))
+    cost_of = _measured_by(held or model, measure, precision, frozen, checkpointing)
     depth = _depth(model, rate, depth_share, deepest, frozen.blocks)
     return _widest(model, depth, budget, cost_of, UNITS.get(measure, "bytes"), frozen.blocks)
 
@@ -117,13 +118,14 @@ def shape_for_memory(
     batch: int,
     optimizer: str,
     precision: str = "float32",
+    checkpointing: bool = False,
     depth_share: float = 0.5,
     deepest: int | None = None,
     frozen: Frozen = NOTHING,
 ) -> SubmodelShape:
     """Return the largest submodel that trains within ``limit_bytes``; ``ConfigError`` if none does."""
     measure = training_memory(batch, optimizer)
-    whole = measure(footprint(model, (model.sizes,) * model.blocks, precision))
+    whole = measure(footprint(model, (model.sizes,) * model.blocks, precision, checkpointing=checkpointing))
     for percent in range(100, 0, -1):
         try:
             shape = shape_for_rate(
@@ -132,12 +134,13 @@ def shape_for_memory(
                 depth_share=depth_share,
                 measure=measure,
                 precision=precision,
+                checkpointing=checkpointing,
                 deepest=deepest,
                 frozen=frozen,
             )
         except ConfigError:
             continue
-        if measure(footprint(model, shape.of_blocks(model), precision, frozen)) <= limit_bytes:
+        if measure(footprint(model, shape.of_blocks(model), precision, frozen, checkpointing)) <= limit_bytes:
             return shape
     raise ConfigError(
         f"memory_bytes: {amount(limit_bytes, 'bytes')} hold no submodel of this model"
@@ -167,8 +170,10 @@ def with_trunk(trunk: int) -> str:
     return f" with its frozen trunk of {trunk} block{'s' if trunk > 1 else ''} whole" if trunk else ""
 
 
-def _measured_by(model: TransformerShape, measure: Measure, precision: str, frozen: Frozen) -> CostOf:
-    return lambda shape: measure(footprint(model, shape.of_blocks(model), precision, frozen))
+def _measured_by(
+    model: TransformerShape, measure: Measure, precision: str, frozen: Frozen, checkpointing: bool
+) -> CostOf:
+    return lambda shape: measure(footprint(model, shape.of_blocks(model), precision, frozen, checkpointing))
 
 
 def _widest(

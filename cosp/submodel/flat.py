@@ -7,15 +7,17 @@ subtracted to give the update.
 from __future__ import annotations
 
 import math
-from typing import Callable, Dict, Mapping, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Mapping, NamedTuple, Sequence, Tuple
 
 import torch
-from torch import Tensor
 
 from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.layout import Layout
 from cosp.submodel.plan import GroupSizes
 from cosp.submodel.slicing import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Span(NamedTuple):

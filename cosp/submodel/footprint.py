@@ -133,14 +133,18 @@ class Footprint:
         visits -= passed  # no gradient is written
         return Step(
             flops=phase.flops * batch,
-            bytes_moved=phase.traffic_bytes * batch + FLOAT_BYTES * visits,
+            bytes_moved=phase.traffic_bytes * batch + FLOAT_BYTES * visits + phase.again_bytes,
             kernels=phase.kernels,
         )
 
 
 @lru_cache(maxsize=4096)
 def footprint(
-    shape: TransformerShape, counts: Tuple[GroupSizes, ...], precision: str = "float32", frozen: Frozen = NOTHING
+    shape: TransformerShape,
+    counts: Tuple[GroupSizes, ...],
+    precision: str = "float32",
+    frozen: Frozen = NOTHING,
+    checkpointing: bool = False,
 ) -> Footprint:
     """Return the costs of the submodel that keeps ``counts[b]`` units in block b; see ``passes.training``."""
     layout = layout_of(shape)
@@ -155,12 +159,12 @@ def footprint(
     return Footprint(
         depth=len(counts),
         parameters=parameter_count(layout, counts),
-        training=passes.training(shape, counts, precision, frozen),
+        training=passes.training(shape, counts, precision, frozen, checkpointing),
         scoring=passes.scoring(shape, counts),
         evaluation=passes.evaluation(shape, counts),
         sample_bytes=FLOAT_BYTES * math.prod(shape.sample_shape),
         table=shape.table,
-        activation_bytes=passes.saved_bytes(shape, counts, precision, frozen),
+        activation_bytes=passes.saved_bytes(shape, counts, precision, frozen, checkpointing),
         frozen=parameter_count(left, counts),
         idle=parameter_count(still, counts) - (shape.table if still else 0),
         passed=parameter_count(passed, counts),

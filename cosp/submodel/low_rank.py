@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, NamedTuple, Tuple
 
 import torch
-from torch import Tensor
 
 from cosp.seeds import torch_stream
 from cosp.submodel.adapters import READS_STREAM, place
@@ -15,6 +14,9 @@ from cosp.submodel.layout import Layout, ParameterLayout
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Pair(NamedTuple):

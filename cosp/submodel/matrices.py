@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Callable, Dict, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, Sequence
 
 import torch
-from torch import Tensor
 
 from cosp.seeds import torch_stream
 from cosp.submodel.flat import spans_of
 from cosp.submodel.layout import ParameterLayout
 from cosp.submodel.plan import GroupSizes
 from cosp.submodel.shape import TransformerShape, layout_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Which = Callable[[str, ParameterLayout], bool]
 

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import List, Tuple
 
-from cosp.submodel import gradients, trunks
+from cosp.submodel import again, gradients, trunks
 from cosp.submodel.adapters import READS_STREAM
 from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.gradients import Block, Has, blocks_of, has_gradients, still
@@ -27,8 +27,6 @@ PRECISIONS = ("float32", "mixed")
 
 Counts = Tuple[GroupSizes, ...]
 
-FORWARD_KERNELS = 10
-"""Kernels of a block that goes forward alone."""
 FORWARD_CASTS = 8
 """Its casts in a mixed step: weights, biases and inputs of its products."""
 
@@ -50,15 +48,25 @@ class Pass:
     kernels: int
     table_visits: int = 0
     """The same for a table of words: what is looked up is traffic of the samples, its gradient is as large as it is."""
+    again_bytes: int = 0
+    """Bytes that a step moves of weights that it reads once more."""
 
 
-def training(shape: TransformerShape, counts: Counts, precision: str = "float32", frozen: Frozen = NOTHING) -> Pass:
+def training(
+    shape: TransformerShape,
+    counts: Counts,
+    precision: str = "float32",
+    frozen: Frozen = NOTHING,
+    checkpointing: bool = False,
+) -> Pass:
     """Return the training pass. ``mixed`` is autocast: the residual stream stays float32, branches are halved.
 
     Blocks before the first that has a gradient go forward alone and keep nothing.
 
     A mixed pass also makes and holds a half copy of the weights, and casts what goes into branches and comes out of
     them, forward and backward; FLOPs stay the same.
+
+    With ``checkpointing`` all blocks but the deepest are computed twice; see ``again.py``.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
@@ -67,43 +75,49 @@ def training(shape: TransformerShape, counts: Counts, precision: str = "float32"
     alone = still(shape, counts, frozen)
     idle, blocks = whole[:alone], whole[alone:]
     grads = _grads(shape, counts, frozen)
+    twice = again.recomputed(blocks) if checkpointing else []
     exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts, frozen)
     freed = FLOAT_BYTES * trunks.freed_floats(shape)
     averages = _averages(shape, exits)
     widest = max([held, *(_forward_widest(shape, block, branch) for block in idle)])
-    for block, has in zip(blocks, grads):
+    for place, (block, has) in enumerate(zip(blocks, grads)):
         attention, ffn = _saved(shape, block, has, branch)
         t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
         # autocast's halved gradient of all rows written; by then index_add has let go of those that it kept
         read = branch * block.rows[1] - FLOAT_BYTES * block.narrow[1] if mixed else branch * block.narrow[1]
-        twice = h if "down" in block.on else 0  # the gradient of hidden units by way of W and by way of A
-        in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * (h + twice) + read)
+        both = h if "down" in block.on else 0  # the gradient of hidden units by way of W and by way of A
+        in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * (h + both) + read)
         in_attention = attention + t * (FLOAT_BYTES * d + branch * (4 * i + block.narrow[0]))
         widest = max(widest, held + max(in_ffn, in_attention) - freed)
-        held += attention + ffn
+        held += _stream_bytes(shape) if place < len(twice) else attention + ffn
     widest = max(widest, held + (_stream_bytes(shape) if blocks else 0))
     largest = gradients.largest_gradient(shape, blocks, frozen)
     moved = _mixed_bytes if mixed else _float_bytes
     streams = 10 + 4 * (exits - 1) + 2 * averages + trunks.streams(shape, averages, trains=True)
     streams -= _still_streams(shape, counts, frozen)
     outside = shape.tokens * shape.dim * streams + _input_traffic(shape, reads=1 if frozen.stream else 3)
+    held_halves = [max(map(again.matrices, blocks))] if twice else [*map(again.matrices, blocks)]
     return Pass(
-        flops=2 * _training_macs(shape, counts, frozen),
+        flops=2 * (_training_macs(shape, counts, frozen) + sum(again.macs(shape, block) for block in twice)),
         traffic_bytes=sum(moved(block) for block in blocks)
         + branch * sum(gradients.training_floats(block, has) for block, has in zip(blocks, grads))
-        + FLOAT_BYTES * (sum(_forward_traffic(block) + gradients.forward_floats(block) for block in idle) + outside)
-        + (_input_cast_bytes(shape) if mixed else 0),
+        + FLOAT_BYTES * (sum(map(_forward_floats, idle)) + outside)
+        + (_input_cast_bytes(shape) if mixed else 0)
+        + sum(again.moved_bytes(shape, block, mixed=mixed) for block in twice),
         held_bytes=widest,
-        workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * (_weights(blocks) + largest) if mixed else 0),
+        workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * (sum(held_halves) + largest) if mixed else 0),
         weight_visits=4.5 if mixed else 3,  # a copy of half the size is made and, going backward, made whole again
         kernels=_training_kernels(shape, blocks, exits)
         + sum(gradients.training_kernels(block, has) for block, has in zip(blocks, grads))
         + sum(map(gradients.forward_kernels, idle))
         + trunks.training_kernels(shape, exits)
-        + FORWARD_KERNELS * alone
+        + again.FORWARD_KERNELS * alone
         - _still_kernels(shape, counts, frozen)
-        + (_casts(shape, blocks, exits) + FORWARD_CASTS * alone if mixed else 0),
+        + (_casts(shape, blocks, exits) + FORWARD_CASTS * alone if mixed else 0)
+        + sum(again.kernels(shape, block) for block in twice)
+        + (sum(again.casts(shape, block) for block in twice) if mixed else 0),
         table_visits=0 if frozen.stream or frozen.words else 1,
+        again_bytes=(2 if mixed else 1) * FLOAT_BYTES * sum(again.weights(shape, block) for block in twice),
     )
 
 
@@ -131,7 +145,7 @@ def scoring(shape: TransformerShape, counts: Counts) -> Pass:
         macs += gradients.scoring_macs(block, first=first) - gradients.forward_macs(block)
         kernels += gradients.scoring_kernels(block, first=first)
         traffic += gradients.scoring_floats(block, first=first)
-        traffic += _forward_traffic(block) + t * (25 * d + 7 * i + 13 * h) + (0 if first else t * (7 * d + 25 * i))
+        traffic += again.forward_traffic(block) + t * (25 * d + 7 * i + 13 * h) + (0 if first else t * (7 * d + 25 * i))
     widest = max(widest, held + _stream_bytes(shape))
     macs += _exit_macs(shape)
     averages_back = min(averages, 1)  # the deepest exit alone
@@ -167,8 +181,7 @@ def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
     outside = (5 + averages + trunks.streams(shape, averages)) * t * d + _input_traffic(shape, reads=1)
     return Pass(
         flops=2 * _forward_macs(shape, counts),
-        traffic_bytes=FLOAT_BYTES
-        * (sum(_forward_traffic(block) + gradients.forward_floats(block) for block in blocks) + outside),
+        traffic_bytes=FLOAT_BYTES * (sum(map(_forward_floats, blocks)) + outside),
         held_bytes=FLOAT_BYTES * widest,
         workspace_bytes=8 * (exits + 2) * shape.classes**2,  # confusion counts
         weight_visits=1,
@@ -182,11 +195,19 @@ def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
     )
 
 
-def saved_bytes(shape: TransformerShape, counts: Counts, precision: str = "float32", frozen: Frozen = NOTHING) -> int:
+def saved_bytes(
+    shape: TransformerShape,
+    counts: Counts,
+    precision: str = "float32",
+    frozen: Frozen = NOTHING,
+    checkpointing: bool = False,
+) -> int:
     """Return the bytes that autograd keeps of one sample between forward and backward."""
     branch, trained = _branch_bytes(precision), blocks_of(shape, counts)[still(shape, counts, frozen) :]
     grads = _grads(shape, counts, frozen)
-    blocks = sum(sum(_saved(shape, block, has, branch)) for block, has in zip(trained, grads))
+    twice = len(again.recomputed(trained)) if checkpointing else 0
+    once = zip(trained[twice:], grads[twice:])
+    blocks = twice * _stream_bytes(shape) + sum(sum(_saved(shape, block, has, branch)) for block, has in once)
     inside = sum(position < still(shape, counts, frozen) for position in shape.exits_within(len(counts)))
     read_in_place = _stream_bytes(shape) * (inside + bool(trained)) if shape.pooling == "class" else 0
     samples = 0 if frozen.stream else _entries(shape)
@@ -223,7 +244,7 @@ def _training_macs(shape: TransformerShape, counts: Counts, frozen: Frozen) -> i
     """Multiply-adds of a sample: forward, towards weights that are trained, and towards what has a gradient."""
     alone, blocks = still(shape, counts, frozen), blocks_of(shape, counts)
     macs = (1 if frozen.stream else 2) * shape.input_macs  # nobody needs the images' gradient
-    macs += sum(map(_block_macs, blocks[:alone]))
+    macs += sum(map(again.block_macs, blocks[:alone]))
     trained = blocks[alone:]
     macs += sum(gradients.training_macs(block, has) for block, has in zip(trained, _grads(shape, counts, frozen)))
     normed = shape.trunk.norm == "pre" and not frozen.norms
@@ -274,20 +295,9 @@ def _branch_bytes(precision: str) -> int:
     return HALF_BYTES if precision == "mixed" else FLOAT_BYTES
 
 
-def _weights(blocks: List[Block]) -> int:
-    """Weights of the blocks' matrices."""
-    return sum(b.dim * (3 * b.inner + b.hidden) + b.inner * b.rows[0] + b.hidden * b.rows[1] for b in blocks)
-
-
 def _forward_macs(shape: TransformerShape, counts: Counts) -> int:
     exits = len(shape.exits_within(len(counts)))
-    return shape.input_macs + sum(_block_macs(block) for block in blocks_of(shape, counts)) + exits * _exit_macs(shape)
-
-
-def _block_macs(block: Block) -> int:
-    t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
-    attention = 3 * i * d + 2 * t * i + i * block.rows[0]
-    return t * (attention + h * (d + block.rows[1])) + gradients.forward_macs(block)
+    return shape.input_macs + sum(map(again.block_macs, blocks_of(shape, counts))) + exits * _exit_macs(shape)
 
 
 def _exit_macs(shape: TransformerShape) -> int:
@@ -366,9 +376,8 @@ def _stream_bytes(shape: TransformerShape) -> int:
     return FLOAT_BYTES * shape.tokens * shape.dim
 
 
-def _forward_traffic(block: Block) -> int:
-    """Floats that the kernels of one block read and write going forward."""
-    return block.tokens * (10 * block.dim + 8 * block.inner + 4 * block.hidden + 2 * sum(block.rows))
+def _forward_floats(block: Block) -> int:
+    return again.forward_traffic(block) + gradients.forward_floats(block)
 
 
 def _backward_traffic(block: Block) -> int:
@@ -379,7 +388,7 @@ def _backward_traffic(block: Block) -> int:
 
 def _float_bytes(block: Block) -> int:
     """Bytes that the kernels of one block read and write in a float32 training pass."""
-    return FLOAT_BYTES * (_forward_traffic(block) + _backward_traffic(block))
+    return FLOAT_BYTES * (again.forward_traffic(block) + _backward_traffic(block))
 
 
 def _mixed_bytes(block: Block) -> int:

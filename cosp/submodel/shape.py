@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import ClassVar, Dict, Optional, Tuple
-
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar, Dict, Optional, Tuple
 
 from cosp.submodel.adapters import READS_STREAM, Adapters, place, sides
 from cosp.submodel.layout import Axis, Layout, ParameterLayout, whole
 from cosp.submodel.plan import GroupSizes, SubmodelPlan, Units, full_plan
+
+if TYPE_CHECKING:
+    from torch import nn
 
 POOLINGS = ("mean", "class")
 NORMS = ("pre", "post")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Dict, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Tuple, Union
 
 import torch
-from torch import Tensor
 
 from cosp.submodel.layout import Axis, Layout, ParameterLayout
 from cosp.submodel.plan import SubmodelPlan, Units
 
-State = Dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = Dict[str, "Tensor"]
 """Parameter name -> tensor."""
 
-Indices = Tuple[Optional[Tensor], ...]
+Indices = Tuple[Optional["Tensor"], ...]
 """For each dimension the kept entries, or None where all are kept."""
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from torch import Tensor
 
 from cosp.submodel.matrices import all_matrices, marked, marked_count
 from cosp.task.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def bits_sent(task: Task) -> int:

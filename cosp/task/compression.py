@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import List
+from typing import TYPE_CHECKING, List
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cosp.submodel.flat import Spans, length
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS = {"float32": 4, "float16": 2}
 CHANGES = {"float32": 4, "int8": 1}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Tuple
+from typing import TYPE_CHECKING, Tuple
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONTENT_BYTES = 16
 """Of a digest as it travels; as many letters again in a text."""

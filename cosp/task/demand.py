@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Tuple
 
-from cosp.submodel.footprint import Footprint, Step, footprint
+from cosp.submodel.footprint import Footprint, Step
 from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.passes import FLOAT_BYTES
 from cosp.submodel.plan import GROUPS, wire_bytes, words_bytes
@@ -19,7 +19,7 @@ from cosp.task.task import EVALUATION_BATCH, Task
 
 def sizes_within(task: Task) -> Tuple[Footprint, ...]:
     """Return what the smaller submodels cost that are trained with the task's own."""
-    return tuple(footprint(task.held_shape, plan.counts, task.precision, task.frozen) for plan in task.within)
+    return tuple(map(task.footprint_of, task.within))
 
 
 def training_step(task: Task) -> Step:

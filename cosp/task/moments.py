@@ -7,17 +7,19 @@ at the sample's class: all that least squares ask of data, whose sums over clien
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import TYPE_CHECKING, List, Tuple
 
 import torch
-from torch import Tensor
 
 from cosp.submodel.footprint import Footprint, Step
 from cosp.submodel.passes import FLOAT_BYTES
 from cosp.submodel.shape import TransformerShape
 from cosp.task.task import EVALUATION_BATCH
 
-Sums = Tuple[Tensor, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Sums = Tuple["Tensor", "Tensor"]
 """An exit's sums of z z^T, (d + 1, d + 1), and of z y^T, (d + 1, classes)."""
 
 SUM_BYTES = 8

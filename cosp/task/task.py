@@ -66,7 +66,12 @@ class Task:
     @cached_property
     def size(self) -> Footprint:
         """What the plan's submodel costs; kept, because a fleet's every task asks for it many times."""
-        return footprint(self.held_shape, self.plan.counts, self.precision, self.frozen)
+        return self.footprint_of(self.plan)
+
+    def footprint_of(self, plan: SubmodelPlan) -> Footprint:
+        """Return what a submodel costs that is trained as the task says."""
+        again = self.kind == "train" and self.training.checkpointing
+        return footprint(self.held_shape, plan.counts, self.precision, self.frozen, again)
 
     @property
     def frozen(self) -> Frozen:

@@ -32,6 +32,8 @@ class TrainSettings:
     """How the update is protected before it leaves the board; None: it is sent as it is."""
     frozen: Tuple[Union[str, Dict[str, int]], ...] = ()
     """Parts that are not trained, ``{"blocks": 2}`` or "blocks: 2"; see ``cosp.submodel.frozen``."""
+    checkpointing: bool = False
+    """Blocks keep no activations and are computed once more in the backward pass; see ``cosp.models.recomputed``."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frozen", canonical(self.frozen))

@@ -18,9 +18,7 @@ from typing import Any
 from cosp.config import Config, dotted
 from cosp.errors import UserError
 from cosp.files import write_whole
-from cosp.report import read_run
 from cosp.track.mlflow import MLflow
-from cosp.track.pictures import draw_pictures
 from cosp.track.scalars import Scalars
 from cosp.track.tensorboard import TensorBoard
 from cosp.track.tracker import Tracker, Wanted, library
@@ -96,6 +94,9 @@ class Tracks(AbstractContextManager["Tracks"]):
         """Add the figures and the files of a run that has ended, its reports among them, and close."""
         if not self._trackers:
             return
+        from cosp.report import read_run  # here, as matplotlib should not keep the first row waiting
+        from cosp.track.pictures import draw_pictures
+
         run = read_run(self._folder)
         version = run.rounds[-1].version if run.rounds else 0
         others = [*reports, *(self._folder / name for name in ("rows.jsonl", "metrics.json", "config.yaml"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import (
     Any,
     Callable,
@@ -88,7 +89,8 @@ def train(
     def judge(logits: Sequence[Tensor], to: Targets) -> Tuple[Tensor, Tensor]:
         return exit_loss([z.float() for z in logits], to.labels, transfer, version, log_prior, to.remembered)
 
-    passes = one_pass(model.module, judge) if variation.passes is None else variation.passes(judge)
+    forward = partial(model.module, again=precision) if settings.checkpointing else model.module
+    passes = one_pass(forward, judge) if variation.passes is None else variation.passes(judge)
     losses: Dict[int, List[Tensor]] = {}
     for epoch, chosen in _batches(len(samples.y), settings, rng):
         x = torch.from_numpy(np.asarray(samples.x[chosen])).to(device)

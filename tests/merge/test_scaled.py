@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -71,6 +72,25 @@ def test_only_what_is_kept_is_touched():
     total, index = torch.tensor([0.0, 1.0, 0.0, 2.0]), torch.tensor([1, 3])
     add_scaled(total, (index,), torch.tensor([1.0, 1.0]), 2.0)
     assert total.tolist() == [0.0, 3.0, 0.0, 4.0]
+
+
+@pytest.mark.parametrize("columns", [3, 500])
+def test_products_are_rounded_before_they_are_added_by_whatever_part_of_a_kernel(columns):
+    generator = torch.Generator().manual_seed(0)
+    part, total = torch.randn(7, columns, generator=generator), torch.randn(9, 600, generator=generator)
+    part[0, :3] = torch.tensor([math.inf, 1e-40, 3e38])
+    kept = (torch.arange(1, 8), torch.arange(2, 2 + columns))
+    wanted = total.numpy().copy()
+    with np.errstate(over="ignore"):
+        wanted[1:8, 2 : 2 + columns] += np.float32(1.7) * part.numpy()
+    add_scaled(total, kept, part, 1.7)
+    assert np.array_equal(total.numpy(), wanted)
+
+
+def test_nothing_adds_nothing():
+    total = torch.ones(2, 3)
+    add_scaled(total, (torch.tensor([], dtype=torch.int64), None), torch.zeros(0, 3), 2.0)
+    assert total.tolist() == [[1, 1, 1]] * 2
 
 
 def test_a_matrix_that_is_cut_both_ways(monkeypatch):

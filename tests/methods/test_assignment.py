@@ -194,6 +194,24 @@ def test_a_smaller_footprint_in_mixed_precision_holds_more():
     assert held[0] < held[1]
 
 
+@pytest.mark.parametrize("rule", ["memory", "memory_share", "time"])
+def test_who_computes_blocks_twice_holds_more_in_the_same_memory(rule):
+    client = replace(SHORT, keep=0.3)
+    held = []
+    for checkpointing in (False, True):
+        training = replace(TRAINING, checkpointing=checkpointing)
+        assignment = Assignment(rule=rule, target_round_s=10, round_s=declared_round_s(BIG, training))
+        if rule != "time":
+            assignment = Assignment(rule=rule)
+        run = Setting(model=BIG, training=training, seed=1, clients=(client,), assignment=assignment)
+        task = Task(
+            "train", 0, 0, 0, 1, BIG, CoS2P().build(run).submodels.plan(scored(client, BIG, run)), training=training
+        )
+        assert peak_memory_bytes(task) <= assignment.limit_bytes(client, BIG, training)
+        held.append(task.parameters)
+    assert held[0] < held[1]
+
+
 def test_a_gpu_that_declares_no_half_precision_rate_is_told_that_a_target_needs_it():
     training = replace(TRAINING, precision="mixed")
     rule = Assignment(rule="time", target_round_s=0.1, round_s=declared_round_s(MODEL, training))

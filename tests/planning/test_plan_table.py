@@ -83,6 +83,17 @@ def test_mixed_precision_trades_arithmetic_for_launches_on_gpus_and_changes_noth
             assert after["bytes_up"] == before["bytes_up"]
 
 
+def test_checkpointing_trades_arithmetic_for_memory():
+    once, twice = (planned("training.batch_size=64", f"training.checkpointing={given}") for given in ("false", "true"))
+    assert sum(after["memory_bytes"] < before["memory_bytes"] for before, after in zip(once, twice, strict=True)) > 4
+    for before, after in zip(once, twice, strict=True):
+        assert (before["checkpointing"], after["checkpointing"]) == (False, True)
+        assert after["memory_bytes"] <= before["memory_bytes"]
+        steps = [row["step_parts_s"]["arithmetic"] for row in (before, after)]
+        assert steps[0] < steps[1] < 4 / 3 * steps[0] or after["depth"] == 1
+        assert (after["parameters"], after["bytes_up"]) == (before["parameters"], before["bytes_up"])
+
+
 def test_memory_binds_where_it_is_short():
     fleet = "fleet={boards: [{device: jetson-nano, link: wifi}, {device: jetson-agx-orin-64, link: ethernet}]}"
     nano, orin = planned(*TOO_BIG, fleet)

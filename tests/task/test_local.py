@@ -125,6 +125,17 @@ def test_what_local_steps_add_is_what_torch_counts(name):
     assert declared.bytes_moved - without.bytes_moved == pytest.approx(moved, rel=0.15)
 
 
+@pytest.mark.parametrize("name", ["proximal", "scaled"])
+def test_beside_blocks_that_are_computed_twice_they_add_the_same(name):
+    task, plain = (replace(one, training=replace(one.training, checkpointing=True)) for one in (VARIANTS[name], WHOLE))
+    found, without = counted(task), counted(plain)
+    added = training_step(task).kernels - training_step(plain).kernels
+    assert added == pytest.approx(found.kernels - without.kernels, rel=0.05, abs=2)
+    held, alone = (peak_bytes(lambda one=one: work(one, 3)) for one in (task, plain))
+    assert peak_memory_bytes(task) - peak_memory_bytes(plain) == pytest.approx(held - alone, rel=0.15)
+    assert peak_memory_bytes(task) < peak_memory_bytes(VARIANTS[name])
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_what_the_submodel_as_received_adds_as_a_teacher_is_what_torch_counts(depth):
     plain = replace(WHOLE, plan=FASHION.full_plan(depth))

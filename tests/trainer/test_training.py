@@ -10,8 +10,12 @@ from cosp.models.flat import FlatModel
 from cosp.submodel.flat import flatten, spans_of, views
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
+from cosp.task.local import LocalSettings
+from cosp.task.serial import task_from_json, task_to_json
+from cosp.task.task import Task
 from cosp.task.training import TrainSettings
-from cosp.trainer.samples import Samples
+from cosp.trainer.samples import ClientSamples, Samples
+from cosp.trainer.trainer import Trainer
 from cosp.trainer.training import evaluation_batches, train
 from cosp.transfer import TransferSettings, exit_loss
 
@@ -139,6 +143,29 @@ def test_training_is_float32_unless_asked_and_on_a_cpu_always():
     assert TrainSettings().precision == "float32"
     assert (mixed.on(True), mixed.on(False)) == (mixed, TrainSettings())
     assert TrainSettings().on(True) == TrainSettings()
+
+
+@pytest.mark.parametrize("view", ["plain", "scaled"])
+def test_training_that_keeps_no_activations_is_the_same_to_the_bit(view):
+    data, changes = samples(7), []
+    for checkpointing in (False, True):
+        training = TrainSettings(epochs=2, batch_size=4, checkpointing=checkpointing)
+        local = LocalSettings(view=view, kept=0.5, proximal=0.1)
+        task = Task("train", 0, 0, 0, 1, SMALL, SMALL.full_plan(), training=training, local=local)
+        assert task_from_json(task_to_json(task)) == task
+        received = flatten(random_state(SMALL), task.spans)
+        changes.append(Trainer({0: ClientSamples(data, data)}, {}, device="cpu").run(task, received))
+    (plain, change), (twice, again) = changes
+    assert torch.equal(change, again)
+    assert change.any()
+    assert {key: plain[key] for key in plain if not key.startswith("wall")} == {
+        key: twice[key] for key in twice if not key.startswith("wall")
+    }
+
+
+def test_older_boards_are_told_of_checkpointing_only_where_it_is_asked_for():
+    task = Task("train", 0, 0, 0, 1, SMALL, SMALL.full_plan())
+    assert "checkpointing" not in task_to_json(task)
 
 
 @pytest.mark.parametrize(
