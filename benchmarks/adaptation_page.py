@@ -23,7 +23,7 @@ SMOOTHED = 5
 """Windows over which accuracy is averaged before it is asked when the loss is back."""
 HEAD = (
     "line", "stream accuracy", "less none", "less random", "loss back", "worst window", "worst board", "90 % back",
-    "clean after", "sent up", "kB up", "kB down", "J", "refused", "server s",
+    "clean after", "sent up", "kB up", "kB down", "J", "refused", "server wall s",
 )  # fmt: skip
 
 
@@ -77,7 +77,8 @@ def _intro(spec: Mapping[str, Any], cells: Sequence[Cell]) -> str:
             "`none` lost against the clean accuracy while samples were corrupted, the share that the line won. *90 % "
             f"back*: minutes of drift until that share was 0.9 over {SMOOTHED} windows. *clean after*: accuracy on "
             "uncorrupted test images at the end, mean of the boards, and how that changed. *sent up*: of all samples. "
-            "kB and J are a board's. *refused*: steps that a guard undid.",
+            "kB and J are a board's. *refused*: steps that a guard undid. *server wall s*: on a machine that "
+            "others loaded.",
             120,
         )
         + "\n\n"
@@ -214,9 +215,10 @@ def _findings(cells: Sequence[Cell]) -> list[str]:
         found = difference(line, of, cells)
         if found is not None:
             within = "within" if found.mean >= -NEAR else "not within"
+            told = " (one seed)" if found.half is None else ""
             said.append(
                 f"- `{line}`, whose messages take {name} of whole weights at most, against `{of}`: "
-                f"{_figure(found, points=True)} points, {within} {NEAR:g}"
+                f"{_figure(found, points=True)} points, {within} {NEAR:g}{told}"
             )
     for line in [line for line in dict.fromkeys(cell["line"] for cell in cells) if line not in (NONE, "all")]:
         mine = _of(line, cells)
@@ -231,8 +233,8 @@ def _findings(cells: Sequence[Cell]) -> list[str]:
         ]
         if best:
             said.append(
-                f"- No line that sends at most 5 % of samples won back 60 % of the loss; the best, `{max(best)[1]}`, "
-                f"{max(best)[0]:.0%}"
+                f"- No measured line that sends at most 5 % of samples won back 60 % of the loss; the best, "
+                f"`{max(best)[1]}`, {max(best)[0]:.0%}"
             )
     return ["\n".join(textwrap.fill(each, 120, subsequent_indent="  ") for each in said)]
 
