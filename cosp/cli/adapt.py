@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cosp.cli.screen import ConfigPath, DataDir, Json, Sets, err, free_folder, new_typer, out
+from cosp.cli.screen import ConfigPath, DataDir, Json, Sets, WithReport, err, free_folder, new_typer, out
 
 app = new_typer()
 
@@ -26,9 +26,7 @@ def adapt(
         int | None, typer.Option(min=0, help="Worker processes; 0: none, this process itself; default one a core")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the seed")] = None,
-    with_report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Draw report.html; cosp report DIR does it later")
-    ] = True,
+    with_report: WithReport = True,
     sets: Sets = None,
     data_dir: DataDir = None,
     as_json: Json = False,

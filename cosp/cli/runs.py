@@ -18,6 +18,7 @@ from cosp.cli.screen import (
     DataDir,
     Json,
     Sets,
+    WithReport,
     err,
     free_folder,
     new_typer,
@@ -77,9 +78,7 @@ def run(
     inputs: Annotated[
         list[str] | None, typer.Option("--predict", metavar="INPUT", help="Then classify this; may be given often")
     ] = None,
-    with_report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Draw report.html; cosp report DIR does it later")
-    ] = True,
+    with_report: WithReport = True,
     sets: Sets = None,
     data_dir: DataDir = None,
     as_json: Json = False,

@@ -29,6 +29,9 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key; may be given often")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout")]
+WithReport = Annotated[
+    bool, typer.Option("--report/--no-report", help="Draw report.html; cosp report DIR does it later")
+]
 
 
 IN_ASCII = {"·": "-", "–": "-", "±": "+-", "≈": "~", "†": "*", "‡": "**"}

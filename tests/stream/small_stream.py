@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 from finished_runs import facts_of, finished_run
+from tiny_runs import TINY
 
 from cosp.config import checked, dump_config
 from cosp.experiment import load_experiment
@@ -17,19 +17,6 @@ from cosp.stream.deployed import Deployed, open_deployed
 from cosp.stream.settings import AdaptConfig, load_adapt
 from cosp.submodel.plan import SubmodelPlan, prefix_plan
 
-TRAINED: dict[str, Any] = {
-    "name": "tiny",
-    "data": {"name": "digits", "train": 200, "validation": 50, "test": 100, "partition": {"kind": "iid"}},
-    "fleet": {
-        "boards": [
-            {"count": 2, "device": "jetson-nano", "link": "wifi-poor", "keep": 0.5},
-            {"count": 1, "device": "jetson-orin-nano-8", "link": "wifi", "keep": 0.7},
-            {"count": 1, "device": "jetson-agx-orin-64", "link": "ethernet", "keep": 1.0},
-        ]
-    },
-    "model": {"patch": 4, "dim": 16, "blocks": 2, "heads": 2, "hidden": 16, "exits": [1, 2]},
-    "method": {"name": "co-s2p"},
-}
 STREAM: dict[str, Any] = {
     "name": "small",
     "stream": {
@@ -43,7 +30,7 @@ STREAM: dict[str, Any] = {
 
 def trained_run(folder: Path) -> Path:
     """Write a run's directory whose model nobody trained; clients 0 and 1 hold half of a block, 2 and 3 all."""
-    config = checked(TRAINED, "tiny")
+    config = checked(TINY, "tiny")
     experiment = load_experiment(config)
     shape = experiment.shape
     plans: list[SubmodelPlan] = [prefix_plan(shape.sizes.scaled(0.5), 1)] * 2 + [shape.full_plan()] * 2
@@ -63,7 +50,3 @@ def written(folder: Path, run: Path, **changes: Any) -> Path:
 
 def opened(folder: Path, run: Path, *sets: str, **changes: Any) -> tuple[AdaptConfig, Deployed]:
     return load_adapt(written(folder, run, **changes), sets), open_deployed(run, data_dir=None)
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]

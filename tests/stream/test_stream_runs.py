@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_stream import opened, rows_of
+from small_stream import opened
+from tiny_runs import rows_of
 
 from cosp.adaptation.download import WAYS
 from cosp.errors import UserError
