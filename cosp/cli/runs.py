@@ -136,22 +136,30 @@ def run(
         if directory is not None:
             err.print(f"cosp: interrupted; go on with: cosp run --resume {directory.folder}", soft_wrap=True)
         raise
-    page = directory.folder / "report.html"
-    if with_report:
-        with err.status("drawing the report"):
-            from cosp.report import write_report  # matplotlib takes a second to import: the first row should not wait
-
-            write_report([directory.folder], page)
-    tracks.finish([page] if with_report else [])
+    page = _drawn(directory.folder) if with_report else None
+    tracks.finish([page] if page else [])
     if as_json:
         print(json.dumps(metrics))
     else:
         out.print(summary_table(metrics))
-        print(f"report: {page if with_report else f'none yet: cosp report {directory.folder}'}")
-    model = directory.folder
+        print(f"report: {page or f'none yet: cosp report {directory.folder}'}")
+    _use_model(directory.folder, export_to, inputs, data_dir=data_dir)
+
+
+def _drawn(folder: Path) -> Path:
+    """Draw the run's page and return where it is."""
+    with err.status("drawing the report"):
+        from cosp.report import write_report  # matplotlib takes a second to import: the first row should not wait
+
+        return write_report([folder], folder / "report.html")
+
+
+def _use_model(folder: Path, export_to: To | None, inputs: list[str] | None, *, data_dir: Path | None) -> None:
+    """Export the run's model if that is asked for, and classify ``inputs`` with what was written, or with the run's."""
+    model = folder
     if export_to is not None:
-        model = directory.folder / "export"
-        say_written(written(directory.folder, model, export_to, data_dir=data_dir))
+        model = folder / "export"
+        say_written(written(folder, model, export_to, data_dir=data_dir))
     if inputs:
         say_predictions(model, inputs)
 
