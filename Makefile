@@ -36,8 +36,9 @@ test: $(READY)
 		--dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A server, four boards and their trainers as real processes, over TLS; faults on purpose. Network namespaces need root.
+# Two files at a time: much of it is waiting, for what is far or slow on purpose.
 deploy-test: $(READY)
-	$(BIN)/python -m pytest -m deploy tests/deploy $(ARGS)
+	$(BIN)/python -m pytest -m deploy -n 2 --dist loadfile tests/deploy $(ARGS)
 
 # The trainer under Python 3.8 and 3.10 (pyenv's, or on the PATH) with torch 2.0; makes .venv/py3.8 and .venv/py3.10, once.
 py38-test: $(READY)

@@ -17,7 +17,7 @@ from cosp.trainer.hand_over import describe
 
 pytestmark = pytest.mark.deploy
 BOARDS = 4
-VERSIONS = 18
+VERSIONS = 14
 AWAY_S = 60.0
 LONG = {
     **CONFIG,
