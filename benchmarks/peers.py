@@ -1,10 +1,10 @@
 """The same model, data and local steps in pfl-research's simulation, beside cosp's, one process each.
 
-1,000 clients of about 50 Fashion-MNIST images, 100 in a round, batch 10, one epoch of AdamW with clipping, three rounds
-(``benchmarks/small_clients.yaml``); then the same with a model of some thousand parameters, where what a task costs
-beside its steps rules. Each side runs in a process of its own that has read the data before it is timed. cosp also
-judges every client's model on its held-back images before and after training, prices the task and writes its row, which
-pfl does not.
+1,000 clients of about 50 Fashion-MNIST images, 100 in a round, batch 10, one epoch of AdamW with clipping, three
+rounds (``benchmarks/small_clients.yaml``); then the same with a model of some thousand parameters, where what a task
+costs beside its steps rules; both also with 32 clients in one pass (``together``), which pfl has no like of. Each
+side runs in a process of its own that has read the data before it is timed. cosp also judges every client's model on
+its held-back images before and after training, prices the task and writes its row, which pfl does not.
 
 Prints CPU milliseconds an update of both, and how many times as fast as pfl cosp is, paired run by run. Makes an
 environment for pfl under ``.venv/peers`` on its first use, which needs a package registry.
@@ -37,9 +37,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "benchmarks" / "small_clients.yaml"
 PEERS = ROOT / ".venv" / "peers"
 PFL = "pfl==0.6.0"
+TINY = ["model.dim=16", "model.blocks=1", "model.heads=2", "model.hidden=16", "model.exits=[1]"]
 MODELS = {
     "ViT of 0.2 M parameters": [],
-    "ViT of 5 k parameters": ["model.dim=16", "model.blocks=1", "model.heads=2", "model.hidden=16", "model.exits=[1]"],
+    "ViT of 0.2 M parameters, 32 together": ["together=32"],
+    "ViT of 5 k parameters": TINY,
+    "ViT of 5 k parameters, 32 together": [*TINY, "together=32"],
 }
 ROUNDS, COHORT = 3, 100
 

@@ -213,7 +213,10 @@ class ServerConfig(Settings):
 
 
 class Config(Settings):
-    """One run. ``jitter`` is the deviation of the log of compute times; ``versions`` records what wrote the file."""
+    """One run. ``jitter`` is the deviation of the log of compute times; ``versions`` records what wrote the file.
+
+    A simulation trains at most ``together`` clients whose submodels have the same sizes in one pass; see docs/scale.md.
+    """
 
     name: str
     title: str = ""
@@ -225,6 +228,7 @@ class Config(Settings):
     method: MethodSettings
     assignment: AssignmentConfig = AssignmentConfig()
     training: TrainSettings = TrainSettings()
+    together: int = Field(1, ge=1, le=256)
     server: ServerConfig = Field(default_factory=ServerConfig)  # a plain default would fill in its versions
     variant: str | None = None
     versions: dict[str, str] = {}
@@ -264,6 +268,22 @@ class Config(Settings):
                 f"training.checkpointing does not go with method {self.method.name}, which masks, draws, rounds or "
                 "cuts its blocks anew at every step; remove the key"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _trains_together(self) -> Config:
+        if self.together == 1:
+            return self
+        words = {
+            f"method {self.method.name}": not self.method.takes_company,
+            "training.frozen": bool(self.trains.frozen),
+            "training.checkpointing": self.training.checkpointing,
+            "training.precision mixed": self.training.precision == "mixed",
+            f"model.vocabulary {self.model.vocabulary}": asks_words(self),
+        }
+        for what, alone in words.items():
+            if alone:
+                raise broken(f"together {self.together} does not go with {what}: leave one of the two out")
         return self
 
     @model_validator(mode="after")

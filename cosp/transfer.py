@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TEACHERS = ("mean", "deepest", "mutual", "none")
 REDUCTIONS = ("batchmean", "mean")
+NO_LABEL = -100
+"""Of a sample that only fills a batch up; what torch's cross-entropy leaves out."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +75,27 @@ def exit_loss(
     version: int,
     log_prior: Optional[Tensor] = None,
     remembered: Optional[Tensor] = None,
+    filled: bool = False,
 ) -> Tuple[Tensor, Tensor]:
     """Return the loss to minimise and, detached, the cross-entropy of the deepest exit.
 
     ``logits`` holds (batch, classes) for each exit, shallow to deep; ``version`` is the model version trained on.
     ``log_prior`` (classes,), see :func:`log_class_shares`, is added to logits before they meet the labels.
     ``remembered`` (batch, classes) are the softened mean predictions of the submodel as it was received.
+    ``filled``: samples that are labelled ``NO_LABEL`` fill the batch up and count for nothing.
     """
     judged = list(logits) if log_prior is None else [z + log_prior for z in logits]
     shares = _shares(len(logits), settings)
-    deepest = torch.nn.functional.cross_entropy(judged[-1], labels)
+    there = labels != NO_LABEL if filled else None
+    deepest = _cross_entropy(judged[-1], labels, there)
     loss = _times(shares[-1], deepest)
     if settings.shallow_exits:
         for share, shallow in zip(shares, judged[:-1]):
-            loss = loss + _times(share, torch.nn.functional.cross_entropy(shallow, labels))
+            loss = loss + _times(share, _cross_entropy(shallow, labels, there))
     teachers = _teachers(logits, settings, remembered) if settings.transfers(version) else []
     if teachers:
-        loss = loss + settings.weight * settings.temperature**2 * _divergence(logits, teachers, settings, shares)
+        apart = _divergence(logits, teachers, settings, shares, there)
+        loss = loss + settings.weight * settings.temperature**2 * apart
     return loss, deepest.detach()
 
 
@@ -118,6 +124,15 @@ def log_present(class_counts: Sequence[int]) -> Tensor:
     return torch.where(torch.tensor(class_counts) > 0, 0.0, -1e4)
 
 
+def _cross_entropy(logits: Tensor, labels: Tensor, there: Optional[Tensor]) -> Tensor:
+    """Return the mean over the samples that are ``there``, None: all of them."""
+    if there is None:
+        return torch.nn.functional.cross_entropy(logits, labels)
+    # written out: torch's own imports a computer algebra system under vmap, where many clients' pass computes this
+    found = logits.log_softmax(-1).gather(-1, (labels * there)[:, None])[:, 0]
+    return -(found * there).sum() / there.sum()
+
+
 def _shares(exits: int, settings: TransferSettings) -> List[float]:
     """Return what each exit's terms count, shallow to deep."""
     if not settings.depth_weighted:
@@ -131,7 +146,11 @@ def _times(share: float, term: Tensor) -> Tensor:
 
 
 def _divergence(
-    logits: Sequence[Tensor], teachers: Sequence[Tensor], settings: TransferSettings, shares: Sequence[float]
+    logits: Sequence[Tensor],
+    teachers: Sequence[Tensor],
+    settings: TransferSettings,
+    shares: Sequence[float],
+    there: Optional[Tensor],
 ) -> Tensor:
     """Sum of KL(teacher || pupil) over the pupils; per sample ("batchmean") or per matrix entry ("mean")."""
     t = settings.temperature
@@ -141,8 +160,13 @@ def _divergence(
             teacher = teacher.detach()
         # divided here: PyTorch announces that its own "mean" will come to divide by the batch alone
         parts = teacher.shape[0] if settings.reduction == "batchmean" else teacher.numel()
-        apart = torch.nn.functional.kl_div((pupil / t).log_softmax(-1), teacher, reduction="sum")
-        terms.append(_times(share, apart / parts))
+        if there is None:
+            apart = torch.nn.functional.kl_div((pupil / t).log_softmax(-1), teacher, reduction="sum") / parts
+        else:
+            # written out: kl_div has no rule for vmap, under which a pass of many clients computes this
+            each = (torch.xlogy(teacher, teacher) - teacher * (pupil / t).log_softmax(-1)).sum(-1)
+            apart = (each * there).sum() / (parts / teacher.shape[0] * there.sum())
+        terms.append(_times(share, apart))
     return torch.stack(terms).sum()
 
 

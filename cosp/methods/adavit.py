@@ -25,6 +25,7 @@ class AdaViT(OneModel):
     penalty: float = Field(2.0, ge=0)
     takes_frozen: ClassVar[bool] = False
     takes_checkpointing: ClassVar[bool] = False
+    takes_company: ClassVar[bool] = False
     model_variant: ClassVar[str] = "adaptive"
 
     def build(self, setting: Setting) -> Method:

@@ -32,6 +32,7 @@ class FedPM(Settings):
     takes_fitted_heads: ClassVar[bool] = False  # heads are masked, too
     takes_frozen: ClassVar[bool] = False
     takes_checkpointing: ClassVar[bool] = False
+    takes_company: ClassVar[bool] = False
     takes_some_words: ClassVar[bool] = False  # so is the word table, whose frozen weights are drawn as a whole
 
     name: Literal["fedpm"] = "fedpm"

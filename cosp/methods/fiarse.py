@@ -18,6 +18,7 @@ from cosp.task.local import LocalSettings
 class FIARSE(Shared):
     takes_frozen: ClassVar[bool] = False
     takes_checkpointing: ClassVar[bool] = False
+    takes_company: ClassVar[bool] = False
 
     name: Literal["fiarse"] = "fiarse"
 

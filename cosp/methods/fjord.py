@@ -31,6 +31,7 @@ class FjORD(Sized):
     rates: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75)
     distillation: float = Field(0.5, ge=0, le=1)
     takes_checkpointing: ClassVar[bool] = False  # smaller submodels are cut out anew, not blocks of one
+    takes_company: ClassVar[bool] = False
 
     def build(self, setting: Setting) -> Method:
         levels = [level for rate in sorted(self.rates) if (level := _shape(setting, rate, self.measure)) is not None]

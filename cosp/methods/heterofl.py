@@ -11,7 +11,7 @@ What the original has beside that, and what becomes of it in a pre-norm transfor
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from cosp.methods.clients import ClientRecord
 from cosp.methods.extraction import extracting
@@ -24,6 +24,8 @@ from cosp.task.local import LocalSettings
 
 
 class HeteroFL(Sized):
+    takes_company: ClassVar[bool] = False
+
     name: Literal["heterofl"] = "heterofl"
     scaler: bool = True
     masked_loss: bool = True

@@ -23,6 +23,7 @@ class Platon(Shared):
 
     takes_frozen: ClassVar[bool] = False
     takes_checkpointing: ClassVar[bool] = False
+    takes_company: ClassVar[bool] = False
 
     name: Literal["platon"] = "platon"
     first_version: int = Field(5, ge=0)

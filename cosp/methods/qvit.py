@@ -25,6 +25,7 @@ class QViT(OneModel):
     penalty: float = Field(0.1, ge=0)
     takes_frozen: ClassVar[bool] = False
     takes_checkpointing: ClassVar[bool] = False
+    takes_company: ClassVar[bool] = False
     model_variant: ClassVar[str] = "quantised"
 
     def build(self, setting: Setting) -> Method:

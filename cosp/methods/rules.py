@@ -39,6 +39,8 @@ class Settings(Form):
     """Whether parts of the model may be left untrained."""
     takes_checkpointing: ClassVar[bool] = True
     """Whether its local steps are passes of one submodel that is the same when it is computed again, priced so."""
+    takes_company: ClassVar[bool] = True
+    """Whether local steps are plain enough for many clients' to be one pass; see ``cosp.models.lanes``."""
     trains_adapters_alone: ClassVar[bool] = False
     """Whether the method is one of adapters on a frozen trunk."""
 

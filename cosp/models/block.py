@@ -38,6 +38,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon)
         self.ffn = FeedForward(shape, units=len(plan.hidden), rows=len(plan.ffn_rows), ranks=len(plan.ranks))
         self.dim = shape.dim
+        self.add_rows = add_rows
         self.register_buffer("attention_rows", _rows(plan.attention_rows, shape.dim), persistent=False)
         self.register_buffer("ffn_rows", _rows(plan.ffn_rows, shape.dim), persistent=False)
 
@@ -54,9 +55,9 @@ class Block(nn.Module):
     def add(self, x: Tensor, branch: Branch, norm: nn.Module, rows: Optional[Tensor]) -> Tensor:
         """Return the stream ``x`` with ``branch`` added at ``rows``, normalised before or after."""
         if self.post_norm:
-            normed: Tensor = norm(add_rows(x, branch(x), rows))
+            normed: Tensor = norm(self.add_rows(x, branch(x), rows))
             return normed
-        return add_rows(x, branch(norm(x)), rows)
+        return self.add_rows(x, branch(norm(x)), rows)
 
 
 class Attention(nn.Module):
@@ -74,10 +75,11 @@ class Attention(nn.Module):
         )
         self.adapted = frozenset(self.adapters if ranks else ())
         self.reads_apart = any(name in self.adapted for name in READS_STREAM)
+        self.attend: Callable[..., Tensor] = F.scaled_dot_product_attention
 
     def forward(self, x: Tensor, gates: Optional[BlockGates] = None, attended: Optional[Tensor] = None) -> Tensor:
         q, k, v = self.project(x)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attended)  # scale head_dim ** -0.5
+        mixed = self.attend(q, k, v, attn_mask=attended)  # scale head_dim ** -0.5
         if gates is None:
             return self.write(mixed)
         return self.write(mixed * gates["heads"].view(-1, 1, 1)) * gates["attention_rows"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -61,13 +61,13 @@ class Frame:
 class Frames:
     """Keeps the frames that were used last; one is lent to one model at a time."""
 
-    def __init__(self, kept: int = 32) -> None:
-        self._kept = kept
+    def __init__(self, kept: int = 32, make: Callable[[TransformerShape, SubmodelPlan, Frozen], Frame] = Frame) -> None:
+        self._kept, self._make = kept, make
         self._frames: OrderedDict[Tuple[TransformerShape, Tuple[GroupSizes, ...], Frozen], Frame] = OrderedDict()
 
     def take(self, shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen = NOTHING) -> Frame:
         """Return a frame for ``plan``; nobody else has it until it is put back."""
-        return self._frames.pop((shape, plan.counts, frozen), None) or Frame(shape, plan, frozen)
+        return self._frames.pop((shape, plan.counts, frozen), None) or self._make(shape, plan, frozen)
 
     def put_back(self, shape: TransformerShape, plan: SubmodelPlan, frame: Frame, frozen: Frozen = NOTHING) -> None:
         """Keep ``frame`` for the next model, without weights; blocks of other variants remember too much."""

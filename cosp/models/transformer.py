@@ -199,7 +199,7 @@ def _norm(shape: TransformerShape, there: bool) -> nn.Module:
 
 def _additive(there: Tensor, dtype: torch.dtype) -> Tensor:
     """Return zero where a token is there and minus infinity where not, (batch, 1, 1, tokens)."""
-    return torch.zeros(there.shape, dtype=dtype, device=there.device).masked_fill_(~there, -math.inf)[:, None, None, :]
+    return torch.zeros_like(there, dtype=dtype).masked_fill_(~there, -math.inf)[:, None, None, :]
 
 
 def initialise(model: Transformer, generator: torch.Generator) -> None:

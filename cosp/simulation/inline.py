@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,8 @@ from cosp.errors import UserError
 from cosp.run.pool import Source, TaskFailed
 from cosp.simulation.worker import keep_freed_memory, no_memory
 from cosp.task.task import Task
-from cosp.trainer.store import open_store
+from cosp.trainer.samples import Samples
+from cosp.trainer.store import ClientStore, Rows
 from cosp.trainer.trainer import Trainer
 
 
@@ -33,9 +33,10 @@ class Waiting:
 class InlinePool:
     """A ``Pool`` without processes; results are those of a worker, to the bit."""
 
-    def __init__(self, *, store: Path, device: str | None = None) -> None:
+    def __init__(self, splits: Mapping[str, Samples], rows: Sequence[Rows], *, device: str | None = None) -> None:
+        """``rows`` are each client's of the split "train"; nothing is copied."""
         keep_freed_memory()
-        self._trainer = Trainer(*open_store(store), device=device)
+        self._trainer = Trainer(ClientStore(splits["train"], rows), splits, device=device)
 
     def submit(
         self, task: Task, floats: int, fill: Callable[[Tensor], None], *, priority: float, source: Source = None

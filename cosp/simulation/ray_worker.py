@@ -20,9 +20,7 @@ from torch import Tensor
 import cosp
 from cosp.run.pool import DEATHS
 from cosp.simulation.worker import keep_freed_memory, no_memory
-from cosp.submodel.flat import flatten
-from cosp.submodel.shape import layout_of
-from cosp.task.cut import Cut
+from cosp.task.cut import weights_of
 from cosp.task.serial import task_from_json
 from cosp.task.task import Task
 from cosp.trainer.samples import Samples
@@ -90,9 +88,7 @@ class RayWorker:
         """
         if self._data is None:
             self._data = ray.get(data[0])
-            rows = {f"train_{i}": train for i, (train, _) in enumerate(self._data.rows)}
-            rows.update({f"test_{i}": test for i, (_, test) in enumerate(self._data.rows)})
-            clients = ClientStore(self._data.splits["train"], rows)
+            clients = ClientStore(self._data.splits["train"], self._data.rows)
             self._trainer = Trainer(clients, self._data.splits, device=self._device)
         return self._data
 
@@ -135,6 +131,4 @@ class RayWorker:
 def _weights(task: Task, source: Numbers) -> Tensor:
     if isinstance(source, np.ndarray):
         return torch.from_numpy(source)
-    layout = {name: entry for name, entry in layout_of(task.shape).items() if name in source}
-    model = {name: torch.from_numpy(numbers) for name, numbers in source.items()}
-    return flatten(Cut(model, layout, task), task.spans)
+    return weights_of(task, {name: torch.from_numpy(numbers) for name, numbers in source.items()})

@@ -90,6 +90,7 @@ def simulate(
             introductions,
             pool,
             sigma=experiment.config.jitter,
+            together=1 if dry else experiment.config.together,
             begin=saved is None,
         )
         return serve(
@@ -124,12 +125,12 @@ def _pool(
             yield pool
         return
     gpus = chosen(devices, seen_gpus())
+    if engine == "inline" or workers == 0:
+        yield InlinePool(*laid_out(experiment), device=gpus[0].name if gpus else "cpu")
+        return
     with scratch_folder("data") as store:
         with filling(store):
             write_store(store, *laid_out(experiment))
-        if engine == "inline" or workers == 0:
-            yield InlinePool(store=store, device=gpus[0].name if gpus else "cpu")
-            return
         where = places(gpus, workers=workers, cores=default_workers(), task_bytes=_task_bytes(experiment))
         with WorkerPool(where, slot_floats=_slot_floats(experiment), store=store) as local:
             yield local
@@ -139,7 +140,7 @@ def _task_bytes(experiment: Experiment) -> int:
     """Return what training the whole model takes, as predicted: no task is larger."""
     shape, training = experiment.shape, experiment.config.training
     whole = footprint(shape, (shape.sizes,) * shape.blocks)
-    return whole.training_bytes(training.batch_size, training.optimizer)
+    return experiment.config.together * whole.training_bytes(training.batch_size, training.optimizer)
 
 
 def _slot_floats(experiment: Experiment) -> int:
@@ -147,4 +148,4 @@ def _slot_floats(experiment: Experiment) -> int:
     shape = experiment.shape
     whole = parameter_count(layout_of(shape), (shape.sizes,) * shape.blocks)
     moments = moments_length(shape, shape.blocks) if experiment.fitted_exits else 0
-    return max(whole, (len(shape.exits) + 1) * shape.classes**2, moments)
+    return max(experiment.config.together * whole, (len(shape.exits) + 1) * shape.classes**2, moments)

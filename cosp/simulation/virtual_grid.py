@@ -28,6 +28,7 @@ from cosp.run.pool import Pool, TaskFailed, TaskKilled
 from cosp.server.nodes import Guests, Nodes, NodesOn
 from cosp.simulation.attackers import Attackers, introduced
 from cosp.simulation.local_grid import LocalGrid
+from cosp.simulation.together import Together
 from cosp.task.demand import download_bytes, peak_memory_bytes, upload_bytes
 from cosp.task.task import Task
 from cosp.wire import messages as wire
@@ -48,7 +49,8 @@ CLIENT_RAISED = 2  # flwr.common.constant.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 class VirtualGrid(LocalGrid):
     """Boards as Flower nodes. The server loop finds its virtual time, ``clock`` and ``idle``, with ``getattr``.
 
-    ``begin`` False leaves the boards' lives to ``restore``; until then all are on.
+    At most ``together`` clients are trained in one pass. ``begin`` False leaves the boards' lives to ``restore``; until
+    then all are on.
     """
 
     def __init__(
@@ -58,12 +60,13 @@ class VirtualGrid(LocalGrid):
         pool: Pool,
         *,
         sigma: float,
+        together: int = 1,
         begin: bool = True,
     ) -> None:
         super().__init__()
         self._boards, self._introductions = fleet.boards, introductions
         self._on = NodesOn(FIRST_NODE, len(fleet.boards))
-        self._pool = pool
+        self._pool = Together(pool, together)
         self._sigma = sigma
         self._timeline = Timeline()
         self._attackers = Attackers(fleet.boards)
@@ -138,13 +141,15 @@ class VirtualGrid(LocalGrid):
     def state(self) -> dict[str, Any]:
         """Return where the fleet stands, as JSON values."""
         most = {str(client): [budget.keep, budget.memory_bytes] for client, budget in self._most.items()}
-        return {**self._live.state(), **({"most": most} if most else {})}
+        groups = self._pool.state()
+        return {**self._live.state(), **({"most": most} if most else {}), **({"together": groups} if groups else {})}
 
     def restore(self, now_s: float, state: dict[str, Any]) -> None:
         """Put the fleet where it stood at ``now_s``; ``resend`` follows for each message that was under way."""
         self.jump_to(now_s)
         for client, (keep, memory_bytes) in state.get("most", {}).items():
             self._most[int(client)] = Budget(keep=keep, memory_bytes=memory_bytes, speed=None)
+        self._pool.restore(state.get("together", ()))
         self._live.restore(state, lambda end: self._wake())  # the server looks up, as at a reply it does not want
         self._turned.update(self._live.eventful)
 

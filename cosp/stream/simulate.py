@@ -211,12 +211,13 @@ class _Timed:
 def _pool(deployed: Deployed, stream: Stream, workers: int | None) -> Iterator[Pool]:
     """Start what answers, on CPUs: a board's samples are few at a time."""
     shape, test = deployed.facts.shape, deployed.experiment.splits["test"]
+    splits = {"train": stream.samples, CLEAN: Samples(np.asarray(test.x), test.y)}
+    if workers == 0:
+        yield InlinePool(splits, [], device="cpu")
+        return
     with scratch_folder("stream") as store:
         with filling(store):
-            write_store(store, {"train": stream.samples, CLEAN: Samples(np.asarray(test.x), test.y)}, [])
-        if workers == 0:
-            yield InlinePool(store=store, device="cpu")
-            return
+            write_store(store, splits, [])
         whole = parameter_count(deployed.layout, (shape.sizes,) * shape.blocks)
         exits = len(shape.exits)
         slot_floats = max(whole, EVALUATION_BATCH * exits * shape.classes, (exits + 1) * shape.classes**2)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Dict, Iterator, Mapping
 
+import torch
 from torch import Tensor
 
+from cosp.submodel.flat import flatten
 from cosp.submodel.layout import Layout, ParameterLayout
+from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State, slice_of
 from cosp.task.task import Task
 
@@ -32,3 +35,10 @@ class Cut(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._held)
+
+
+def weights_of(task: Task, model: State) -> Tensor:
+    """Return the weights that ``task`` starts from, cut out of ``model``, end to end; and of each beside it, behind."""
+    layout = {name: entry for name, entry in layout_of(task.shape).items() if name in model}
+    parts = [flatten(Cut(model, layout, one), one.spans) for one in task.each]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -15,7 +15,7 @@ from cosp.task.compression import CompressionSettings
 from cosp.task.local import LocalSettings
 from cosp.task.privacy import PrivacySettings
 from cosp.task.scoring import ScoreSettings
-from cosp.task.task import Task
+from cosp.task.task import Beside, Task
 from cosp.task.training import TrainSettings
 from cosp.transfer import TransferSettings
 
@@ -23,7 +23,7 @@ from cosp.transfer import TransferSettings
 def task_to_json(task: Task) -> str:
     """Return ``task`` as one JSON text; plans are bit sets in base64."""
     # asdict would copy every index of the plans
-    value = asdict(replace(task, plan=None, within=()))  # type: ignore[arg-type]
+    value = asdict(replace(task, plan=None, within=(), beside=()))  # type: ignore[arg-type]
     value["shape"] = shape_to_json(task.shape)
     value["plan"] = _text_of(task.plan, task.shape)
     if not task.training.frozen:
@@ -34,6 +34,10 @@ def task_to_json(task: Task) -> str:
         del value["training"]["privacy"]
     if not task.kept:
         del value["kept"]
+    if task.beside:
+        value["beside"] = [(one.client, one.turn, _text_of(one.plan, task.shape)) for one in task.beside]
+    else:
+        del value["beside"]
     value["within"] = [_text_of(plan, task.shape) for plan in task.within]
     if task.plan.words is not None:  # older boards know no such key
         value["words"] = base64.b64encode(words_to_bytes(task.plan.words, task.shape.words)).decode()
@@ -56,6 +60,9 @@ def task_from_json(text: str) -> Task:
             "training": _training_of(value["training"]),
             "transfer": TransferSettings(**value["transfer"]),
             "kept": tuple((name, content) for name, content in value.get("kept", ())),
+            "beside": tuple(
+                Beside(client, turn, _plan_of(plan, shape)) for client, turn, plan in value.get("beside", ())
+            ),
             "scoring": None if scoring is None else ScoreSettings(**scoring),
         }
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from cosp.models import TransformerShape
 from cosp.submodel.flat import Spans, spans_of, trained_spans_of
@@ -23,6 +23,14 @@ from cosp.transfer import TransferSettings
 
 EVALUATION_BATCH = 250
 """Samples that are judged at a time, memory permitting."""
+
+
+class Beside(NamedTuple):
+    """What tells a task from the one in whose pass it is trained, too."""
+
+    client: int
+    turn: int
+    plan: SubmodelPlan
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Task:
     split: str = ""
     first: int = 0
     last: int = 0
+    beside: Tuple[Beside, ...] = ()
+    """A simulation's other clients that are trained in the same pass, whose plans keep as many units."""
 
     @cached_property
     def size(self) -> Footprint:
@@ -88,6 +98,12 @@ class Task:
         if self.plan.words is None:
             return self
         return replace(self, shape=self.held_shape, plan=replace(self.plan, words=None))
+
+    @property
+    def each(self) -> Tuple[Task, ...]:
+        """The task itself, and those beside it."""
+        alone = replace(self, beside=()) if self.beside else self
+        return (alone, *(replace(alone, client=b.client, turn=b.turn, plan=b.plan) for b in self.beside))
 
     @property
     def precision(self) -> str:

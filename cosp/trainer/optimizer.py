@@ -28,6 +28,16 @@ class Optimizer:
     def step(self) -> None:
         raise NotImplementedError
 
+    def keep_first(self, rows: int) -> None:
+        """Step no further rows of any parameter than the first ``rows``; for parameters that are matrices."""
+        for i, parameter in enumerate(self.parameters):
+            self.parameters[i] = first = parameter.detach()[:rows]
+            first.grad = None if parameter.grad is None else parameter.grad[:rows]
+        self._state_keeps_first(rows)
+
+    def _state_keeps_first(self, rows: int) -> None:
+        """Keep of what is remembered of the parameters their first ``rows``."""
+
     def zero_grad(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None
@@ -73,6 +83,10 @@ class Adam(Optimizer):
             maximize=False,
         )
 
+    def _state_keeps_first(self, rows: int) -> None:
+        self._means = [mean[:rows] for mean in self._means]
+        self._squares = [square[:rows] for square in self._squares]
+
 
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum."""
@@ -95,3 +109,6 @@ class SGD(Optimizer):
             nesterov=False,
             maximize=False,
         )
+
+    def _state_keeps_first(self, rows: int) -> None:
+        self._buffers = [None if buffer is None else buffer[:rows] for buffer in self._buffers]

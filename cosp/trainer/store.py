@@ -1,9 +1,11 @@
 """Data laid out for trainers: plain ``.npy`` files that many processes map into memory and none copies.
 
 x_train.npy y_train.npy x_test.npy ...    the splits; x_train.json where images stay in their files
-clients.npz                                rows of the train split: ``train_<client>``, ``test_<client>``
+rows.npy ends.npy                          rows of the train split, client by client: what it trains on, what it
+                                           holds back; and where either ends, (clients, 2)
 
-A board's store holds its own data alone, as client 0, and ``recipe.json``: how they were made.
+A board's store holds its own data alone, as client 0, and ``recipe.json``: how they were made. Its rows are in
+``clients.npz``, as older boards know it: ``train_0``, ``test_0``.
 """
 
 from __future__ import annotations
@@ -28,15 +30,20 @@ Rows = Tuple[np.ndarray, np.ndarray]
 
 def write_store(folder: Path, splits: Mapping[str, Samples], clients: Sequence[Rows]) -> None:
     """Write the splits ("train" and others) and each client's rows of "train" into ``folder``."""
+    _write_splits(folder, splits)
+    parts = [rows for client in clients for rows in client]
+    ends = np.cumsum([len(rows) for rows in parts], dtype=np.int64).reshape(-1, 2)
+    np.save(folder / "rows.npy", np.concatenate([np.empty(0, np.int64), *parts]))
+    np.save(folder / "ends.npy", ends)
+
+
+def _write_splits(folder: Path, splits: Mapping[str, Samples]) -> None:
     for name, samples in splits.items():
         if isinstance(samples.x, np.ndarray):
             np.save(folder / f"x_{name}.npy", samples.x)
         else:  # images that stay in their files
             (folder / f"x_{name}.json").write_text(samples.x.to_json(), encoding="utf-8")
         np.save(folder / f"y_{name}.npy", samples.y)
-    rows: Dict[str, Any] = {f"train_{i}": train for i, (train, _) in enumerate(clients)}
-    rows.update({f"test_{i}": test for i, (_, test) in enumerate(clients)})
-    np.savez(folder / "clients.npz", **rows)
 
 
 def open_store(folder: Path) -> Tuple[Mapping[int, ClientSamples], Dict[str, Samples]]:
@@ -51,8 +58,32 @@ def open_store(folder: Path) -> Tuple[Mapping[int, ClientSamples], Dict[str, Sam
             x = _open_x(x_path)
         with _named(folder / f"y_{name}.npy") as path:
             splits[name] = Samples(x, np.load(path, mmap_mode="r"))
+    return ClientStore(splits["train"], _rows(folder)), splits
+
+
+def _rows(folder: Path) -> Sequence[Rows]:
+    if (folder / "ends.npy").exists():
+        with _named(folder / "rows.npy") as path:
+            return StoredRows(np.load(path, mmap_mode="r"), np.load(folder / "ends.npy"))
     with _named(folder / "clients.npz") as path, path.open("rb") as file, np.load(file) as rows:
-        return ClientStore(splits["train"], dict(rows)), splits
+        return [(rows[f"train_{i}"], rows[f"test_{i}"]) for i in range(len(rows.files) // 2)]
+
+
+class StoredRows(Sequence[Rows]):
+    """Every client's rows, as they lie in a store: one array, however many clients there are."""
+
+    def __init__(self, rows: np.ndarray, ends: np.ndarray) -> None:
+        self._rows, self._ends = rows, ends
+        if ends.ndim != 2 or ends.shape[1] != 2 or (ends.size and ends[-1, 1] != len(rows)):
+            raise ValueError(f"ends {ends.shape} are not those of {len(rows)} rows")
+
+    def __getitem__(self, client: Any) -> Any:
+        first = self._ends[client - 1, 1] if client else 0
+        middle, last = self._ends[client]
+        return self._rows[first:middle], self._rows[middle:last]
+
+    def __len__(self) -> int:
+        return len(self._ends)
 
 
 @contextmanager
@@ -77,14 +108,16 @@ def _open_x(path: Path) -> Any:
 class ClientStore(Mapping[int, ClientSamples]):
     """Client -> its samples, read when asked for and kept."""
 
-    def __init__(self, train: Samples, rows: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, train: Samples, rows: Sequence[Rows]) -> None:
         self._train = train
         self._rows = rows
         self._open: Dict[int, ClientSamples] = {}
 
     def __getitem__(self, client: int) -> ClientSamples:
         if client not in self._open:
-            parts = [self._rows[f"{part}_{client}"] for part in ("train", "test")]
+            if not 0 <= client < len(self._rows):
+                raise KeyError(client)
+            parts = self._rows[client]
             self._open[client] = ClientSamples(*(Samples(self._train.x[rows], self._train.y[rows]) for rows in parts))
         return self._open[client]
 
@@ -92,7 +125,7 @@ class ClientStore(Mapping[int, ClientSamples]):
         return iter(range(len(self)))
 
     def __len__(self) -> int:
-        return len(self._rows) // 2
+        return len(self._rows)
 
 
 class BoardStore(NamedTuple):
@@ -108,7 +141,8 @@ def write_board_store(folder: Path, board: BoardStore) -> None:
     train, test = board.samples.train, board.samples.test
     both = Samples(np.concatenate([np.asarray(train.x), np.asarray(test.x)]), np.concatenate([train.y, test.y]))
     rows = np.arange(len(both.y))
-    write_store(folder, {"train": both}, [(rows[: len(train.y)], rows[len(train.y) :])])
+    _write_splits(folder, {"train": both})
+    np.savez(folder / "clients.npz", train_0=rows[: len(train.y)], test_0=rows[len(train.y) :])
     (folder / FILE).write_text(board.recipe.to_json(), encoding="utf-8")
 
 

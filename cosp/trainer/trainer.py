@@ -7,7 +7,8 @@ needs Python 3.8, torch 2.0 and nothing of Flower.
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+import traceback
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -69,14 +70,20 @@ class Trainer:
         self.vitals = vitals
         self._secretive = secretive
         self._frames = Frames()
+        self._lane_frames: Optional[Frames] = None
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def run(self, task: Task, weights: Tensor, frozen: Optional[Tensor] = None) -> Result:
         """Do ``task`` on the submodel whose tensors lie end to end in ``weights`` (float32, not written to): as
         ``task.spans`` say, or where those that are ``frozen`` lie apart, the trained ones alone.
 
-        The facts hold what it took, too: see :class:`~cosp.trainer.telemetry.Telemetry`.
+        The facts hold what it took, too: see :class:`~cosp.trainer.telemetry.Telemetry`. Of a task with others beside
+        it ``weights`` are all of theirs end to end, as is what is found; the facts of each are in the list "each".
         """
+        if task.beside:
+            with Telemetry(self.meter, self.vitals) as telemetry:
+                told, found = self._together(task.each, weights.view(1 + len(task.beside), -1))
+            return {"each": [{**facts, **telemetry.facts} for facts in told]}, found.flatten()
         work = {
             "train": self._train,
             "score": self._score,
@@ -133,6 +140,44 @@ class Trainer:
         change = model.weights.detach() - received if view is None else view.change(received)
         privacy = task.training.privacy
         return facts, change if privacy is None else protect_(change.cpu(), privacy, self._noise(task))
+
+    def _together(self, tasks: Sequence[Task], weights: Tensor) -> Tuple[List[Dict[str, Any]], Tensor]:
+        """Train ``tasks`` in one pass, from a row of ``weights`` each; return their facts and what they found.
+
+        If that raises, each is trained alone, and the facts of those that raise then are their traceback: "failed".
+        """
+        from cosp.trainer.together import Side, lane_frames, train_sides  # torch.func, which a board does without
+
+        self._lane_frames = self._lane_frames or lane_frames()
+        try:
+            owns = [self._own(task) for task in tasks]
+            sides = [Side(task, own, self._log_prior(task, own.train)) for task, own in zip(tasks, owns)]
+            told, found = train_sides(sides, weights, self._lane_frames, self.device)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception:
+            told, found = self._one_by_one(tasks, weights)
+            if not any("failed" in facts for facts in told):
+                raise
+            return told, found
+        for task, row in zip(tasks, found):
+            if task.training.privacy is not None:
+                protect_(row, task.training.privacy, self._noise(task))
+            if sends_whole_numbers(task):
+                rounded_(row, task.trained_spans)
+        return told, found
+
+    def _one_by_one(self, tasks: Sequence[Task], weights: Tensor) -> Tuple[List[Dict[str, Any]], Tensor]:
+        told: List[Dict[str, Any]] = []
+        found = torch.zeros_like(weights, device="cpu")
+        for task, row, change in zip(tasks, weights, found):
+            try:
+                facts, vector = self.run(task, row)
+                change.copy_(vector)
+            except Exception:  # whatever a task raises is that task's result
+                facts = {"failed": traceback.format_exc()}
+            told.append(facts)
+        return told, found
 
     def _noise(self, task: Task) -> torch.Generator:
         return secret_generator() if self._secretive else torch_stream(task.seed, "noise", task.client, task.turn)

@@ -83,7 +83,7 @@ def train(
     if view is not None:
         view.show(model.weights)
     remembered = predictions(model, samples, transfer, asked_at_once) if transfer.remembers(version) else None
-    optimizer = _optimizer(trained, model.gradients, settings)
+    optimizer = optimizer_of(trained, model.gradients, settings)
     precision, scaler = _mixed_precision(device, settings.precision == "mixed")
 
     def judge(logits: Sequence[Tensor], to: Targets) -> Tuple[Tensor, Tensor]:
@@ -92,7 +92,7 @@ def train(
     forward = partial(model.module, again=precision) if settings.checkpointing else model.module
     passes = one_pass(forward, judge) if variation.passes is None else variation.passes(judge)
     losses: Dict[int, List[Tensor]] = {}
-    for epoch, chosen in _batches(len(samples.y), settings, rng):
+    for epoch, chosen in batches(len(samples.y), settings, rng):
         x = torch.from_numpy(np.asarray(samples.x[chosen])).to(device)
         y = torch.from_numpy(samples.y[chosen]).to(device)
         targets = Targets(y, None if remembered is None else remembered[torch.from_numpy(chosen)])
@@ -140,7 +140,7 @@ def evaluation_batches(samples: Samples, size: int) -> Iterator[Tuple[Tensor, Te
         yield torch.from_numpy(np.array(samples.x[chosen])), torch.from_numpy(np.array(samples.y[chosen]))
 
 
-def _batches(samples: int, settings: TrainSettings, rng: np.random.Generator) -> Iterator[Tuple[int, np.ndarray]]:
+def batches(samples: int, settings: TrainSettings, rng: np.random.Generator) -> Iterator[Tuple[int, np.ndarray]]:
     """Yield (epoch, rows of a batch), each epoch in a new order."""
     for epoch in range(settings.epochs):
         order = rng.permutation(samples)
@@ -158,7 +158,7 @@ def _under(precision: Callable[[], ContextManager[None]], losses: Iterator[Any])
         yield found
 
 
-def _optimizer(trained: Tensor, gradients: Tensor, settings: TrainSettings) -> Optimizer:
+def optimizer_of(trained: Tensor, gradients: Tensor, settings: TrainSettings) -> Optimizer:
     """Return an optimizer over the one weight vector."""
     trained.grad = gradients
     if settings.optimizer == "adamw":
@@ -169,6 +169,11 @@ def _optimizer(trained: Tensor, gradients: Tensor, settings: TrainSettings) -> O
 def _clip(gradients: Tensor, limit: float) -> None:
     """Scale ``gradients`` in place so that their Euclidean norm is at most ``limit``; without a device round trip."""
     gradients.mul_(torch.clamp(limit / (gradients.norm() + 1e-6), max=1.0))
+
+
+def clip_each(gradients: Tensor, limit: float) -> None:
+    """Do so row by row, each as one gradient of its own."""
+    gradients.mul_(torch.clamp(limit / (gradients.norm(dim=1, keepdim=True) + 1e-6), max=1.0))
 
 
 class _NoScaler:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,7 +19,6 @@ from cosp.simulation.inline import InlinePool
 from cosp.simulation.worker import NO_MEMORY, answer
 from cosp.task.task import Task
 from cosp.trainer.samples import Samples
-from cosp.trainer.store import write_store
 from cosp.trainer.trainer import Trainer
 
 TASK_BYTES = 1_000_000_000
@@ -104,14 +102,13 @@ def exhausted(trainer: Trainer, task: Task, weights: torch.Tensor) -> Any:
     raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-def test_a_gpu_without_memory_is_no_failure_of_the_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_gpu_without_memory_is_no_failure_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "run", exhausted)
     said = "cpu: has no memory left for client 3: evaluate at version 2, "
     code, text = answer(Trainer({}, {}, device="cpu"), TASK, torch.empty(5), 5)
     assert code == NO_MEMORY
     assert text.startswith(said)
     samples = Samples(*(value.numpy() for value in (torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64))))
-    write_store(tmp_path, {"train": samples}, [])
-    pool = InlinePool(store=tmp_path, device="cpu")
+    pool = InlinePool({"train": samples}, [], device="cpu")
     with pytest.raises(UserError, match=said):
         pool.result(pool.submit(TASK, 5, lambda slot: None, priority=0.0))
