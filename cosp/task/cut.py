@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cosp.submodel.flat import flatten
 from cosp.submodel.layout import Layout, ParameterLayout
+from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State, slice_of
 from cosp.task.task import Task
@@ -40,5 +41,8 @@ class Cut(Mapping[str, Tensor]):
 def weights_of(task: Task, model: State) -> Tensor:
     """Return the weights that ``task`` starts from, cut out of ``model``, end to end; and of each beside it, behind."""
     layout = {name: entry for name, entry in layout_of(task.shape).items() if name in model}
-    parts = [flatten(Cut(model, layout, one), one.spans) for one in task.each]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    parts: Dict[SubmodelPlan, Tensor] = {}
+    for one in task.each:
+        if one.plan not in parts:
+            parts[one.plan] = flatten(Cut(model, layout, one), one.spans)
+    return torch.cat([parts[one.plan] for one in task.each]) if task.beside else parts[task.plan]

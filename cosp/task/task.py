@@ -6,14 +6,14 @@ Everything a trainer must know beside its own data and the weights is here, so a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Optional, Tuple
 
 from cosp.models import TransformerShape
 from cosp.submodel.flat import Spans, spans_of, trained_spans_of
 from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.frozen import Frozen
-from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.plan import GroupSizes, SubmodelPlan
 from cosp.submodel.shape import layout_of
 from cosp.task.compression import CompressionSettings
 from cosp.task.local import LocalSettings
@@ -117,12 +117,12 @@ class Task:
     @property
     def spans(self) -> Spans:
         """Where each tensor of the submodel lies in the vector that a client starts from."""
-        return spans_of(layout_of(self.held_shape), self.plan.counts, self.frozen)
+        return _spans(self.held_shape, self.plan.counts, self.frozen)
 
     @property
     def trained_spans(self) -> Spans:
         """The same in the vector that a client trains and sends back: nothing that is frozen."""
-        return trained_spans_of(layout_of(self.held_shape), self.plan.counts, self.frozen)
+        return _trained_spans(self.held_shape, self.plan.counts, self.frozen)
 
     @property
     def frozen_spans(self) -> Spans:
@@ -142,3 +142,13 @@ class Task:
     def trained(self) -> int:
         """Parameters of the submodel that are trained."""
         return self.size.parameters - self.size.frozen
+
+
+@lru_cache(maxsize=256)  # a fleet has few forms of submodels and many tasks
+def _spans(shape: TransformerShape, counts: Tuple[GroupSizes, ...], frozen: Frozen) -> Spans:
+    return spans_of(layout_of(shape), counts, frozen)
+
+
+@lru_cache(maxsize=256)
+def _trained_spans(shape: TransformerShape, counts: Tuple[GroupSizes, ...], frozen: Frozen) -> Spans:
+    return trained_spans_of(layout_of(shape), counts, frozen)
