@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -38,11 +39,7 @@ def accuracy_over_time(runs: Sequence[StreamRun], labels: Sequence[str]) -> Figu
     figure, axes = new_figure(WIDE, 3.2)
     for i, (run, label) in enumerate(zip(runs, labels, strict=True)):
         window_s = run.header["window_s"] / unit.seconds
-        seen = [
-            (number, right.right / right.samples)
-            for number, right in sorted(run.tally.windows.items())
-            if right.samples
-        ]
+        seen = [(number, right.share) for number, right in sorted(run.tally.windows.items()) if right.share is not None]
         name = "all boards" if len(runs) == 1 else label
         axes.plot(
             [number * window_s for number, _ in seen], [share for _, share in seen],
@@ -59,8 +56,13 @@ def accuracy_over_time(runs: Sequence[StreamRun], labels: Sequence[str]) -> Figu
     return figure
 
 
+def share_right(row: Row) -> float:
+    """Return how much of a window was right, NaN where nobody knows."""
+    return math.nan if row["right"] is None else float(row["right"] / row["samples"])
+
+
 def _worst_board(run: StreamRun, axes: Axes, unit_s: float) -> None:
-    grid, edges_s = _by_window(run, lambda row: row["right"] / row["samples"])
+    grid, edges_s = _by_window(run, share_right)
     seen = ~np.isnan(grid).all(axis=0)
     worst = np.nanmin(grid[:, seen], axis=0)
     axes.plot(
