@@ -274,7 +274,7 @@ def _follow_stream(
         err.print("the run goes on; follow it again: cosp server follow; end it: cosp server stop")
         raise
     write_page([folder], folder / "report.html")
-    screen.out.print(summary_table(metrics))
+    screen.out.print(summary_table(metrics, on_boards=True))
     print(f"report: {folder / 'report.html'}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cosp.fleet.introduction import Introduction
+from cosp.server.rows import MEASURED
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import serving_task
 from cosp.stream.question import Place, Question
@@ -91,8 +92,10 @@ def failed_row(question: Question | None, reason: str, detail: str, *, now_s: fl
 def _measured(question: Question, facts: ServeFacts | None, now_s: float) -> Row:
     """Return spans and joules, none without ``facts``. All that was not compute, queues too, counts as download."""
     elapsed_s = 0.0 if facts is None else now_s - question.sent_s
+    told: Row = {} if facts is None else {key: value for key in MEASURED if (value := getattr(facts, key)) is not None}
     compute_s = min(elapsed_s, (facts.wall_s if facts is not None else None) or 0.0)
     return {
+        **told,
         "download_s": elapsed_s - compute_s,
         "compute_s": compute_s,
         "upload_s": 0.0,

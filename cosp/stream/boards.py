@@ -36,7 +36,7 @@ from cosp.wire.served import Served, read_served, serve_request
 GREETING_S = 300.0
 """For how long a first board is waited for."""
 LOOK_S = 5.0
-"""How often boards that have not introduced themselves are asked to."""
+"""How often it is looked for boards that have come."""
 UNKNOWN_BASE = "unknown-base"
 """Why a set was lost on a board that does not have what it changes."""
 
@@ -77,7 +77,8 @@ class BoardLoop:
         self._conduct, self._admission = conduct, admission
         self._on_row, self._on_joined = on_row, on_joined
         self._clock = Clock(grid)
-        self._began_s = 0.0
+        self._began_s: float | None = None
+        """When the stream began, on the clock; None: it has not."""
         self._windows = math.ceil(rules.until_s / rules.window_s)
         self._window = 0
         """How many have ended."""
@@ -85,6 +86,8 @@ class BoardLoop:
         self._newest = 0
         """The newest version that a board was sent."""
         self._looked_s = -math.inf
+        self._met: set[int] = set()
+        """Nodes that were asked who they are."""
 
     def run(self) -> None:
         """Wait for a board, then go through the windows, and until what was under way then has arrived."""
@@ -100,7 +103,7 @@ class BoardLoop:
 
     @property
     def now_s(self) -> float:
-        return self._clock.now_s() - self._began_s
+        return 0.0 if self._began_s is None else self._clock.now_s() - self._began_s
 
     @property
     def _ended(self) -> bool:
@@ -125,19 +128,22 @@ class BoardLoop:
         return any(place.node is not None for place in self._places.values())
 
     def _look_for_boards(self) -> None:
-        """Let in who has said who it is, and ask who has not."""
+        """Let in who has said who it is, and ask who has come; who said it wrongly is asked again once a window."""
         if self._clock.now_s() - self._looked_s >= LOOK_S:
             self._looked_s = self._clock.now_s()
-            self._greeter.ask_missing()
+            here = set(self._grid.get_node_ids())
+            self._greeter.ask(here if self._began_s is None else here - self._met)
+            self._met |= here
         for node in self._greeter.hear():
             told = self._greeter.found[node]
             place = self._places.get(told.client)
             if place is None:
-                self._greeter.refuse(node, f"client {told.client} holds no submodel of the run that is deployed")
+                detail = f"client {told.client} holds no submodel of the run that is deployed"
+                self._on_row({"kind": "kept_out", "node": node, "reason": "introduction", "detail": detail})
                 continue
             place.node, place.asked = node, not self._ended
             place.recipe = None if told.recipe is None else told.recipe.mark
-            place.since_s = self.now_s if self._began_s else 0.0
+            place.since_s = self.now_s
             self._on_joined(place, told)
 
     def _tick(self) -> None:
@@ -145,6 +151,7 @@ class BoardLoop:
         ended = self._windows if self.now_s >= self._rules.until_s else int(self.now_s / self._rules.window_s)
         if ended > self._window:
             self._window = ended
+            self._greeter.ask_missing()
             for place in self._places.values():
                 place.asked = True
 
@@ -205,14 +212,19 @@ class BoardLoop:
 
     def _receive(self) -> None:
         answered: dict[str, Question] = {}
+        honest: dict[str, int] = {}
         for reply in self._grid.pull_messages(list(self._in_flight)) if self._in_flight else ():
             message_id = reply.metadata.reply_to_message_id
             question = self._in_flight.pop(message_id, None)
             if question is None:
+                honest.pop(message_id, None)
                 self._second(answered.get(message_id))
                 continue
             answered[message_id] = question
-            self._take(question, reply)
+            if self._take(question, reply):
+                honest[message_id] = question.place.client
+        for client in honest.values():
+            self._conduct.told_the_truth(client)
 
     def _second(self, question: Question | None) -> None:
         """Count and name a reply to what has been answered, or what nobody asked."""
@@ -220,12 +232,12 @@ class BoardLoop:
         if question is not None:
             self._lied(question, "twice")
 
-    def _take(self, question: Question, reply: Message) -> None:
-        """Take what a board says, if it can be taken."""
+    def _take(self, question: Question, reply: Message) -> bool:
+        """Take what a board says, if it can be taken; True if so."""
         if reply.has_error():
             reason, detail, _ = wire.read_error(reply.error)
             self._failed(question, reason, detail)
-            return
+            return False
         try:
             served = read_served(reply, question.ask, self._post)
             self._check(question, served)
@@ -233,15 +245,14 @@ class BoardLoop:
             self._failed(question, refused.reason, str(refused))
             if refused.reason in door.LIES:
                 self._lied(question, refused.reason)
-            return
-        self._conduct.told_the_truth(question.place.client)
+            return False
         question.place.busy = False
         self._note(question, served)
-        if served.report is None:
-            return
-        batches = [part.batch for part in served.uploads]
-        for row in self._server.take(question.place.client, served.report, batches):
-            self._on_row({**row, "virtual_s": self.now_s})
+        if served.report is not None:
+            batches = [part.batch for part in served.uploads]
+            for row in self._server.take(question.place.client, served.report, batches):
+                self._on_row({**row, "virtual_s": self.now_s})
+        return True
 
     def _check(self, question: Question, served: Served) -> None:
         """RefusedUpdate if a board says what cannot be."""

@@ -50,10 +50,14 @@ def accuracy_over_time(runs: Sequence[StreamRun], labels: Sequence[str]) -> Figu
         for row in runs[0].of("rollback"):
             axes.axvline(row["virtual_s"] / unit.seconds, color=colour("refused"), linewidth=0.8)
     axes.yaxis.set_major_formatter(percents())
-    axes.set_xlabel(f"virtual time ({unit.name})")
+    axes.set_xlabel(f"{_time(runs)} ({unit.name})")
     from_zero(axes)
     legend(axes, columns=4)
     return figure
+
+
+def _time(runs: Sequence[StreamRun]) -> str:
+    return "time" if all(run.header.get("real") for run in runs) else "virtual time"
 
 
 def share_right(row: Row) -> float:
@@ -84,7 +88,7 @@ def heat_of_boards(run: StreamRun, of: Callable[[Row], float], *, most: float, l
     )  # fmt: skip
     rows_of(axes, names)
     axes.grid(visible=False)
-    axes.set_xlabel(f"virtual time ({unit.name})")
+    axes.set_xlabel(f"{_time([run])} ({unit.name})")
     bar = figure.colorbar(mesh, ax=axes, location="top", aspect=46, pad=0.02, ticks=[0, most])
     bar.outline.set_visible(False)
     bar.ax.set_xticklabels([low, high])

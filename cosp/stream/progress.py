@@ -100,13 +100,13 @@ def _lost(row: Row) -> str:
     return "" if row["lost"] is None else f", and does not have what it changes ({row['lost']})"
 
 
-def summary_table(metrics: Row) -> Table:
-    """Return the table that a stream ends with."""
+def summary_table(metrics: Row, *, on_boards: bool = False) -> Table:
+    """Return the table that a stream ends with; ``on_boards``: real ones, whose time is no virtual one."""
     table = Table(title="Result", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
     for name, value in summary(metrics):
-        table.add_row(name, value)
+        table.add_row(name.replace("virtual time", "time") if on_boards else name, value)
     return table
 
 

@@ -5,6 +5,7 @@ Its rules and its bytes are those of simulated boards: see ``cosp.adaptation``.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Optional, Tuple
 
@@ -80,7 +81,9 @@ class Streaming:
         answers = Answers(logits, ask.exit, np.arange(memory.place, memory.place + len(x)))
         post = Post(ask.upload, self._scale, task.shape)
         rng = numpy_stream(task.seed, "choice", task.client, memory.place)
-        _, seen, payload = post.chosen(answers, came.x, Model(task.plan, weights), memory.seen, rng)
+        choice, seen, payload = post.chosen(answers, came.x, Model(task.plan, weights), memory.seen, rng)
+        if len(choice.rows):
+            print(f"trainer: {len(choice.rows)} of {len(x)} samples leave this board", file=sys.stderr, flush=True)
         if came.y is not None:
             facts = {**facts, "right": int((answers.predicted == came.y).sum())}
         return facts, to_bytes(report_of(answers, held.version, payload)), replace(memory, seen=seen)

@@ -16,7 +16,7 @@ from flwr.app import Array, Message, MessageType
 
 from cosp.adaptation import upward
 from cosp.adaptation.asked import Ask, ask_to_json
-from cosp.adaptation.posted import Post, Uploaded
+from cosp.adaptation.posted import Post, Uploaded, UpSettings
 from cosp.adaptation.upward import Report
 from cosp.errors import RefusedUpdate
 from cosp.wire import door, records
@@ -54,10 +54,17 @@ def read_served(reply: Message, ask: Ask, post: Post) -> Served:
         return Served(facts, None, (), 0)
     report = _report_of(data, ask, facts)
     try:
-        uploads = post.read(report.payload, most=min(report.samples, post.settings.samples or report.samples))
+        uploads = post.read(report.payload, most=_most(post.settings, report))
     except (ValueError, struct.error) as error:
         raise RefusedUpdate("malformed", f"the samples: {error}") from None
     return Served(facts, report, uploads, len(data))
+
+
+def _most(settings: UpSettings, report: Report) -> int:
+    """Return how many samples may come with a report."""
+    if settings.rule == "none":
+        return 0
+    return min(report.samples, settings.samples or report.samples)
 
 
 def _report_of(data: bytes, ask: Ask, facts: ServeFacts) -> Report:

@@ -12,13 +12,14 @@ from postal import FIRST, PostalGrid
 
 from cosp.adaptation.asked import ask_from_json
 from cosp.experiment import Experiment
+from cosp.recipe import Recipe
 from cosp.run.recipe import recipe_of
 from cosp.trainer.stream import open_stream
 from cosp.trainer.streaming import Streaming
 from cosp.trainer.trainer import Trainer
 from cosp.wire import records
 
-Lie = Callable[[Message, Message], Message]
+Lie = Callable[[Message, Message], Message | Sequence[Message]]
 """From a request and the honest reply to what is sent instead."""
 
 
@@ -40,6 +41,8 @@ class ServedBoards(PostalGrid):
         self.experiment, self.recipe = experiment, recipe_of(experiment)
         self.streams, self.lies, self._at = dict(streams), dict(lies or {}), dict(at or {})
         self.boards: dict[int, Streaming] = {}
+        self.recipes: dict[int, Recipe] = {}
+        """By client, by which other one its store was made."""
         self.now_s = 0.0
         for client in streams:
             self.restart(client)
@@ -62,10 +65,11 @@ class ServedBoards(PostalGrid):
     def answers(self, request: Message) -> Sequence[Message]:
         client = request.metadata.dst_node_id - FIRST
         if request.metadata.message_type == "query":
-            told = replace(self.experiment.introduction(client), recipe=self.recipe)
+            told = replace(self.experiment.introduction(client), recipe=self.recipes.get(client, self.recipe))
             return [records.introduction_reply(request, told)]
         reply = self._served(request, client)
-        return [self.lies[client](request, reply) if client in self.lies else reply]
+        told = self.lies[client](request, reply) if client in self.lies else reply
+        return told if isinstance(told, Sequence) else [told]
 
     def _served(self, request: Message, client: int) -> Message:
         if client not in self.boards:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from postal import FIRST
 from puppets import said, saying
 from served_boards import ServedBoards, raw_stream
 from small_stream import opened
@@ -17,6 +19,7 @@ from tiny_runs import rows_of
 from cosp.errors import ConfigError
 from cosp.stream.adapting import new_directory
 from cosp.stream.page import write_page
+from cosp.stream.progress import line_of
 from cosp.stream.real import serve_boards
 
 BOARDS = {"until_s": 50, "window_s": 10, "per_s": 1.0}
@@ -96,6 +99,58 @@ def test_a_board_that_says_nonsense_is_counted_and_banned_and_the_others_go_on(s
     assert metrics["boards"][1]["lost"] == 3
 
 
+def test_a_second_answer_is_a_lie(served: Callable[..., Served]) -> None:
+    rows, _ = served(lambda *given: ServedBoards(*given, lies={1: lambda request, reply: [reply, reply]}))
+    assert {(row["client"], row["reason"]) for row in of(rows, "failed")} == {(1, "twice")}
+    assert [(row["client"], row["lies"]) for row in of(rows, "ban")] == [(1, 3)]
+
+
+def test_a_board_that_says_nothing_is_given_up_and_then_sent_the_whole(served: Callable[..., Served]) -> None:
+    grids: list[ServedBoards] = []
+
+    def silent(request: Any, reply: Any) -> Any:
+        return [] if 60 <= grids[0].now_s < 110 else reply
+
+    def boards(*given: Any) -> ServedBoards:
+        grids.append(ServedBoards(*given, lies={1: silent}))
+        return grids[0]
+
+    rows, _ = served(boards, stream={"until_s": 400, "window_s": 50, "per_s": 0.1})
+    (failed,) = of(rows, "failed")
+    assert (failed["client"], failed["reason"]) == (1, "timeout")
+    assert 150 < failed["virtual_s"] - 100 <= 155
+    following = [row for row in of(rows, "download", 1) if row["virtual_s"] > failed["virtual_s"]]
+    assert following[0]["lost"] is None
+    assert (following[0]["way"] == "whole") == (failed["bytes_down"] > 0)  # a set was lost with it
+    assert [row for row in of(rows, "window", 1) if row["virtual_s"] > failed["virtual_s"]]
+
+
+def test_a_board_that_comes_late_takes_part_from_then_on(served: Callable[..., Served]) -> None:
+    def boards(*given: Any) -> ServedBoards:
+        grid = ServedBoards(*given, at={22.0: lambda grid: grid.nodes.append(FIRST + 3)})
+        grid.nodes.remove(FIRST + 3)
+        return grid
+
+    rows, _ = served(boards)
+    assert [row["client"] for row in of(rows, "client")] == [0, 1, 2, 3]
+    windows = of(rows, "window", 3)
+    assert windows[0]["from_s"] > 20
+    assert sum(row["samples"] for row in windows) >= 20
+
+
+def test_a_board_with_another_store_is_kept_out(served: Callable[..., Served]) -> None:
+    def boards(experiment: Any, streams: dict[int, Path]) -> ServedBoards:
+        grid = ServedBoards(experiment, streams)
+        grid.recipes[2] = replace(grid.recipe, classes=tuple(reversed(grid.recipe.classes)))
+        return grid
+
+    rows, _ = served(boards)
+    (kept,) = of(rows, "kept_out")  # said once
+    assert (kept["node"], kept["reason"]) == (FIRST + 2, "introduction")
+    assert "the run's in another order" in kept["detail"]
+    assert {row["client"] for row in of(rows, "window")} == {0, 1, 3}
+
+
 def test_a_stream_without_labels_has_no_accuracy_and_a_page_all_the_same(
     served: Callable[..., Served], tmp_path: Path
 ) -> None:
@@ -123,3 +178,19 @@ def test_a_stream_without_labels_has_no_accuracy_and_a_page_all_the_same(
 def test_what_real_boards_cannot_do_is_one_line(served: Callable[..., Served], changes: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         served(**changes)
+
+
+def test_news_of_boards_are_a_line_each(served: Callable[..., Served]) -> None:
+    rows, _ = served(lambda *given: ServedBoards(*given, at={25.0: lambda grid: grid.restart(2)}))
+    lines = [line for row in rows if (line := line_of(row)) is not None]
+    assert all("\n" not in line for line in lines)
+    for said in (
+        "client 2 (jetson-orin-nano-8) serves",
+        "client 2 was sent the whole of set 0: ",
+        "client 2 was sent set ",
+        "and does not have what it changes (unknown-base)",
+        "set 1 is there after ",
+    ):
+        assert any(said in line for line in lines), said
+    failed = {"kind": "failed", "client": 3, "reason": "client-raised", "detail": "Traceback\\n  x\\nTrainerError: no"}
+    assert line_of(failed) == "client 3 failed: client-raised: TrainerError: no"

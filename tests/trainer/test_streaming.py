@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 from PIL import Image
+from postal import posted
 from small_models import SMALL, random_state
 
 from cosp.adaptation.answers import Answers
@@ -23,6 +26,7 @@ from cosp.adaptation.tokens import TokenSettings
 from cosp.adaptation.upload import Seen
 from cosp.adaptation.upward import from_bytes, report_of, to_bytes
 from cosp.errors import CospError, UserError
+from cosp.flower.client_app import app
 from cosp.models.transformer import Transformer
 from cosp.recipe import Recipe
 from cosp.seeds import numpy_stream
@@ -37,6 +41,7 @@ from cosp.trainer.store import BoardStore, write_board_store
 from cosp.trainer.stream import Pictures, open_stream
 from cosp.trainer.streaming import Streaming
 from cosp.trainer.trainer import Trainer
+from cosp.wire.served import read_served, serve_request
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
@@ -215,3 +220,39 @@ def test_a_trainer_serves_what_its_owner_gave_and_nothing_else(trainer: tuple[Pa
         hand_ask(folder / "trainer.sock", ask_to_json(ASK), b"\x01\x02")
     facts, _ = hand_ask(folder / "trainer.sock", ask_to_json(ASK), b"")
     assert facts["place"] == 16  # what failed changed nothing
+
+
+def test_a_node_hands_the_question_to_its_trainer(trainer: tuple[Path, bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, given = trainer
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    ask = replace(ASK, run="by a node")
+    post = Post(ASK.upload, Scale("images", (100.0,), (50.0,), 255.0), SMALL)
+
+    def answer(message: bytes, **node: int | str) -> Message:
+        request = serve_request(ask, message, node=5)
+        request.metadata.__dict__["_message_id"] = "m"
+        config = {"partition-id": 1, "trainer-socket": str(folder / "trainer.sock"), **node}
+        context = Context(run_id=1, node_id=5, node_config=config, state=RecordDict(), run_config={})
+        return app(posted(request), context)
+
+    if not given:
+        with pytest.raises(TrainerError, match="this board serves no stream"):
+            answer(b"")
+        return
+    assert read_served(posted(answer(whole_message(0, weights()))), ask, post).facts.has == 0
+    served = read_served(posted(answer(b"")), ask, post)
+    assert served.report is not None
+    assert served.report.samples == 8
+    assert sum(len(part.rows) for part in served.uploads) == 2
+    assert "2 of 8 samples leave this board" in (folder / "log").read_text()
+    with pytest.raises(CospError, match="client 2 was sent the task of client 1"):
+        answer(b"", **{"partition-id": 2})
+
+
+def test_a_node_without_a_trainer_serves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    context = Context(run_id=1, node_id=5, node_config={"partition-id": 1}, state=RecordDict(), run_config={})
+    with pytest.raises(CospError, match="a node without a trainer serves no stream"):
+        app(posted(serve_request(ASK, b"", node=5)), context)

@@ -119,6 +119,13 @@ def test_what_cannot_be_is_refused_by_name(data: Any, reason: str, said: str) ->
     assert refused.value.reason == reason
 
 
+def test_a_rule_that_sends_none_lets_none_in() -> None:
+    post = replace(POST, settings=UpSettings(rule="none"))
+    assert read(report(), post=post).uploads == []
+    with pytest.raises(RefusedUpdate, match="are not of at most 0 samples"):
+        read(report(pixels()), post=post)
+
+
 def test_a_small_picture_that_would_unpack_to_a_large_one_is_refused() -> None:
     head = struct.pack(">IIBBBBB", 8, 32, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(100_000), 9))]
