@@ -184,13 +184,13 @@ def test_news_of_boards_are_a_line_each(served: Callable[..., Served]) -> None:
     rows, _ = served(lambda *given: ServedBoards(*given, at={25.0: lambda grid: grid.restart(2)}))
     lines = [line for row in rows if (line := line_of(row)) is not None]
     assert all("\n" not in line for line in lines)
-    for said in (
+    for text in (
         "client 2 (jetson-orin-nano-8) serves",
         "client 2 was sent the whole of set 0: ",
         "client 2 was sent set ",
         "and does not have what it changes (unknown-base)",
         "set 1 is there after ",
     ):
-        assert any(said in line for line in lines), said
+        assert any(text in line for line in lines), text
     failed = {"kind": "failed", "client": 3, "reason": "client-raised", "detail": "Traceback\\n  x\\nTrainerError: no"}
     assert line_of(failed) == "client 3 failed: client-raised: TrainerError: no"
