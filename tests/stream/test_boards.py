@@ -20,7 +20,7 @@ from cosp.errors import ConfigError
 from cosp.stream.adapting import new_directory
 from cosp.stream.page import write_page
 from cosp.stream.progress import line_of
-from cosp.stream.real import serve_boards
+from cosp.stream.real import check_for_boards, serve_boards
 
 BOARDS = {"until_s": 50, "window_s": 10, "per_s": 1.0}
 Served = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -194,3 +194,8 @@ def test_news_of_boards_are_a_line_each(served: Callable[..., Served]) -> None:
         assert any(text in line for line in lines), text
     failed = {"kind": "failed", "client": 3, "reason": "client-raised", "detail": "Traceback\\n  x\\nTrainerError: no"}
     assert line_of(failed) == "client 3 failed: client-raised: TrainerError: no"
+
+
+def test_what_says_what_comes_to_simulated_boards_is_named(tmp_path: Path, run: Path) -> None:
+    config, _ = opened(tmp_path, run, "stream.order=classes")
+    assert check_for_boards(config) == ["stream.drift", "stream.order"]
