@@ -377,7 +377,10 @@ def has_stream(path: Path) -> bool:
 def checked(value: object, where: str | Path) -> Config:
     """Return the configuration that ``value`` is; ConfigError, of ``where`` it comes from, if it is none."""
     if isinstance(value, dict) and "stream" in value:
-        raise ConfigError(f"{where}: stream: is of boards that serve and train nothing; give it to cosp adapt")
+        raise ConfigError(
+            f"{where}: stream: is of boards that serve and train nothing; give it to cosp adapt, or to cosp server "
+            "adapt for real ones"
+        )
     config = parse(value, Config, where=str(where))
     if isinstance(config.server.quorum, float) and config.server.quorum > 1:
         raise ConfigError(

@@ -30,14 +30,16 @@ ORDER = (
     ("predict",),
     ("report",),
     ("watch", "track"),
-    ("simulation", "deployment", "calibration", "planning", "flower"),
+    ("simulation", "deployment", "calibration", "planning"),
     ("tables", "stream"),
+    ("flower",),
     ("cli",),
 )
 """From the ground up. A room imports from its own and from lower floors, never from one beside it."""
 
 FLOWER_S = ("wire", "server.clock", "server.loop", "server.greeting", "run.party", "run.serve", "run.virtual",
-            "simulation.local_grid", "simulation.virtual_grid", "flower", "deployment")  # fmt: skip
+            "simulation.local_grid", "simulation.virtual_grid", "stream.boards", "stream.real", "flower",
+            "deployment")  # fmt: skip
 """Who may import Flower."""
 
 

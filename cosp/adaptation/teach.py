@@ -282,8 +282,12 @@ class School:
         return None
 
     def _mean_entropy(self, batch: Batch, plans: Sequence[SubmodelPlan]) -> float:
+        """Return that of the first of ``plans`` which goes on from the batch, else the whole model's."""
+        if not len(batch.x):
+            return float(_entropies(torch.ones(1)) / math.log(self._shape.classes))
         with torch.no_grad():
-            mean = self._outputs(self._pupil, batch, plans[0]).mean().mean(0) if len(batch.x) else torch.ones(1)
+            tried = (self._outputs(self._pupil, batch, plan) for plan in [*plans, self._shape.full_plan()])
+            mean = next(outputs.mean() for outputs in tried if outputs.logits).mean(0)
         return float(_entropies(mean) / math.log(self._shape.classes))
 
     def _replayed(self, batch: Batch, rng: np.random.Generator) -> Iterator[Batch]:

@@ -36,11 +36,12 @@ def adapt(
     Samples leave the boards, and the server can read them. See docs/adaptation.md.
     """
     from cosp.simulation import forks
+    from cosp.stream.adapting import new_directory
     from cosp.stream.deployed import open_deployed
     from cosp.stream.planning import leaving_text
     from cosp.stream.progress import StreamProgress, summary_table
     from cosp.stream.settings import load_adapt
-    from cosp.stream.simulate import new_directory, simulate
+    from cosp.stream.simulate import simulate
 
     chosen = load_adapt(config, [*(sets or []), *([f"seed={seed}"] if seed is not None else [])])
     folder = out_dir or free_folder(Path("runs"), chosen.label)

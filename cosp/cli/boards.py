@@ -98,6 +98,13 @@ def trainer(
     socket: Socket = SOCKET,
     threads: Annotated[int | None, typer.Option(min=1, help="Torch's threads; default as torch chooses")] = None,
     limit_bytes: Annotated[int, typer.Option(min=1, help="Refuse tasks with more weights")] = 4 << 30,
+    stream: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Answer this for a server that asks: a folder of images, an .npz; samples leave the board then",
+        ),
+    ] = None,
     health: Annotated[bool, typer.Option("--health", help="Print what the trainer there says; exit 1 if none")] = False,
 ) -> None:
     """Keep a board's data, torch and its GPU warm and do the tasks that come in through a Unix socket."""
@@ -106,7 +113,7 @@ def trainer(
 
     if health:
         raise typer.Exit(ask(socket))
-    train(data, socket, threads, limit_bytes)
+    train(data, socket, threads, limit_bytes, stream)
 
 
 @app.command(epilog="Examples: `cosp store my.yaml --out stores` · `cosp store my.yaml --own photos --out store`")

@@ -131,6 +131,7 @@ def server_remove(
 @server.command("stop", epilog="Example: `cosp server stop`")
 def server_stop(state: State = STATE) -> None:
     """End the run that was started last; its last checkpoint stays, to go on from with `server run --resume`."""
+    from cosp.config import has_stream
     from cosp.deployment.control import Control
 
     control = Control(state)
@@ -139,7 +140,9 @@ def server_stop(state: State = STATE) -> None:
     if status.startswith("finished"):
         raise UserError(f"server stop: run {run} is {status} already")
     control.stop(run)
-    print(f"run {run} ended; go on with: cosp server run --resume {config['out']}")
+    stream = has_stream(Path(config["config"]))
+    again = "a stream begins anew each time" if stream else f"go on with: cosp server run --resume {config['out']}"
+    print(f"run {run} ended; {again}")
 
 
 @server.command("logs", epilog="Example: `cosp server logs`")
@@ -159,14 +162,19 @@ def server_follow(
     restarts: Annotated[int, typer.Option(min=0, help="How often to go on after a crash without a new version")] = 3,
 ) -> None:
     """Follow the run that was started last, as `server run` does, which Ctrl-C leaves at work."""
+    from cosp.config import has_stream
     from cosp.deployment.control import Control
     from cosp.run.directory import config_of
+    from cosp.stream.settings import load_adapt
 
     control = Control(state)
     run, run_config = control.last()
     folder = Path(run_config["out"])
     source = folder if (folder / "config.yaml").is_file() else None
     path = config_of(source) if source else Path(run_config["config"])
+    if has_stream(path):
+        _follow_stream(control, load_adapt(path).stream.until_s, run_config, folder, run=run)
+        return
     _follow(control, path, [], run_config, folder, restarts=restarts, run=run)
 
 
@@ -198,6 +206,76 @@ def server_run(
         "resume": resume is not None,
     }
     _follow(Control(state), path, sets or [], run_config, folder, restarts=restarts)
+
+
+@server.command("adapt", epilog="Example: `cosp server adapt stream.yaml --out runs/adapted`")
+def server_adapt(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file with stream:, as for cosp adapt")],
+    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/NAME")] = None,
+    state: State = STATE,
+    sets: Sets = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Adapt the boards that are there to what they meet: samples go up, changes come down. Follow it to its end.
+
+    Samples leave the boards whose owners gave their trainer a stream, and the server can read them. See
+    docs/adaptation.md.
+    """
+    from cosp.deployment.control import Control
+    from cosp.stream.adapting import check_free
+    from cosp.stream.deployed import open_deployed
+    from cosp.stream.fitting import fitting_fleet
+    from cosp.stream.planning import leaving_text
+    from cosp.stream.real import check_for_boards
+    from cosp.stream.settings import load_adapt
+
+    chosen = load_adapt(config, sets or [])
+    idle = check_for_boards(chosen)
+    control = Control(state)
+    folder = (out or free_folder(Path("runs"), chosen.label)).absolute()
+    check_free(folder)
+    pretrained = Path(chosen.model.pretrained).absolute()
+    fitting_fleet(chosen, open_deployed(pretrained, data_dir=data_dir))
+    err.print(f"cosp: {leaving_text(chosen)}", style="yellow", highlight=False, soft_wrap=True)
+    if idle:
+        err.print(f"cosp: {', '.join(idle)}: of simulated boards; real ones bring their own stream", soft_wrap=True)
+    given = [*(sets or []), f"model.pretrained={pretrained}"]
+    run_config: dict[str, str | bool] = {
+        "config": str(config.absolute()),
+        "out": str(folder),
+        "data-dir": str(data_dir.absolute()) if data_dir else "",
+        "set": " ".join(f"'{text}'" for text in given),
+        "resume": False,
+    }
+    _follow_stream(control, chosen.stream.until_s, run_config, folder)
+
+
+def _follow_stream(
+    control: Control, until_s: float, run_config: dict[str, str | bool], folder: Path, *, run: str | None = None
+) -> None:
+    """Start a stream, or follow ``run``, to its end; then write its report."""
+    from cosp.deployment.submit import run_on_boards
+    from cosp.stream.page import write_page
+    from cosp.stream.progress import StreamProgress, summary_table
+
+    try:
+        with StreamProgress(err, until_s, on_boards=True) as progress:
+            metrics = run_on_boards(
+                control,
+                run_config,
+                folder,
+                restarts=0,
+                on_row=progress.on_row,
+                say=partial(err.print, highlight=False, soft_wrap=True),
+                run=run,
+                resumes=False,
+            )
+    except KeyboardInterrupt:
+        err.print("the run goes on; follow it again: cosp server follow; end it: cosp server stop")
+        raise
+    write_page([folder], folder / "report.html")
+    screen.out.print(summary_table(metrics, on_boards=True))
+    print(f"report: {folder / 'report.html'}")
 
 
 def _follow(

@@ -33,6 +33,7 @@ def run_on_boards(
     say: Callable[[str], None],
     on_nodes: Callable[[list[Row]], None] = lambda nodes: None,
     run: str | None = None,
+    resumes: bool = True,
 ) -> Row:
     """Run to the end and return the metrics. ``run``: the number of one that was begun, to be followed again.
 
@@ -40,6 +41,7 @@ def run_on_boards(
 
     A run whose ServerApp dies is started again from its last checkpoint, at most ``restarts`` times in a row without a
     new version in between; CospError then, when it is stopped by somebody, or when its directory cannot be written.
+    What does not ``resumes`` ends with its first ServerApp: a stream begins anew each time.
     """
     rows = _Rows(folder / "rows.jsonl", on_row)
     left = restarts
@@ -52,11 +54,9 @@ def run_on_boards(
         if (folder / "metrics.json").is_file() and status == "finished:completed":
             return dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
         left = restarts if rows.version > version else left - 1
-        if status == "finished:stopped" or left < 0 or MEND in details:
-            raise CospError(
-                f"run {run} ended: {status} {details}; see the server's log; "
-                f"go on with: cosp server run --resume {folder}"
-            )
+        if status == "finished:stopped" or not resumes or left < 0 or MEND in details:
+            again = f"go on with: cosp server run --resume {folder}" if resumes else "begin it anew with another --out"
+            raise CospError(f"run {run} ended: {status} {details}; see the server's log; {again}")
         say(f"run {run} ended ({status} {details}); going on from its last checkpoint")
         run_config, run = {**run_config, "resume": True}, None
 

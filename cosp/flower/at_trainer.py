@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Array, Context, Message, UserConfig
 
 from cosp.errors import ConfigError, CospError
 from cosp.fleet.introduction import Introduction
 from cosp.recipe import recipe_from
-from cosp.trainer.hand_over import describe, hand_over
+from cosp.trainer.hand_over import describe, hand_ask, hand_over
 from cosp.wire import records
 
 
@@ -50,11 +52,24 @@ def introduce(message: Message, context: Context) -> Message:
 def work(message: Message, context: Context) -> Message:
     """Have the trainer do the task of an instruction."""
     task = records.task_text(message)
-    asked, own = json.loads(task)["client"], _number(context.node_config)
-    if asked != own:
-        raise CospError(f"client {own} was sent the task of client {asked}")
+    _check_number(json.loads(task), context)
     facts, found = hand_over(_socket(context.node_config), task, records.weights_of(message).numpy())
     return records.reply(message, facts, Array(found))
+
+
+def serve(message: Message, context: Context) -> Message:
+    """Have the trainer answer what came of its stream, and take the set that the message brings."""
+    ask = records.task_text(message)
+    _check_number(json.loads(ask)["task"], context)
+    brought = records.weights_of(message).numpy().tobytes()
+    facts, found = hand_ask(_socket(context.node_config), ask, brought)
+    return records.reply(message, facts, Array(found))
+
+
+def _check_number(task: Mapping[str, Any], context: Context) -> None:
+    own = _number(context.node_config)
+    if task["client"] != own:
+        raise CospError(f"client {own} was sent the task of client {task['client']}")
 
 
 def _socket(node: UserConfig) -> Path:

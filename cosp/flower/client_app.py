@@ -29,6 +29,13 @@ def work(message: Message, context: Context) -> Message:
     return answer
 
 
+@app.query("serve")
+def serve(message: Message, context: Context) -> Message:
+    """Answer what came of the board's own stream, and take the set that the message brings."""
+    answer: Message = _place(context).serve(message, context)
+    return answer
+
+
 def _place(context: Context) -> Any:
     """Return the module that works where this node's trainer is."""
     if "trainer-socket" in context.node_config:

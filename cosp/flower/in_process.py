@@ -43,6 +43,14 @@ def work(message: Message, context: Context) -> Message:
     return wire.result_reply(message, facts, vector)
 
 
+def serve(message: Message, context: Context) -> Message:
+    """Refuse: here are shares of the experiment's data, and nothing that somebody gave to be sent."""
+    raise CospError(
+        "a node without a trainer serves no stream: samples leave the board, so its owner gives one to its trainer, "
+        "cosp trainer --stream"
+    )
+
+
 def _place(context: Context) -> tuple[Experiment, int]:
     """Return the experiment and which of its clients this node is."""
     experiment = experiment_from(source_of(context.run_config))

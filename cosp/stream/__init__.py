@@ -1,3 +1,3 @@
-"""Boards serve a stream of samples in virtual time, send up what tells most, and are adapted to it: ``cosp adapt``."""
+"""Boards, simulated or real, serve a stream of samples, send up what tells most, and are adapted to it."""
 
 from __future__ import annotations

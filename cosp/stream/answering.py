@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cosp.adaptation.answers import Answers
 from cosp.run.evaluation import CHUNK, FIRST
 from cosp.run.pool import Pool
 from cosp.server.evaluation import accuracy_of
-from cosp.stream.answers import Answers
 from cosp.stream.fitting import SPLIT
 from cosp.stream.seat import Piece, Seat
 from cosp.submodel.shape import TransformerShape

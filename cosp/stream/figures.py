@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -38,11 +39,7 @@ def accuracy_over_time(runs: Sequence[StreamRun], labels: Sequence[str]) -> Figu
     figure, axes = new_figure(WIDE, 3.2)
     for i, (run, label) in enumerate(zip(runs, labels, strict=True)):
         window_s = run.header["window_s"] / unit.seconds
-        seen = [
-            (number, right.right / right.samples)
-            for number, right in sorted(run.tally.windows.items())
-            if right.samples
-        ]
+        seen = [(number, right.share) for number, right in sorted(run.tally.windows.items()) if right.share is not None]
         name = "all boards" if len(runs) == 1 else label
         axes.plot(
             [number * window_s for number, _ in seen], [share for _, share in seen],
@@ -53,14 +50,23 @@ def accuracy_over_time(runs: Sequence[StreamRun], labels: Sequence[str]) -> Figu
         for row in runs[0].of("rollback"):
             axes.axvline(row["virtual_s"] / unit.seconds, color=colour("refused"), linewidth=0.8)
     axes.yaxis.set_major_formatter(percents())
-    axes.set_xlabel(f"virtual time ({unit.name})")
+    axes.set_xlabel(f"{_time(runs)} ({unit.name})")
     from_zero(axes)
     legend(axes, columns=4)
     return figure
 
 
+def _time(runs: Sequence[StreamRun]) -> str:
+    return "time" if all(run.header.get("real") for run in runs) else "virtual time"
+
+
+def share_right(row: Row) -> float:
+    """Return how much of a window was right, NaN where nobody knows."""
+    return math.nan if row["right"] is None else float(row["right"] / row["samples"])
+
+
 def _worst_board(run: StreamRun, axes: Axes, unit_s: float) -> None:
-    grid, edges_s = _by_window(run, lambda row: row["right"] / row["samples"])
+    grid, edges_s = _by_window(run, share_right)
     seen = ~np.isnan(grid).all(axis=0)
     worst = np.nanmin(grid[:, seen], axis=0)
     axes.plot(
@@ -82,7 +88,7 @@ def heat_of_boards(run: StreamRun, of: Callable[[Row], float], *, most: float, l
     )  # fmt: skip
     rows_of(axes, names)
     axes.grid(visible=False)
-    axes.set_xlabel(f"virtual time ({unit.name})")
+    axes.set_xlabel(f"{_time([run])} ({unit.name})")
     bar = figure.colorbar(mesh, ax=axes, location="top", aspect=46, pad=0.02, ticks=[0, most])
     bar.outline.set_visible(False)
     bar.ax.set_xticklabels([low, high])

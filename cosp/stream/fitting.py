@@ -9,7 +9,7 @@ from cosp.errors import ConfigError
 from cosp.fleet.fleet import Fleet, load_fleet
 from cosp.stream.deployed import Deployed
 from cosp.stream.settings import AdaptConfig
-from cosp.stream.uploads import sample_bytes
+from cosp.stream.uploads import post_of
 from cosp.submodel.plan import SubmodelPlan
 from cosp.task.demand import peak_memory_bytes
 from cosp.task.task import Task
@@ -83,7 +83,7 @@ def _check_memory(config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> None
 def _check_budget(config: AdaptConfig, deployed: Deployed) -> None:
     """A budget that holds no sample would send none without a word."""
     try:
-        config.upload.check_budget(sample_bytes(config.upload, deployed.facts.reading, deployed.facts.shape))
+        config.upload.check_budget(post_of(config.upload, deployed.facts.reading, deployed.facts.shape).sample_bytes)
     except ValueError as error:
         raise ConfigError(f"upload.{error}") from None
 
@@ -97,5 +97,8 @@ def _check_tokens(config: AdaptConfig, deployed: Deployed) -> None:
         raise ConfigError(
             f"upload.tokens.after: {tokens.after}, and a board holds {shallowest} blocks alone: it must be at most that"
         )
+    last = deployed.facts.shape.exits[-1]
+    if tokens.after >= last:
+        raise ConfigError(f"upload.tokens.after: {tokens.after}, and no exit stands behind that: the last is {last}'s")
     if kind != "images":
         raise ConfigError(f"upload.tokens: {kind} travel as their numbers, tokens are of images; leave the key out")

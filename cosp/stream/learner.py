@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from cosp.adaptation.teach import AdaptSettings, Batch, Lesson, School, joined
+from cosp.adaptation.upward import Report
 from cosp.seeds import numpy_stream
-from cosp.stream.upward import Report
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape
 from cosp.submodel.slicing import State

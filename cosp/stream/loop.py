@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cosp.adaptation import upward
 from cosp.adaptation.acknowledged import Acknowledged
 from cosp.adaptation.download import Held, received
 from cosp.fleet.cost import cost, jitter
@@ -24,7 +25,6 @@ from cosp.fleet.live import End, Errand, LiveFleet
 from cosp.fleet.timeline import Timeline
 from cosp.methods.pricing import drops, serving_work
 from cosp.seeds import numpy_stream
-from cosp.stream import upward
 from cosp.stream.answering import Asked, Asks
 from cosp.stream.rows import Row, download_row, window_row
 from cosp.stream.samples import Stream

@@ -17,7 +17,7 @@ from cosp.files import shown_name, write_whole
 from cosp.report import units
 from cosp.report.palette import look
 from cosp.report.style import house_style, svg
-from cosp.stream.figures import accuracy_over_time, bytes_of_boards, energy_of_boards, heat_of_boards
+from cosp.stream.figures import accuracy_over_time, bytes_of_boards, energy_of_boards, heat_of_boards, share_right
 from cosp.stream.read import Row, StreamRun, read_stream
 from cosp.stream.tally import BoardTally
 
@@ -72,7 +72,7 @@ def render(runs: Sequence[StreamRun], labels: Sequence[str]) -> str:
 
 
 def _plots(runs: Sequence[StreamRun], labels: Sequence[str]) -> list[Plot]:
-    some = any(run.tally.stream.samples for run in runs)
+    some = any(run.tally.stream.labelled for run in runs)
     line = "One line a run." if len(runs) > 1 else "Red lines: a set was taken back."
     found = [
         _plot(
@@ -84,19 +84,20 @@ def _plots(runs: Sequence[StreamRun], labels: Sequence[str]) -> list[Plot]:
     return found + (_own_plots(runs[0], some) if len(runs) == 1 else [])
 
 
-def _own_plots(run: StreamRun, some: bool) -> list[Plot]:
+def _own_plots(run: StreamRun, labelled: bool) -> list[Plot]:
+    some = bool(run.tally.stream.samples)
     boards = list(run.tally.boards.values())[:MOST_BOARDS]
     names = [f"{row['client']} · {row['board']}" for row in run.of("client")][:MOST_BOARDS]
     note = f" Shown are the first {MOST_BOARDS} boards." if len(run.tally.boards) > MOST_BOARDS else ""
     return [
         _plot(
             "boards", "Accuracy of each board", "The darker a cell, the more of its window a board got right.",
-            (lambda: heat_of_boards(run, _right, most=1, low="0 %", high="100 % right")) if some else None,
+            (lambda: heat_of_boards(run, share_right, most=1, low="0 %", high="100 % right")) if labelled else None,
         ),
         _plot(
             "drift", "Drift of each board", "The darker a cell, the more severely samples were corrupted then.",
             (lambda: heat_of_boards(run, lambda row: row["severity"], most=5, low="clean", high="severity 5"))
-            if some else None,
+            if some and not run.header.get("real") else None,
         ),
         _plot(
             "bytes", "Bytes of each board", f"What went up, reports and samples, and what came down.{note}",
@@ -107,10 +108,6 @@ def _own_plots(run: StreamRun, some: bool) -> list[Plot]:
             (lambda: energy_of_boards(boards, names)) if some else None,
         ),
     ]  # fmt: skip
-
-
-def _right(row: Row) -> float:
-    return float(row["right"] / row["samples"])
 
 
 def _plot(id: str, title: str, caption: str, draw: Callable[[], Figure] | None, *, wide: bool = False) -> Plot:
@@ -129,6 +126,8 @@ def _events(run: StreamRun) -> list[tuple[Any, str]]:
             found.append((row["virtual_s"], f"set {row['version']} taken back to {row['to']}: {_why(row)}"))
         elif row["kind"] == "refused":
             found.append((row["virtual_s"], f"a step was refused on the server: {row['reason']}"))
+        elif row["kind"] == "failed":
+            found.append((row["virtual_s"], f"client {row['client']}: {row['reason']} {row['detail']}"))
     return found[:MOST_BOARDS]
 
 

@@ -17,7 +17,7 @@ from cosp.planning.table import count_text, joules, percent
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import fitting_fleet, serving_task
 from cosp.stream.settings import AdaptConfig
-from cosp.stream.uploads import sample_bytes
+from cosp.stream.uploads import post_of
 from cosp.submodel.plan import SubmodelPlan
 from cosp.task.demand import peak_memory_bytes
 
@@ -61,7 +61,7 @@ def _row(config: AdaptConfig, deployed: Deployed, board: Board, plan: SubmodelPl
 
 def most_up_bytes(config: AdaptConfig, deployed: Deployed, samples: int) -> int:
     """Return what a board sends of a window at most: as many samples as ``upload`` lets, raw."""
-    one_bytes = sample_bytes(config.upload, deployed.facts.reading, deployed.facts.shape)
+    one_bytes = post_of(config.upload, deployed.facts.reading, deployed.facts.shape).sample_bytes
     most = 0 if config.upload.rule == "none" else samples * one_bytes
     if config.upload.samples is not None:
         most = min(most, config.upload.samples * one_bytes)

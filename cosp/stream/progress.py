@@ -17,9 +17,12 @@ Row = dict[str, Any]
 
 
 class StreamProgress(AbstractContextManager["StreamProgress"]):
-    """A bar over the stream's seconds that reads its rows; sets that are taken back or refused are a line each."""
+    """A bar over the stream's seconds that reads its rows; sets that are taken back or refused are a line each.
 
-    def __init__(self, console: Console, until_s: float) -> None:
+    On real boards all news are a line, as a stream lasts for days.
+    """
+
+    def __init__(self, console: Console, until_s: float, *, on_boards: bool = False) -> None:
         whole = Column(no_wrap=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -31,24 +34,25 @@ class StreamProgress(AbstractContextManager["StreamProgress"]):
             console=console,
             refresh_per_second=4,
         )
-        self._until_s = until_s
+        self._until_s, self._on_boards = until_s, on_boards
         self._bar = self._progress.add_task("stream", total=until_s, status="reading the run, laying out the stream")
         self._tally = Tally()
 
     def on_row(self, row: Row) -> None:
         """Show what a row says."""
         self._tally.add(row)
-        if row["kind"] == "rollback":
+        if self._on_boards and (line := line_of(row)) is not None:
+            self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        elif row["kind"] == "rollback":
             self._progress.console.print(
                 f"set {row['version']} taken back after {seconds(row['virtual_s'])}: boards are less sure with it",
                 style="yellow", highlight=False,
             )  # fmt: skip
         if row["kind"] == "window":
-            share = self._tally.windows[row["window"]].share or 0.0
-            parts = [
-                f"virtual {seconds(row['virtual_s'])}", f"accuracy {share:.3f}",
-                f"{self._tally.counts['set']} sets",
-            ]  # fmt: skip
+            share = self._tally.windows[row["window"]].share
+            known = f"accuracy {share or 0.0:.3f}" if share is not None or not self._on_boards else "no labels"
+            when = f"{'' if self._on_boards else 'virtual '}{seconds(row['virtual_s'])}"
+            parts = [when, known, f"{self._tally.counts['set']} sets"]
             done_s = min(row["to_s"], self._until_s)
             self._progress.update(self._bar, completed=done_s, status="  ".join(parts))
 
@@ -66,13 +70,43 @@ class StreamProgress(AbstractContextManager["StreamProgress"]):
             self._progress.stop()
 
 
-def summary_table(metrics: Row) -> Table:
-    """Return the table that a stream ends with."""
+def line_of(row: Row) -> str | None:
+    """Return a row of a stream on real boards as a line for people; None for rows that are not news."""
+    kind = row["kind"]
+    if kind == "client":
+        return f"client {row['client']} ({row['board']}) serves"
+    if kind == "kept_out":
+        return f"node {row['node']} is kept out: {row['detail']}"
+    if kind == "failed":
+        return f"client {row['client']} failed: {row['reason']}: {_last_line(row['detail'])}"
+    if kind == "ban":
+        return f"client {row['client']} (node {row['node']}) banned: {row['lies']} lies in a row"
+    if kind == "set":
+        return f"set {row['version']} is there after {seconds(row['virtual_s'])}"
+    if kind in ("kept", "rollback"):
+        what = "is kept" if kind == "kept" else f"is taken back to {row['to']}"
+        return f"set {row['version']} {what} after {seconds(row['virtual_s'])}"
+    if kind == "download":
+        how = f"the whole of set {row['version']}" if row["base"] is None else f"set {row['version']} by {row['way']}"
+        return f"client {row['client']} was sent {how}: {bytes_text(row['bytes_down'])}{_lost(row)}"
+    return None
+
+
+def _last_line(detail: str) -> str:
+    return (detail.replace("\\n", "\n").strip().splitlines() or [""])[-1]
+
+
+def _lost(row: Row) -> str:
+    return "" if row["lost"] is None else f", and does not have what it changes ({row['lost']})"
+
+
+def summary_table(metrics: Row, *, on_boards: bool = False) -> Table:
+    """Return the table that a stream ends with; ``on_boards``: real ones, whose time is no virtual one."""
     table = Table(title="Result", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
     for name, value in summary(metrics):
-        table.add_row(name, value)
+        table.add_row(name.replace("virtual time", "time") if on_boards else name, value)
     return table
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cosp.adaptation.answers import Answers
 from cosp.adaptation.download import WAYS
 from cosp.adaptation.upload import Choice
 from cosp.stream.answering import Asked
-from cosp.stream.answers import Answers
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import serving_task
 from cosp.stream.seat import Seat

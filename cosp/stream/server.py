@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from cosp.adaptation.teach import Batch
+from cosp.adaptation.upward import Report
 from cosp.stream.trial import Trial
-from cosp.stream.upward import Report
 from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.layout import Layout
 from cosp.submodel.plan import SubmodelPlan

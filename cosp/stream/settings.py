@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,9 +11,8 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from cosp.adaptation.corruptions import CORRUPTIONS
 from cosp.adaptation.download import DownloadSettings
+from cosp.adaptation.posted import UpSettings
 from cosp.adaptation.teach import AdaptSettings
-from cosp.adaptation.tokens import TokenSettings
-from cosp.adaptation.upload import UploadSettings
 from cosp.config import raw_config
 from cosp.errors import ConfigError
 from cosp.forms import broken, parse, unknown
@@ -141,13 +139,6 @@ class StreamConfig(Settings):
             drift=self.drift if own is None or own.drift is None else own.drift,
             data=data,
         )
-
-
-@dataclass(frozen=True)
-class UpSettings(UploadSettings):
-    """What goes up, and whether as pixels alone or as ``tokens`` where these are shorter."""
-
-    tokens: TokenSettings = field(default_factory=TokenSettings)
 
 
 class TrialConfig(Settings):

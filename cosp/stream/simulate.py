@@ -3,59 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
-import torch
 
 from cosp.adaptation.acknowledged import Acknowledged
-from cosp.adaptation.download import Held, form_of
-from cosp.adaptation.teach import Batch
-from cosp.errors import UserError
+from cosp.adaptation.download import Held
 from cosp.experiment import single_thread
 from cosp.fleet.fleet import Fleet
 from cosp.held import filling, scratch_folder
 from cosp.run.directory import RunDirectory
 from cosp.run.pool import Pool
-from cosp.seeds import numpy_stream
 from cosp.simulation.inline import InlinePool
 from cosp.simulation.pool import WorkerPool
 from cosp.simulation.simulate import default_workers
+from cosp.stream.adapting import CLEAN, Timed, known_of, server_of, with_clean_accuracy
 from cosp.stream.answering import Asks
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import fitting_fleet
-from cosp.stream.learner import SchoolLearner
 from cosp.stream.loop import Loop, Rules
 from cosp.stream.rows import client_row, stream_row
 from cosp.stream.samples import Stream, lay_out
 from cosp.stream.seat import Seat
-from cosp.stream.server import AdaptingServer, Learner, Published, Trials
+from cosp.stream.server import Published
 from cosp.stream.settings import AdaptConfig
 from cosp.stream.tally import Tally
-from cosp.stream.uploads import Uploads
-from cosp.stream.upward import Report
-from cosp.submodel.flat import spans_of
+from cosp.stream.uploads import Uploads, post_of
 from cosp.submodel.layout import parameter_count
-from cosp.submodel.plan import SubmodelPlan
-from cosp.submodel.slicing import State
 from cosp.task.task import EVALUATION_BATCH
 from cosp.trainer.samples import Samples
 from cosp.trainer.store import write_store
 
 Row = dict[str, Any]
-CLEAN = "clean"
-"""The split of the run's test data as they are."""
-
-
-def new_directory(folder: Path, config: AdaptConfig) -> RunDirectory:
-    """Make the directory of a stream; UserError if it holds a run or a stream already, which cannot be gone on with."""
-    if (folder / "rows.jsonl").exists():
-        raise UserError(f"{folder}: holds a run already, and a stream begins anew each time; give another --out")
-    return RunDirectory.create(folder, config)
 
 
 def simulate(
@@ -88,7 +70,7 @@ def simulate(
         record(stream_row(config, deployed))
         for seat in seats.values():
             record(client_row(seat, deployed, config))
-        timed = _Timed(server_of(config, deployed, seats))
+        timed = Timed(server_of(config, deployed))
         with _pool(deployed, stream, workers) as pool:
             asks = Asks(pool=pool, shape=deployed.facts.shape, seed=config.seed, batch=config.stream.batch)
             count = len(deployed.experiment.dataset.test)
@@ -100,19 +82,18 @@ def simulate(
                 sigma=config.jitter,
                 oracle=config.adapt.rule == "labels",
             )
-            uploads = Uploads(config.upload, deployed.facts.reading, deployed.facts.shape, seed=config.seed)
+            post = post_of(config.upload, deployed.facts.reading, deployed.facts.shape)
+            uploads = Uploads(post, seed=config.seed)
             Loop(
                 seats, fleet, stream, rules=rules, asks=asks, uploads=uploads, server=timed, known=known, on_row=record
             ).run()
             after = _clean(asks, seats, count)
         metrics = {
             **tally.metrics(),
-            "clean_accuracy": {"before": fmean(before.values()), "after": fmean(after.values())},
             "wall_time_s": time.monotonic() - started,
             "wall_server_s": timed.spent_s,
         }
-        for board in metrics["boards"]:
-            board["clean_accuracy"] = {"before": before[board["client"]], "after": after[board["client"]]}
+        metrics = with_clean_accuracy(metrics, before, after)
         directory.write_metrics(metrics)
     finally:
         directory.release()
@@ -125,7 +106,7 @@ def _seats(
     """Return the boards, each with its submodel of the run's model, and what the server knows them to have."""
     first = Published(version=0, group=0, model=deployed.state, layout=deployed.layout)
     seats: dict[int, Seat] = {}
-    by_plan: dict[SubmodelPlan, Acknowledged] = {}
+    known = known_of(config, deployed)
     for client, plan in sorted(deployed.plans.items()):
         weights = first.weights(plan)
         seats[client] = Seat(
@@ -136,75 +117,14 @@ def _seats(
             first=stream.firsts[client],
             weights=weights,
         )
-        if plan not in by_plan:
-            form = form_of(deployed.layout, spans_of(deployed.layout, plan.counts), config.download)
-            by_plan[plan] = Acknowledged(config.download, form)
-        by_plan[plan].held[client] = Held(0, weights.numpy())
-    return seats, {client: by_plan[seat.plan] for client, seat in seats.items()}
-
-
-def server_of(config: AdaptConfig, deployed: Deployed, clients: Mapping[int, Seat]) -> AdaptingServer:
-    """Return the server's side, which learns as ``config`` says."""
-    validation = deployed.experiment.splits["validation"]
-    clean = Batch(torch.from_numpy(np.array(validation.x)), torch.from_numpy(np.array(validation.y)))
-    groups = _groups(config, sorted(clients))
-
-    def learner(number: int, model: State) -> Learner:
-        plans = [clients[client].plan for client in groups[number]]
-        return SchoolLearner(
-            config.adapt, deployed.facts.shape, model, plans, clean=clean, seed=config.seed, group=number
-        )
-
-    return AdaptingServer(
-        deployed.state,
-        deployed.layout,
-        classes=deployed.facts.shape.classes,
-        groups=groups,
-        learner=learner,
-        trials=_trials(config, sorted(clients)),
-    )
-
-
-def _groups(config: AdaptConfig, clients: Sequence[int]) -> list[list[int]]:
-    if config.sets == "all":
-        return [list(clients)]
-    return [[client] for client in clients] if config.sets == "board" else [list(named) for named in config.sets]
-
-
-def _trials(config: AdaptConfig, clients: Sequence[int]) -> Trials | None:
-    trial = config.trial
-    if trial is None:
-        return None
-    canaries = trial.canaries
-    if isinstance(canaries, int):
-        drawn = numpy_stream(config.seed, "canaries").permutation(len(clients))[:canaries]
-        canaries = tuple(clients[i] for i in drawn)
-    return Trials(windows=trial.windows, margin=trial.margin, canaries=frozenset(canaries))
+        known[client].held[client] = Held(0, weights.numpy())
+    return seats, known
 
 
 def _clean(asks: Asks, seats: Mapping[int, Seat], count: int) -> dict[int, float]:
     """Return how much of the run's test data, as they are, each board gets right with what it has."""
     waiting = {client: asks.judge(seat, CLEAN, count) for client, seat in seats.items()}
     return {client: wait() for client, wait in waiting.items()}
-
-
-class _Timed:
-    """The server's side, with a clock of how long this machine is at it."""
-
-    def __init__(self, server: AdaptingServer) -> None:
-        self._server = server
-        self.classes = server.classes
-        self.spent_s = 0.0
-
-    def target(self, client: int) -> Published:
-        return self._server.target(client)
-
-    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
-        started = time.monotonic()
-        try:
-            return self._server.take(client, report, batches)
-        finally:
-            self.spent_s += time.monotonic() - started
 
 
 @contextmanager

@@ -12,18 +12,21 @@ Row = dict[str, Any]
 
 @dataclass(kw_only=True)
 class Right:
-    """So many of so many."""
+    """So many of so many; of those that nobody labelled it is not known."""
 
     right: int = 0
     samples: int = 0
+    labelled: int = 0
 
-    def add(self, right: int, samples: int) -> None:
-        self.right += right
+    def add(self, right: int | None, samples: int) -> None:
         self.samples += samples
+        if right is not None:
+            self.right += right
+            self.labelled += samples
 
     @property
     def share(self) -> float | None:
-        return self.right / self.samples if self.samples else None
+        return self.right / self.labelled if self.labelled else None
 
 
 @dataclass(kw_only=True)
@@ -76,6 +79,9 @@ class Tally:
             self._window(self.boards[row["client"]], row)
         elif kind == "download":
             self._download(self.boards[row["client"]], row)
+        elif kind == "failed" and row["client"] is not None:
+            self.boards[row["client"]].bytes_down += row["bytes_down"]
+            self.boards[row["client"]].lost += 1
         elif kind == "rollback":
             for client in self._on_trial[row["version"]]:
                 self.boards[client].rollbacks += 1

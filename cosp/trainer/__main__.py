@@ -84,22 +84,30 @@ def _train_or_ask(words: Sequence[str]) -> int:
     parser.add_argument("--threads", type=int, help="torch's threads (default: as torch chooses)")
     parser.add_argument("--limit-bytes", type=int, default=LIMIT_BYTES, help="refuse tasks with more weights")
     parser.add_argument(
+        "--stream",
+        type=Path,
+        metavar="SOURCE",
+        help="answer this for a server that asks: a folder of images, an .npz; samples leave the board then",
+    )
+    parser.add_argument(
         "--health", action="store_true", help="print what the trainer at --socket says; 1 if none answers"
     )
     given = parser.parse_args(words)
     if given.health:
         return health(given.socket)
-    train(given.data, given.socket, given.threads, given.limit_bytes)
+    train(given.data, given.socket, given.threads, given.limit_bytes, given.stream)
     return 0
 
 
-def train(data: Optional[Path], socket: Path, threads: Optional[int], limit_bytes: int) -> None:
+def train(
+    data: Optional[Path], socket: Path, threads: Optional[int], limit_bytes: int, stream: Optional[Path] = None
+) -> None:
     """Keep a board's data, torch and its GPU warm and do the tasks that come in through a Unix socket."""
     if data is None:
         raise UserError("trainer: --data STORE is missing; make one: python -m cosp.trainer store PHOTOS")
     from cosp.trainer.daemon import serve_trainer  # torch takes seconds to import; a health check must not
 
-    serve_trainer(data, socket, threads=threads, most_bytes=limit_bytes)
+    serve_trainer(data, socket, threads=threads, most_bytes=limit_bytes, stream=stream)
 
 
 def health(socket: Path) -> int:

@@ -19,6 +19,7 @@ import sys
 import threading
 from collections import defaultdict
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 
 import cosp
+from cosp.adaptation.asked import Ask, ask_from_json
 from cosp.errors import UserError
 from cosp.recipe import Recipe
 from cosp.submodel.plan import Units
@@ -44,6 +46,7 @@ from cosp.trainer.protocol import (
     ConnectionLost,
     ProtocolError,
     TrainerError,
+    count_in,
     receive_bytes,
     receive_frame,
     send_bytes,
@@ -51,7 +54,9 @@ from cosp.trainer.protocol import (
     shake_hands,
 )
 from cosp.trainer.store import open_board_store
-from cosp.trainer.trainer import Result, Trainer
+from cosp.trainer.stream import open_stream
+from cosp.trainer.streaming import Streaming
+from cosp.trainer.trainer import Trainer
 from cosp.trainer.vitals import Vitals
 from cosp.trainer.workbench import Bench, Job
 
@@ -71,26 +76,45 @@ DETAIL_CHARACTERS = 4000
 """The end of a trace, where its cause stands."""
 
 
-def serve_trainer(data: Path, path: Path, *, threads: Optional[int] = None, most_bytes: int = MOST_BYTES) -> None:
-    """Serve tasks on the board's data in the store ``data`` at the socket ``path`` until terminated."""
+def serve_trainer(
+    data: Path,
+    path: Path,
+    *,
+    threads: Optional[int] = None,
+    most_bytes: int = MOST_BYTES,
+    stream: Optional[Path] = None,
+) -> None:
+    """Serve tasks on the board's data in the store ``data`` at the socket ``path`` until terminated.
+
+    ``stream``: what of the board's is answered for a server that asks, samples of which leave the board then.
+    """
     store = open_board_store(data)
+    comes = None if stream is None else open_stream(stream, store.recipe)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     own = store.samples
     bench = Bench(
-        Trainer(defaultdict(lambda: own), {}, find_power_meter(), vitals=Vitals(), secretive=True)
+        Trainer(defaultdict(lambda: own), {}, find_power_meter(), vitals=Vitals(), secretive=True, sparing=True)
     )  # whatever number the server gives this board: its data are these
     server = _listen(path, bench, most_bytes)
+    server.streaming = None if comes is None else Streaming(bench.trainer, comes, store.recipe)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     server.mark = store.recipe.mark
     server.about = about(own.train.y, own.test.y, store.recipe, bench.trainer.device)
+    server.about["serves"] = stream is not None
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(
         f"trainer: {len(own.train.y)} samples, {bench.trainer.device}, listening at {path} ({rights(path)})",
         file=sys.stderr,
         flush=True,
     )
+    if stream is not None:
+        print(
+            f"trainer: serves the stream {stream}: samples of it leave this board when the server asks for them",
+            file=sys.stderr,
+            flush=True,
+        )
     try:
         bench.work()
     finally:
@@ -124,6 +148,8 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     request_queue_size = 128
     bench: Bench
     kept: Kept
+    streaming: Optional[Streaming] = None
+    """What answers the board's stream, if its owner gave one."""
     most_bytes: int
     about: Dict[str, Any]
     mark: str
@@ -175,8 +201,10 @@ class _Caller(socketserver.BaseRequestHandler):
                 self._describe(words=bool(asked.get("words")))
             elif asked.get("do") == "task":
                 self._task(str(asked.get("task")))
+            elif asked.get("do") == "serve":
+                self._serve(str(asked.get("ask")), count_in(asked, "count"))
             else:
-                raise TrainerError(REFUSED, f"nothing is known of {asked.get('do')!r}: ask for describe or task")
+                raise TrainerError(REFUSED, f"nothing is known of {asked.get('do')!r}: ask for describe, task or serve")
         except TrainerError as error:
             send_frame(self.request, {"error": error.code, "detail": error.detail[-DETAIL_CHARACTERS:]})
 
@@ -198,19 +226,48 @@ class _Caller(socketserver.BaseRequestHandler):
         if not bench.take():
             raise TrainerError(BUSY, "the trainer works for somebody else")
         try:
-            task = _read_task(text, self.server.about, self.server.most_bytes)
+            task = _task_of(text)
+            _check_task(task, self.server.about, self.server.most_bytes)
             send_frame(self.request, {"send": task.sent})
-            size_bytes = FLOAT_BYTES * task.sent
-            within_s = PATIENCE_S + size_bytes / SLOWEST_BYTES_PER_S
-            received = receive_bytes(self.request, size_bytes, within_s=within_s)
-            job = Job(task, *self._complete(task, torch.frombuffer(received, dtype=torch.float32)))
-            bench.put(job)
-            self._wait(job)
+            received = self._receive(FLOAT_BYTES * task.sent)
+            weights = self._complete(task, torch.frombuffer(received, dtype=torch.float32))
+            facts, vector = self._done(Job(partial(bench.trainer.run, task, *weights)))
         finally:
             bench.leave()
-        facts, vector = _result(job)
+        self._answer(facts, to_payload(task, vector))
+
+    def _serve(self, text: str, count: int) -> None:
+        bench, streaming = self.server.bench, self.server.streaming
+        if streaming is None:
+            raise TrainerError(
+                REFUSED,
+                "this board serves no stream, as its owner gave none (cosp trainer --stream FOLDER or FILE.npz; "
+                "samples of it leave the board then)",
+            )
+        if not bench.take():
+            raise TrainerError(BUSY, "the trainer works for somebody else")
+        try:
+            ask = _ask_of(text)
+            _check_task(ask.task, self.server.about, self.server.most_bytes)
+            if count > self.server.most_bytes:
+                raise TrainerError(REFUSED, f"a set of {count} bytes, this trainer takes {self.server.most_bytes}")
+            send_frame(self.request, {"send": count})
+            message = bytes(self._receive(count))
+            facts, found = self._done(Job(partial(streaming.serve, ask, message)))
+        finally:
+            bench.leave()
+        self._answer(facts, found)
+
+    def _receive(self, size_bytes: int) -> bytearray:
+        return receive_bytes(self.request, size_bytes, within_s=PATIENCE_S + size_bytes / SLOWEST_BYTES_PER_S)
+
+    def _done(self, job: Job) -> Tuple[Dict[str, Any], Any]:
+        self.server.bench.put(job)
+        self._wait(job)
+        return _result(job)
+
+    def _answer(self, facts: Dict[str, Any], found: np.ndarray) -> None:
         facts = {**facts, "recipe": self.server.mark}
-        found = to_payload(task, vector)
         send_frame(self.request, {"facts": facts, "dtype": found.dtype.name, "count": found.size})
         send_bytes(self.request, found)
 
@@ -227,7 +284,7 @@ class _Caller(socketserver.BaseRequestHandler):
                 self.server.bench.cancel(job)
 
 
-def _result(job: Job) -> Result:
+def _result(job: Job) -> Tuple[Dict[str, Any], Any]:
     if job.error is not None:
         raise TrainerError(FAILED, job.error)
     if job.result is None:
@@ -235,15 +292,36 @@ def _result(job: Job) -> Result:
     return job.result
 
 
-def _read_task(text: str, about: Dict[str, Any], most_bytes: int) -> Task:
-    """Return the task if it suits this board's data and memory."""
+def _task_of(text: str) -> Task:
     try:
         task = task_from_json(text)
-        size_bytes = FLOAT_BYTES * task.parameters
+        _ = task.parameters
+        return task
     except Exception as error:  # a task from outside: nearly anything may be wrong with it
-        raise TrainerError(
-            REFUSED, f"the task cannot be read ({error!r}); trainer and server need the same cosp"
-        ) from error
+        raise _unreadable(error) from error
+
+
+def _ask_of(text: str) -> Ask:
+    try:
+        ask = ask_from_json(text)
+        if not (
+            ask.most >= 1
+            and ask.place >= 0
+            and ask.exit in range(len(ask.task.shape.exits_within(ask.task.plan.depth)))
+        ):
+            raise ValueError(f"most {ask.most}, place {ask.place}, exit {ask.exit}")
+        return ask
+    except Exception as error:  # as above
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> TrainerError:
+    return TrainerError(REFUSED, f"the task cannot be read ({error!r}); trainer and server need the same cosp")
+
+
+def _check_task(task: Task, about: Dict[str, Any], most_bytes: int) -> None:
+    """TrainerError if the task does not suit this board's data and memory."""
+    size_bytes = FLOAT_BYTES * task.parameters
     asked = (list(task.shape.sample_shape), task.shape.classes)
     here = (list(about["recipe"]["sample_shape"]), len(about["recipe"]["classes"]))
     if asked != here:
@@ -254,7 +332,6 @@ def _read_task(text: str, about: Dict[str, Any], most_bytes: int) -> Task:
         raise TrainerError(
             REFUSED, f"the task's weights have {size_bytes} bytes, this trainer takes {most_bytes} (--limit-bytes)"
         )
-    return task
 
 
 def _has_hung_up(connection: socket.socket) -> bool:

@@ -58,28 +58,39 @@ def hand_over(
 
     def ask(connection: socket.socket) -> Tuple[Dict[str, Any], np.ndarray]:
         try:
-            return give(connection)
+            return _given(connection, {"do": "task", "task": task}, vector)
         except ConnectionLost:
             raise ConnectionLost(
                 f"the trainer at {path} died over the task, or was stopped: its log or `dmesg` says why; if it was "
                 "killed for memory, give the node a smaller --keep or the run a smaller training.batch_size"
             ) from None
 
-    def give(connection: socket.socket) -> Tuple[Dict[str, Any], np.ndarray]:
-        send_frame(connection, {"do": "task", "task": task})
-        wanted = count_in(receive_answer(connection), "send")
-        if wanted != len(vector):
-            raise CospError(f"the task starts from {wanted} weights, the server sent {len(vector)}")
-        send_bytes(connection, vector)
-        connection.settimeout(None)  # a task takes as long as it takes; a dead trainer closes the connection
-        answer = receive_answer(connection)
-        numbers = FORMATS.get(str(answer.get("dtype")))
-        if numbers is None:
-            raise ProtocolError(f"dtype: must be one of {tuple(FORMATS)}, got {answer.get('dtype')!r}")
-        found = receive_bytes(connection, numbers.itemsize * count_in(answer, "count"))
-        return answer["facts"], np.frombuffer(found, numbers)
-
     return _ask(path, ask, wait_s)
+
+
+def hand_ask(path: Path, ask: str, message: bytes, *, wait_s: float = WAIT_S) -> Tuple[Dict[str, Any], np.ndarray]:
+    """Have the trainer at ``path`` answer what came of its stream, as the JSON text ``ask`` says, and take the set in
+    ``message``; return its facts and the bytes of its report. Errors are those of :func:`hand_over`.
+    """
+    question = {"do": "serve", "ask": ask, "count": len(message)}
+    return _ask(path, lambda connection: _given(connection, question, np.frombuffer(message, np.uint8)), wait_s)
+
+
+def _given(
+    connection: socket.socket, question: Dict[str, Any], vector: np.ndarray
+) -> Tuple[Dict[str, Any], np.ndarray]:
+    send_frame(connection, question)
+    wanted = count_in(receive_answer(connection), "send")
+    if wanted != len(vector):
+        raise CospError(f"the task starts from {wanted} weights, the server sent {len(vector)}")
+    send_bytes(connection, vector)
+    connection.settimeout(None)  # a task takes as long as it takes; a dead trainer closes the connection
+    answer = receive_answer(connection)
+    numbers = FORMATS.get(str(answer.get("dtype")))
+    if numbers is None:
+        raise ProtocolError(f"dtype: must be one of {tuple(FORMATS)}, got {answer.get('dtype')!r}")
+    found = receive_bytes(connection, numbers.itemsize * count_in(answer, "count"))
+    return answer["facts"], np.frombuffer(found, numbers)
 
 
 def _ask(path: Path, ask: Callable[[socket.socket], Answer], wait_s: float) -> Answer:

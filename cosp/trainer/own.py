@@ -44,16 +44,21 @@ def write_own_store(source: Path, recipe: Recipe, out: Path) -> Tuple[int, int]:
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
         raise UserError(f"{out}: lies in the data {source}, where it would be read as a class; give another --out")
     own = _photos(source, recipe) if source.is_dir() else _arrays(source, recipe)
-    numbers = {name: number for number, name in enumerate(recipe.classes)}
-    strange = sorted(set(own.names) - set(numbers))
-    if strange:
-        raise DataError(f"{source}: class {strange[0]!r} is none of the run's: {', '.join(recipe.classes)}")
-    y = np.array([numbers[name] for name in own.names], np.int64)
+    y = numbers_of(own.names, recipe, str(source))
     seed = stream_seed(recipe.seed, "local test", source.stem)
     parts = hold_back(np.arange(len(y)), y, recipe.local_test, seed, owner=str(source))
     train, test = (Samples(own.x[rows], y[rows]) for rows in parts)
     write_board_store(out, BoardStore(ClientSamples(train, test), recipe))
     return len(train.y), len(test.y)
+
+
+def numbers_of(names: Sequence[str], recipe: Recipe, origin: str) -> np.ndarray:
+    """Return the numbers of classes, int64; DataError names ``origin`` if the recipe does not know one of ``names``."""
+    numbers = {name: number for number, name in enumerate(recipe.classes)}
+    strange = sorted(set(names) - set(numbers))
+    if strange:
+        raise DataError(f"{origin}: class {strange[0]!r} is none of the run's: {', '.join(recipe.classes)}")
+    return np.array([numbers[name] for name in names], np.int64)
 
 
 def _photos(folder: Path, recipe: Recipe) -> Own:

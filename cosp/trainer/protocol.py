@@ -9,6 +9,9 @@ Both begin with a hello: protocol and version of cosp. Then the caller asks, onc
   ``{"facts": {...}, "dtype": NAME, "count": N}``, and what it found follows: scores, moments or a weight change as
   float32, a weight change packed into int8, or a mask as uint8, eight weights a byte.
 
+- ``{"do": "serve", "ask": JSON text, "count": N}``; the trainer answers ``{"send": N}``, and N bytes follow: a set that
+  it is to have, or none. It answers as to a task; what it found are the bytes of a report.
+
 Instead of any answer there may be ``{"error": CODE, "detail": TEXT}``. Closing the connection cancels the task. A frame
 is a length and a JSON object; only arrays are long, and both sides know their length before they begin.
 """

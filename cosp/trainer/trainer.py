@@ -60,15 +60,18 @@ class Trainer:
         *,
         vitals: Optional[Vitals] = None,
         secretive: bool = False,
+        sparing: bool = False,
     ) -> None:
         """``device`` None: the GPU, if torch sees one. ``secretive``: noise is drawn from the operating system's
-        entropy, as on boards; else by the task's seed, as a simulation repeats itself.
+        entropy, as on boards; else by the task's seed, as a simulation repeats itself. ``sparing``: as many samples are
+        answered at a time as a task says, as on boards; else as many as are judged.
         """
         self.clients = clients
         self.splits = splits
         self.meter = meter
         self.vitals = vitals
         self._secretive = secretive
+        self._sparing = sparing
         self._frames = Frames()
         self._lane_frames: Optional[Frames] = None
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -210,7 +213,11 @@ class Trainer:
 
     def _serve(self, task: Task, model: FlatModel, received: Tensor) -> Result:
         split, part = self.splits[task.split], slice(task.first, task.last)
-        return {"samples": task.last - task.first}, answers(model, Samples(split.x[part], split.y[part])).flatten()
+        return {"samples": task.last - task.first}, answers(
+            model,
+            Samples(split.x[part], split.y[part]),
+            task.training.batch_size if self._sparing else EVALUATION_BATCH,
+        ).flatten()
 
 
 def in_words(own: ClientSamples, words: Units, unknown: Optional[int]) -> ClientSamples:

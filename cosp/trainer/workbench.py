@@ -10,12 +10,9 @@ import queue
 import signal
 import threading
 import traceback
-from typing import Any, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
-from torch import Tensor
-
-from cosp.task.task import Task
-from cosp.trainer.trainer import Result, Trainer
+from cosp.trainer.trainer import Trainer
 
 CANCEL = signal.SIGUSR1
 LOOK_UP_S = 0.5
@@ -27,13 +24,13 @@ class Cancelled(BaseException):
 
 
 class Job:
-    """A task on the bench; when ``done`` is set there is a ``result`` or an ``error``."""
+    """Work on the bench, which returns facts and what was found; when ``done`` is set there is a ``result`` or an
+    ``error``.
+    """
 
-    def __init__(self, task: Task, weights: Tensor, frozen: Optional[Tensor] = None) -> None:
-        self.task = task
-        self.weights = weights
-        self.frozen = frozen
-        self.result: Optional[Result] = None
+    def __init__(self, work: Callable[[], Tuple[Dict[str, Any], Any]]) -> None:
+        self.work = work
+        self.result: Optional[Tuple[Dict[str, Any], Any]] = None
         self.error: Optional[str] = None
         self.cancelled = False
         self.done = threading.Event()
@@ -92,7 +89,7 @@ class Bench:
             try:
                 self._doing = job
                 if not job.cancelled:
-                    job.result = self.trainer.run(job.task, job.weights, job.frozen)
+                    job.result = job.work()
                     self.finished += 1
             finally:
                 self._doing = None

@@ -174,6 +174,20 @@ class TrainFacts(Facts):
     local_accuracy_trained: Share | None
 
 
+class ServeFacts(Facts):
+    """Those of a board that serves. ``has``: the version that it has now, None: none; ``place``: how many samples of
+    its stream are behind it; ``right``: of how many its answer was right, where it has labels.
+    """
+
+    has: Annotated[int, Field(ge=0, lt=1 << 32)] | None
+    place: Whole
+    right: Whole | None = None
+
+
+FACTS: Mapping[str, type[Facts]] = {"train": TrainFacts, "serve": ServeFacts}
+"""By the kind of a task; those of any other are ``Facts``."""
+
+
 class _Figures(_Told):
     download_s: Span
     compute_s: Span
@@ -216,7 +230,7 @@ def facts_of(value: Mapping[str, Any], kind: str, *, priced: bool) -> Facts:
     """
     if not priced and value.get("cost") is not None:
         raise RefusedUpdate("malformed", "the facts: cost: is the grid's to say, not a board's")
-    return _checked(TrainFacts if kind == "train" else Facts, value, "the facts")
+    return _checked(FACTS.get(kind, Facts), value, "the facts")
 
 
 def budget_of(value: object) -> Budget:
@@ -281,6 +295,18 @@ def numbers_of(data: object, *, most: int) -> np.ndarray:
         return numbers.reshape(shape, order="F").reshape(-1) if by_columns else numbers
     except Exception as error:  # bytes from outside: numpy raises nearly anything over a header
         raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {reprlib.repr(error)}") from None
+
+
+def bytes_of(data: object, *, most: int) -> bytes:
+    """Return the bytes that ``data`` holds as numpy saves an array of them, at most so many; RefusedUpdate for anything
+    else.
+    """
+    numbers = numbers_of(data, most=most)
+    if numbers.dtype != np.uint8:
+        raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {numbers.dtype} are no bytes")
+    if len(numbers) > most:
+        raise RefusedUpdate("too-large", f"the reply has {len(numbers)} bytes, at most {most} were asked for")
+    return numbers.tobytes()
 
 
 def _checked(form: type[AnyTold], value: object, what: str) -> AnyTold:

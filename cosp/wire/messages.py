@@ -218,7 +218,7 @@ def error_budget(error: Error) -> Budget | None:
 
 def read_vector(reply: Message, *, most_bytes: int = 1 << 26) -> Tensor:
     """Return the numbers of a reply end to end; RefusedUpdate if they cannot be read or are more than that."""
-    return _floats(_array(reply), most_bytes)
+    return _floats(array_of(reply), most_bytes)
 
 
 def read_update(reply: Message, task: Task) -> State:
@@ -234,7 +234,7 @@ def read_update(reply: Message, task: Task) -> State:
 
 def _read_found(reply: Message, task: Task) -> Tensor:
     """Return the weight change of a reply, or its mask as zeros and ones; empty if nobody trained it."""
-    array = _array(reply)
+    array = array_of(reply)
     if isinstance(array, TensorArray):
         return array.tensor.reshape(-1)
     numbers = door.numbers_of(array.data, most=DOUBLE_BYTES * task.trained)
@@ -246,7 +246,8 @@ def _read_found(reply: Message, task: Task) -> Tensor:
         raise RefusedUpdate("malformed", f"the reply's arrays cannot be read: {error}") from error
 
 
-def _array(reply: Message) -> Array:
+def array_of(reply: Message) -> Array:
+    """Return the array of a reply, not decoded; RefusedUpdate if there is none."""
     try:
         array = records.arrays_of(reply)
     except (KeyError, TypeError, ValueError) as error:

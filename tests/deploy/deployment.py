@@ -75,10 +75,10 @@ class Deployment:
         if admit:
             self.cosp("server", "admit", *map(str, sorted((self.folder / "keys").glob("*.pub"))))
 
-    def start_trainer(self, board: int, *, prefix: Sequence[str] = ()) -> None:
+    def start_trainer(self, board: int, *flags: str, prefix: Sequence[str] = ()) -> None:
         self.start(
             f"trainer-{board}", "trainer", "--data", f"stores/{board}", "--socket", f"trainer-{board}.sock",
-            "--threads", "1", prefix=prefix,
+            "--threads", "1", *flags, prefix=prefix,
         )  # fmt: skip
 
     def start_client(

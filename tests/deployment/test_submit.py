@@ -65,6 +65,14 @@ def finish(folder: Path, text: str) -> Callable[[], object]:
     return lambda: (write(folder, text)(), (folder / "metrics.json").write_text('{"rounds": 9}', encoding="utf-8"))
 
 
+def test_what_does_not_resume_ends_with_its_serverapp(tmp_path):
+    control = Outcomes((write(tmp_path, rounds(0, 3)), DIED))
+    with pytest.raises(CospError, match="ServerApp died; see the server's log; begin it anew with another --out"):
+        run_on_boards(control, {"resume": False}, tmp_path, restarts=3, say=lambda text: None,
+                      on_row=lambda row: None, resumes=False)  # fmt: skip
+    assert control.resumed == [False]
+
+
 def test_rows_that_were_cut_and_grew_again_are_followed_from_where_they_differ(follow, tmp_path):
     """The new rows are longer than the old ones, so that where reading stopped is the middle of a row."""
     control, seen = follow(

@@ -54,6 +54,8 @@ NOT_RUN = {
     "cosp run experiments/dry_10k.yaml --dry": "takes minutes; tests/simulation runs a fleet of its kind",
     "cosp table experiments/fashion_mnist_weak.yaml": "needs Fashion-MNIST, and hours",
     "cosp table experiments/figures/budget.yaml --dry": "takes minutes; compare.md has a smaller table of costs",
+    "cosp trainer --data store": "stays; tests/trainer/test_streaming.py starts one",
+    "cosp server adapt": "needs boards; tests/deploy/test_adapting.py gives it",
     "cosp report runs/a runs/b --out compare.html": "compare.md makes the two runs",
 }
 """Commands of the followed pages that are not given here, by how they begin."""

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from cosp.adaptation.teach import Batch
+from cosp.adaptation.upward import Report
 from cosp.stream.server import AdaptingServer, Trials
-from cosp.stream.upward import Report
 from cosp.submodel.slicing import State
 
 

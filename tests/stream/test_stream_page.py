@@ -9,10 +9,11 @@ from rich.console import Console
 from small_stream import opened
 
 from cosp.errors import UserError
+from cosp.stream.adapting import new_directory
 from cosp.stream.page import write_page
 from cosp.stream.planning import leaving_text, plan_rows, stream_table
 from cosp.stream.read import is_stream, read_stream
-from cosp.stream.simulate import new_directory, simulate
+from cosp.stream.simulate import simulate
 
 
 @pytest.fixture(scope="module")

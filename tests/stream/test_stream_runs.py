@@ -17,11 +17,11 @@ from cosp.adaptation.download import WAYS
 from cosp.errors import UserError
 from cosp.models.transformer import Transformer
 from cosp.run.directory import RunDirectory
-from cosp.stream import loop
-from cosp.stream import simulate as simulated
+from cosp.stream import adapting, loop
+from cosp.stream.adapting import new_directory
 from cosp.stream.learner import SchoolLearner
 from cosp.stream.samples import lay_out
-from cosp.stream.simulate import new_directory, simulate
+from cosp.stream.simulate import simulate
 from cosp.submodel.slicing import State, extract
 
 Go = Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]
@@ -121,7 +121,7 @@ def test_a_bad_set_goes_back(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
             self.spoiled = True
             return {name: torch.zeros_like(one) for name, one in self._first.items()}
 
-    monkeypatch.setattr(simulated, "SchoolLearner", Spoiling)
+    monkeypatch.setattr(adapting, "SchoolLearner", Spoiling)
     rows, metrics = go(
         trial={"windows": 1, "margin": 0.001},
         download={"how": "whole"},
@@ -174,6 +174,12 @@ def test_a_stream_that_was_begun_is_not_gone_on_with(go: Go, tmp_path: Path, run
     config, _ = opened(tmp_path, run)
     with pytest.raises(UserError, match="begins anew each time; give another --out"):
         new_directory(tmp_path / "out", config)
+
+
+def test_tokens_from_behind_all_that_a_shallow_board_has_teach_the_others(go: Go) -> None:
+    rows, metrics = go(upload={"rule": "random", "samples": 4, "tokens": {"how": "norm", "rho": 0.25, "after": 1}})
+    assert of(rows, "step")  # clients 0 and 1 hold one block alone
+    assert metrics["sets"] > 0
 
 
 def test_metrics_are_written_and_rows_say_who_serves(go: Go, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cosp.stream.answers import Answers
-from cosp.stream.upward import from_bytes, report_of, to_bytes
+from cosp.adaptation.answers import Answers
+from cosp.adaptation.upward import from_bytes, report_of, to_bytes
 
 ANSWERS = Answers(
     logits=np.array([[[9.0, 0, 0], [0, 9, 0]], [[0, 0, 0], [0, 0, 0]]], np.float32), exit=1, rows=np.array([4, 5])

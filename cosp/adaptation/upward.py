@@ -6,14 +6,13 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cosp.stream.answers import Answers
+from cosp.adaptation.answers import Answers
 
 _HEAD = struct.Struct("<IIfI")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Report:
     """Of ``samples`` that a board answered with ``version`` last: their mean uncertainty, how often each class was its
     answer, and ``payload``, the chosen ones as they travel.
@@ -22,7 +21,7 @@ class Report:
     version: int
     samples: int
     uncertainty: float
-    predicted: NDArray[np.int64]
+    predicted: np.ndarray
     payload: bytes = b""
 
 
@@ -40,7 +39,7 @@ def report_of(answers: Answers, version: int, payload: bytes) -> Report:
 def to_bytes(report: Report) -> bytes:
     """Return ``report`` as it travels."""
     head = _HEAD.pack(report.version, report.samples, report.uncertainty, len(report.payload))
-    return head + np.minimum(report.predicted, 65_535).astype("<u2").tobytes() + report.payload
+    return head + bytes(np.minimum(report.predicted, 65_535).astype("<u2").tobytes()) + report.payload
 
 
 def from_bytes(data: bytes, classes: int) -> Report:
@@ -53,3 +52,8 @@ def from_bytes(data: bytes, classes: int) -> Report:
         raise ValueError(f"a report must have {counts + payload} bytes, got {len(data)}")
     predicted = np.frombuffer(data[_HEAD.size : counts], "<u2").astype(np.int64)
     return Report(version=version, samples=samples, uncertainty=uncertainty, predicted=predicted, payload=data[counts:])
+
+
+def size_bytes(classes: int, payload_bytes: int) -> int:
+    """Return how long a report on so many classes is with so many bytes of samples."""
+    return _HEAD.size + 2 * classes + payload_bytes

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import List
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cosp.adaptation.tokens import (
     TokenSettings,
@@ -19,7 +18,7 @@ from cosp.adaptation.tokens import (
 )
 from cosp.models.flat import FlatModel
 from cosp.models.transformer import Transformer
-from cosp.stream.seat import Seat
+from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape
 
 
@@ -30,11 +29,18 @@ def kept_of(settings: TokenSettings, shape: TransformerShape) -> int:
 
 @torch.no_grad()
 def token_messages(
-    settings: TokenSettings, shape: TransformerShape, seat: Seat, x: NDArray[Any], rng: np.random.Generator
-) -> list[bytes]:
-    """Return a message for each of the samples ``x``: the tokens behind block ``settings.after`` that are kept."""
-    model = FlatModel(shape, seat.plan, torch.device("cpu"), trains=False)
-    model.load(seat.answering[-1].weights)
+    settings: TokenSettings,
+    shape: TransformerShape,
+    plan: SubmodelPlan,
+    weights: torch.Tensor,
+    x: np.ndarray,
+    rng: np.random.Generator,
+) -> List[bytes]:
+    """Return a message for each of the samples ``x``: the tokens behind block ``settings.after`` that are kept of a
+    board which has the submodel of ``plan``.
+    """
+    model = FlatModel(shape, plan, torch.device("cpu"), trains=False)
+    model.load(weights)
     stream = model.module.stream(torch.from_numpy(x), settings.after)
     keep, own = kept_of(settings, shape), shape.trunk.own_tokens
     if settings.how == "merge":
@@ -43,14 +49,10 @@ def token_messages(
         return [tokens_message(means, sizes, settings.after) for means, sizes in merged]
     rows = kept_tokens(_scores(settings, model.module, stream, rng), keep, own)
     ones = np.ones(keep, np.int64)
-    return [
-        tokens_message(sample[kept], ones, settings.after) for sample, kept in zip(stream.numpy(), rows, strict=True)
-    ]
+    return [tokens_message(sample[kept], ones, settings.after) for sample, kept in zip(stream.numpy(), rows)]
 
 
-def _scores(
-    settings: TokenSettings, module: Transformer, stream: torch.Tensor, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _scores(settings: TokenSettings, module: Transformer, stream: torch.Tensor, rng: np.random.Generator) -> np.ndarray:
     if settings.how == "norm":
         return norm_scores(stream.numpy())
     if settings.how == "random":

@@ -1,0 +1,125 @@
+"""What the server's side of a stream is made of, simulated or on real boards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from cosp.adaptation.acknowledged import Acknowledged
+from cosp.adaptation.download import form_of
+from cosp.adaptation.teach import Batch
+from cosp.adaptation.upward import Report
+from cosp.errors import UserError
+from cosp.run.directory import RunDirectory
+from cosp.seeds import numpy_stream
+from cosp.stream.deployed import Deployed
+from cosp.stream.learner import SchoolLearner
+from cosp.stream.server import AdaptingServer, Learner, Published, Trials
+from cosp.stream.settings import AdaptConfig
+from cosp.submodel.flat import spans_of
+from cosp.submodel.plan import SubmodelPlan
+from cosp.submodel.slicing import State
+
+Row = dict[str, Any]
+CLEAN = "clean"
+"""The split of the run's test data as they are."""
+
+
+def new_directory(folder: Path, config: AdaptConfig) -> RunDirectory:
+    """Make the directory of a stream; UserError if it holds a run or a stream already, which cannot be gone on with."""
+    check_free(folder)
+    return RunDirectory.create(folder, config)
+
+
+def check_free(folder: Path) -> None:
+    """UserError if ``folder`` holds a run or a stream."""
+    if (folder / "rows.jsonl").exists():
+        raise UserError(f"{folder}: holds a run already, and a stream begins anew each time; give another --out")
+
+
+def known_of(config: AdaptConfig, deployed: Deployed) -> dict[int, Acknowledged]:
+    """Return, by client, what takes note of what it has: one for all that hold the same submodel."""
+    by_plan: dict[SubmodelPlan, Acknowledged] = {}
+    for plan in deployed.plans.values():
+        if plan not in by_plan:
+            form = form_of(deployed.layout, spans_of(deployed.layout, plan.counts), config.download)
+            by_plan[plan] = Acknowledged(config.download, form)
+    return {client: by_plan[plan] for client, plan in sorted(deployed.plans.items())}
+
+
+def server_of(config: AdaptConfig, deployed: Deployed) -> AdaptingServer:
+    """Return the server's side, which learns as ``config`` says."""
+    validation = deployed.experiment.splits["validation"]
+    clean = Batch(torch.from_numpy(np.array(validation.x)), torch.from_numpy(np.array(validation.y)))
+    clients = sorted(deployed.plans)
+    groups = _groups(config, clients)
+
+    def learner(number: int, model: State) -> Learner:
+        plans = [deployed.plans[client] for client in groups[number]]
+        return SchoolLearner(
+            config.adapt, deployed.facts.shape, model, plans, clean=clean, seed=config.seed, group=number
+        )
+
+    return AdaptingServer(
+        deployed.state,
+        deployed.layout,
+        classes=deployed.facts.shape.classes,
+        groups=groups,
+        learner=learner,
+        trials=_trials(config, clients),
+    )
+
+
+def _groups(config: AdaptConfig, clients: Sequence[int]) -> list[list[int]]:
+    if config.sets == "all":
+        return [list(clients)]
+    return [[client] for client in clients] if config.sets == "board" else [list(named) for named in config.sets]
+
+
+def _trials(config: AdaptConfig, clients: Sequence[int]) -> Trials | None:
+    trial = config.trial
+    if trial is None:
+        return None
+    canaries = trial.canaries
+    if isinstance(canaries, int):
+        drawn = numpy_stream(config.seed, "canaries").permutation(len(clients))[:canaries]
+        canaries = tuple(clients[i] for i in drawn)
+    return Trials(windows=trial.windows, margin=trial.margin, canaries=frozenset(canaries))
+
+
+def with_clean_accuracy(metrics: Row, before: Mapping[int, float], after: Mapping[int, float]) -> Row:
+    """Return ``metrics`` with what boards got right of the clean test data, by client."""
+    boards = [
+        {**board, "clean_accuracy": {"before": before[board["client"]], "after": after[board["client"]]}}
+        for board in metrics["boards"]
+    ]
+    return {
+        **metrics,
+        "boards": boards,
+        "clean_accuracy": {"before": fmean(before.values()), "after": fmean(after.values())},
+    }
+
+
+class Timed:
+    """The server's side, with a clock of how long this machine is at it."""
+
+    def __init__(self, server: AdaptingServer) -> None:
+        self._server = server
+        self.classes = server.classes
+        self.spent_s = 0.0
+
+    def target(self, client: int) -> Published:
+        return self._server.target(client)
+
+    def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
+        started = time.monotonic()
+        try:
+            return self._server.take(client, report, batches)
+        finally:
+            self.spent_s += time.monotonic() - started
