@@ -85,7 +85,8 @@ def training(
         t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
         # autocast's halved gradient of all rows written; by then index_add has let go of those that it kept
         read = branch * block.rows[1] - FLOAT_BYTES * block.narrow[1] if mixed else branch * block.narrow[1]
-        both = h if "down" in block.on else 0  # the gradient of hidden units by way of W and by way of A
+        # the gradient of hidden units by way of W and by way of A; or that before the GELU, whose output is not held
+        both = h if "down" in block.on or not has.weights else 0
         in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * (h + both) + read)
         in_attention = attention + t * (FLOAT_BYTES * d + branch * (4 * i + block.narrow[0]))
         widest = max(widest, held + max(in_ffn, in_attention) - freed)
