@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cosp.submodel.layout import Layout, ParameterLayout
 from cosp.submodel.slicing import State, slice_of
+from cosp.task.sent import received
 from cosp.task.task import Task
 
 
@@ -25,7 +26,8 @@ class Cut(Mapping[str, Tensor]):
         )
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._task.compression.received(slice_of(self._model[name], self._held[name], self._task.plan))
+        entry = self._held[name]
+        return received(self._task, entry, slice_of(self._model[name], entry, self._task.plan))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)

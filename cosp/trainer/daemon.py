@@ -31,6 +31,7 @@ from cosp.recipe import Recipe
 from cosp.submodel.plan import Units
 from cosp.submodel.words import words_in
 from cosp.task.payload import to_payload
+from cosp.task.sent import in_bytes, sent_bytes
 from cosp.task.serial import task_from_json
 from cosp.task.task import Task
 from cosp.trainer.kept import Kept, NotKept
@@ -199,11 +200,7 @@ class _Caller(socketserver.BaseRequestHandler):
             raise TrainerError(BUSY, "the trainer works for somebody else")
         try:
             task = _read_task(text, self.server.about, self.server.most_bytes)
-            send_frame(self.request, {"send": task.sent})
-            size_bytes = FLOAT_BYTES * task.sent
-            within_s = PATIENCE_S + size_bytes / SLOWEST_BYTES_PER_S
-            received = receive_bytes(self.request, size_bytes, within_s=within_s)
-            job = Job(task, *self._complete(task, torch.frombuffer(received, dtype=torch.float32)))
+            job = Job(task, *self._complete(task, self._receive(task)))
             bench.put(job)
             self._wait(job)
         finally:
@@ -213,6 +210,15 @@ class _Caller(socketserver.BaseRequestHandler):
         found = to_payload(task, vector)
         send_frame(self.request, {"facts": facts, "dtype": found.dtype.name, "count": found.size})
         send_bytes(self.request, found)
+
+    def _receive(self, task: Task) -> torch.Tensor:
+        """Ask for the weights of ``task``: float32, or bytes where they are of two formats."""
+        apart = in_bytes(task)
+        send_frame(self.request, {"send": sent_bytes(task) if apart else task.sent})
+        size_bytes = sent_bytes(task) if apart else FLOAT_BYTES * task.sent
+        within_s = PATIENCE_S + size_bytes / SLOWEST_BYTES_PER_S
+        received = receive_bytes(self.request, size_bytes, within_s=within_s)
+        return torch.frombuffer(received, dtype=torch.uint8 if apart else torch.float32)
 
     def _complete(self, task: Task, sent: torch.Tensor) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
         try:
