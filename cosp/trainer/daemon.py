@@ -245,7 +245,7 @@ def _read_task(text: str, about: Dict[str, Any], most_bytes: int) -> Task:
     """Return the task if it suits this board's data and memory."""
     try:
         task = task_from_json(text)
-        size_bytes = FLOAT_BYTES * task.parameters
+        size_bytes = FLOAT_BYTES * task.trained + task.size.frozen_bytes
     except Exception as error:  # a task from outside: nearly anything may be wrong with it
         raise TrainerError(
             REFUSED, f"the task cannot be read ({error!r}); trainer and server need the same cosp"

@@ -94,6 +94,8 @@ def test_what_is_sent_first_and_later_is_kept_as_halves_and_trains_to_the_same_b
         trained, frozen = kept.complete(one, torch.from_numpy(sent))
         assert (trained.dtype, frozen.dtype) == (torch.float32, getattr(torch, frozen_as))
         assert frozen.nbytes == 2 * task.size.frozen == task.size.frozen_bytes
+        if not one.kept:  # nobody holds what was sent
+            assert trained.untyped_storage().nbytes() == 4 * task.trained
         assert torch.equal(done(one, trained, frozen), expected)
         assert sent.nbytes == sent_bytes(one)
     assert kept_by(task).sent == task.trained
