@@ -287,6 +287,29 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _method_takes_halves(self) -> Config:
+        key = f"training.frozen_as {self.training.frozen_as}"
+        if not self.training.left.halves:
+            return self
+        if not self.trains.frozen:
+            raise broken(
+                f"{key} is how boards hold what is frozen, and nothing is: give training.frozen, {{blocks: 2}} for "
+                "instance, or remove the key"
+            )
+        if not self.method.takes_checkpointing:
+            raise broken(
+                f"{key} does not go with method {self.method.name}, which cuts smaller submodels anew at every step; "
+                "remove the key"
+            )
+        scoring = getattr(self.method, "scoring", None)
+        if scoring is not None and scoring.how == "squared_gradient":
+            raise broken(
+                f"{key} does not go with method.scoring.how squared_gradient, which takes gradients of all weights; "
+                "take another"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _method_takes_adapters(self) -> Config:
         name, adapted = self.method.name, self.model.adapters is not None
         if self.method.trains_adapters_alone and not adapted:

@@ -47,12 +47,14 @@ from cosp.server.rules import LoopRules
 from cosp.stratified import hold_back
 from cosp.submodel import low_rank
 from cosp.submodel.frozen import Frozen
-from cosp.submodel.shape import quarter_exits
+from cosp.submodel.shape import layout_of, quarter_exits
 from cosp.submodel.slicing import State
 from cosp.submodel.words import joined, words_in
+from cosp.task.compression import rounded
 from cosp.trainer.samples import Samples
 from cosp.trainer.store import Rows
 
+FLOAT16_MOST = 65504
 TRIGGERED = "triggered"
 """The split of test samples that bear a backdoor's trigger."""
 
@@ -208,7 +210,22 @@ class Experiment:
         initialise(model, torch_stream(self.config.seed, "initial model"))
         fresh = {name: parameter.detach() for name, parameter in model.named_parameters()}
         fresh.update(low_rank.drawn(self.shape, self.config.seed))
-        return fresh if self.imported is None else self.imported.state(fresh)
+        state = fresh if self.imported is None else self.imported.state(fresh)
+        return self._as_held(state)
+
+    def _as_held(self, state: State) -> State:
+        """Return the model with what is frozen as boards hold it; ConfigError names a tensor that is beyond that."""
+        frozen, layout = self.config.trains.left, layout_of(self.shape)
+        if not frozen.halves:
+            return state
+        left = {name: rounded(state[name], frozen.held_as) for name in state if frozen.holds(layout[name])}
+        for name, tensor in left.items():
+            if not bool(tensor.isfinite().all()):
+                raise ConfigError(
+                    f"training.frozen_as: {frozen.held_as} ends at {FLOAT16_MOST}, {name} has larger numbers: take "
+                    "bfloat16"
+                )
+        return {**state, **left}
 
     @property
     def fitted_exits(self) -> tuple[int, ...]:

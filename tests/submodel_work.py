@@ -89,10 +89,15 @@ def samples(shape: TransformerShape, count: int) -> Samples:
 def built(
     shape: TransformerShape, plan: SubmodelPlan, frozen: Frozen, *, trains: bool
 ) -> tuple[FlatModel, torch.Tensor]:
-    """A model and the weights it received."""
-    received = torch.zeros(footprint(shape, plan.counts).parameters)
+    """A model and the weights it received; of what is frozen as halves it received those."""
+    size = footprint(shape, plan.counts, frozen=frozen)
     model = FlatModel(shape, plan, torch.device("cpu"), trains=trains, frozen=frozen)
-    model.load(received)
+    if not frozen.halves:
+        received = torch.zeros(size.parameters)
+        model.load(received)
+        return model, received
+    received = torch.zeros(size.trained)
+    model.load(received, torch.zeros(size.frozen, dtype=getattr(torch, frozen.held_as)))
     return model, received
 
 

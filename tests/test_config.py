@@ -273,3 +273,34 @@ def test_checkpointing_is_refused_where_blocks_are_not_the_same_again(path, meth
 @pytest.mark.parametrize("given", ["maybe", "2", "[blocks]"])
 def test_checkpointing_is_true_or_false(path, given):
     assert "training.checkpointing: " in error_of(path, f"training.checkpointing={given}")
+
+
+HALVES = ("training.frozen=[{blocks: 2}]", "training.frozen_as=float16")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            HALVES[1:],
+            "training.frozen_as float16 is how boards hold what is frozen, and nothing is: give training.frozen",
+        ),
+        ((*HALVES, "method={name: fjord}"), "training.frozen_as float16 does not go with method fjord, which cuts"),
+        ((*HALVES, "method={name: fiarse}"), "training.frozen does not go with method fiarse"),
+        ((*HALVES, "training.precision=mixed"), "frozen_as float16 goes with precision float32: mixed makes halves"),
+        ((*HALVES, "method.scoring={how: squared_gradient}"), "does not go with method.scoring.how squared_gradient"),
+        (
+            (HALVES[0], "training.frozen_as=int8"),
+            "frozen_as must be one of ('float32', 'float16', 'bfloat16'), got 'int8'",
+        ),
+    ],
+)
+def test_halves_are_refused_where_there_are_none(path, changes, said):
+    assert said in error_of(path, *changes)
+
+
+def test_halves_are_of_what_the_method_and_the_vocabulary_freeze_too(path):
+    adapted = load(path, "method={name: hetlora}", "model.adapters={rank: 2}", HALVES[1])
+    assert (adapted.trains.left.trunk, adapted.trains.left.held_as) == (True, "float16")
+    worded = load(path, "model={pretrained: x, vocabulary: frozen}", "training.frozen_as=bfloat16")
+    assert (worded.trains.left.words, worded.trains.left.held_as) == (True, "bfloat16")

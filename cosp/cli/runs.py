@@ -230,7 +230,9 @@ def plan(config: ConfigPath, sets: Sets = None, data_dir: DataDir = None, as_jso
     if as_json:
         print(json.dumps(rows))
     else:
-        how = ", checkpointing" if chosen.training.checkpointing else ""
+        training = chosen.trains
+        how = f", frozen parts held as {training.frozen_as}" if training.left.halves else ""
+        how += ", checkpointing" if training.checkpointing else ""
         out.print(plan_table(rows, f"Submodels of {config}, assigned by {chosen.assignment.rule}{how}"))
         print_calibrations((row["board"], row["calibration"]) for row in rows)
         out.print(flower_line(rows), highlight=False)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cosp.models.halves import LayerNorm, Linear, linear, whole
 from cosp.submodel.adapters import READS_STREAM
 from cosp.submodel.plan import BlockPlan
 from cosp.submodel.shape import TransformerShape
@@ -33,9 +34,9 @@ class Block(nn.Module):
     def __init__(self, shape: TransformerShape, plan: BlockPlan) -> None:
         super().__init__()
         self.post_norm = shape.trunk.norm == "post"
-        self.norm1 = nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon)
+        self.norm1 = LayerNorm(shape.dim, eps=shape.trunk.epsilon)
         self.attention = Attention(shape, heads=len(plan.heads), rows=len(plan.attention_rows), ranks=len(plan.ranks))
-        self.norm2 = nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon)
+        self.norm2 = LayerNorm(shape.dim, eps=shape.trunk.epsilon)
         self.ffn = FeedForward(shape, units=len(plan.hidden), rows=len(plan.ffn_rows), ranks=len(plan.ranks))
         self.dim = shape.dim
         self.add_rows = add_rows
@@ -69,7 +70,7 @@ class Attention(nn.Module):
         inner = heads * shape.head_dim
         self.qkv_weight = nn.Parameter(torch.empty(3, inner, shape.dim))
         self.qkv_bias = nn.Parameter(torch.empty(3, inner))
-        self.out = nn.Linear(inner, rows)
+        self.out = Linear(inner, rows)
         self.adapters = adapters_of(
             shape, ranks, {**dict.fromkeys(READS_STREAM, (shape.dim, inner)), "output": (inner, rows)}
         )
@@ -86,7 +87,7 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, (batch, heads, tokens, head_dim) each."""
-        qkv = F.linear(x, self.qkv_weight.flatten(0, 1), self.qkv_bias.flatten())
+        qkv = linear(x, self.qkv_weight.flatten(0, 1), self.qkv_bias.flatten())
         return self.split_adapted(x, qkv) if self.reads_apart else self.split(qkv)
 
     def split_adapted(self, x: Tensor, qkv: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
@@ -122,8 +123,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: TransformerShape, units: int, rows: int, ranks: int = 0) -> None:
         super().__init__()
-        self.up = nn.Linear(shape.dim, units)
-        self.down = nn.Linear(units, rows)
+        self.up = Linear(shape.dim, units)
+        self.down = Linear(units, rows)
         self.adapters = adapters_of(shape, ranks, {"up": (shape.dim, units), "down": (units, rows)})
         self.adapted = frozenset(self.adapters if ranks else ())
         self.approximate = "tanh" if shape.trunk.gelu == "tanh" else "none"
@@ -149,8 +150,8 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor, written: Tensor) -> Tensor:
         """Return ``written`` (..., rows) + B (A x) for ``x`` (..., entries), as a new tensor."""
-        thin = F.linear(x.flatten(0, -2), self.a)
-        return torch.addmm(written.flatten(0, -2), thin, self.b.t()).view(written.shape)
+        thin = F.linear(x.flatten(0, -2), whole(self.a))
+        return torch.addmm(written.flatten(0, -2), thin, whole(self.b).t()).view(written.shape)
 
 
 def adapters_of(shape: TransformerShape, ranks: int, sizes: Dict[str, Tuple[int, int]]) -> nn.ModuleDict:

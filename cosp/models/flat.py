@@ -100,12 +100,15 @@ class FlatModel:
         self.gradients = torch.zeros(length(frame.trained) if trains else 0, device=device)
         self.module = frame.module
         self._frame, self._frozen = frame, length(frame.frozen)
+        self._held_as: torch.dtype = getattr(torch, frozen.held_as)
         frame.fill(self.weights, self.gradients if trains else None, plan)
 
     def load(self, vector: Tensor, frozen: Optional[Tensor] = None) -> None:
-        """Take the weights: what is frozen, then what is trained, or the two apart. Frozen ones stay where they are."""
+        """Take the weights: what is frozen, then what is trained, or the two apart. Frozen ones stay where they are,
+        if they are there in the format that they are held in.
+        """
         if frozen is None:
             frozen, vector = vector[: self._frozen], vector[self._frozen :]
         with torch.no_grad():
             self.weights.copy_(vector)
-        self._frame.fill_frozen(frozen.to(self.weights.device))
+        self._frame.fill_frozen(frozen.to(self.weights.device, self._held_as))

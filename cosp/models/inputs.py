@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from cosp.models.halves import Linear
 
 
-class Patches(nn.Linear):
+class Patches(Linear):
     """Cuts images (batch, C, H, W) into patches, row by row, and embeds each: (batch, patches, dim)."""
 
     def __init__(self, patch: int, entries: int, dim: int) -> None:
@@ -19,7 +21,7 @@ class Patches(nn.Linear):
         return super().forward(cut.reshape(batch, -1, self.in_features))
 
 
-class Stretches(nn.Linear):
+class Stretches(Linear):
     """Embeds the patches of series (batch, T, C), which lie one after the other: (batch, patches, dim)."""
 
     def forward(self, series: Tensor) -> Tensor:

@@ -63,10 +63,10 @@ class TextShape(TransformerShape):
         return self.vocabulary * self.dim
 
     def inputs(self) -> nn.Module:
-        from torch import nn
+        from cosp.models.halves import Embedding
 
         # the gradient is as large as the table: optimizer and update work on one vector of all parameters
-        return nn.Embedding(self.vocabulary, self.dim)
+        return Embedding(self.vocabulary, self.dim)
 
     def inputs_layout(self) -> Layout:
         return {"weight": ParameterLayout((self.vocabulary, self.dim), (Axis("words"), None))}

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cosp.models.adaptive import AdaptiveBlock
 from cosp.models.block import Adapter, Block, BlockGates
+from cosp.models.halves import LayerNorm, whole
 from cosp.models.quantised import QuantisedBlock
 from cosp.models.recomputed import Under, recomputed
 from cosp.submodel.plan import SubmodelPlan
@@ -142,7 +143,7 @@ class Transformer(nn.Module):
         """Return the first residual stream (batch, tokens, dim): class token, then the input's tokens in order."""
         tokens = self.inputs(samples)
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+            tokens = torch.cat([whole(self.class_token).expand(tokens.shape[0], -1, -1), tokens], dim=1)
         embedded: Tensor = self.embedding_norm(tokens + self.positions)
         return embedded
 
@@ -194,7 +195,7 @@ class Exit(nn.Module):
 
 
 def _norm(shape: TransformerShape, there: bool) -> nn.Module:
-    return nn.LayerNorm(shape.dim, eps=shape.trunk.epsilon) if there else nn.Identity()
+    return LayerNorm(shape.dim, eps=shape.trunk.epsilon) if there else nn.Identity()
 
 
 def _additive(there: Tensor, dtype: torch.dtype) -> Tensor:

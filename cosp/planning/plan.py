@@ -75,6 +75,7 @@ def _row(experiment: Experiment, method: Method, unhurried: Method, board: Board
         "samples": client.samples,
         "precision": task.precision,
         "checkpointing": task.training.checkpointing,
+        "frozen_as": task.frozen.held_as if task.training.frozen else None,
         "depth": size.depth,
         "heads": counts.heads,
         "hidden": counts.hidden,

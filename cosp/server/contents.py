@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State, kept_units, slice_of
 from cosp.task.contents import content_of, content_unknown
+from cosp.task.sent import received
 from cosp.task.task import Task
 
 KNOWN = 65_536
@@ -36,7 +37,7 @@ class Contents:
             if len(self._known) >= KNOWN:
                 self._known.clear()
             if name in model:
-                self._known[key] = content_of(task.compression.received(slice_of(model[name], entry, task.plan)))
+                self._known[key] = content_of(received(task, entry, slice_of(model[name], entry, task.plan)))
             else:
                 self._known[key] = content_unknown(f"{name} {units}", task.spans[name].shape)
         return self._known[key]

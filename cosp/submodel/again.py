@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import List, Tuple
 
 from cosp.submodel import gradients
+from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.gradients import Block
 from cosp.submodel.shape import TransformerShape
 
@@ -30,9 +31,10 @@ def macs(shape: TransformerShape, block: Block) -> int:
     return block_macs(block) - _last(shape, block)[0]
 
 
-def moved_bytes(shape: TransformerShape, block: Block, *, mixed: bool) -> int:
+def moved_bytes(shape: TransformerShape, block: Block, *, mixed: bool, frozen: Frozen = NOTHING) -> int:
     """Bytes of a sample that kernels read and write; where branches are halves, the stream and its norms are not."""
     stream, halves = _last(shape, block)[1]
+    halves += 2 * block.tokens * block.hidden * _ends_before_gelu(shape, block, frozen)
     if not mixed:
         return FLOAT_BYTES * (forward_traffic(block) + gradients.forward_floats(block) - stream - halves)
     t, d = block.tokens, block.dim
@@ -41,8 +43,9 @@ def moved_bytes(shape: TransformerShape, block: Block, *, mixed: bool) -> int:
     return FLOAT_BYTES * whole + HALF_BYTES * branch
 
 
-def kernels(shape: TransformerShape, block: Block) -> int:
-    return FORWARD_KERNELS + gradients.forward_kernels(block) - _last(shape, block)[2]
+def kernels(shape: TransformerShape, block: Block, frozen: Frozen = NOTHING) -> int:
+    last = _last(shape, block)[2] + _ends_before_gelu(shape, block, frozen)
+    return FORWARD_KERNELS + gradients.forward_kernels(block) - last
 
 
 def casts(shape: TransformerShape, block: Block) -> int:
@@ -71,6 +74,16 @@ def forward_traffic(block: Block) -> int:
 def matrices(block: Block) -> int:
     """Weights of a block's matrices, adapters apart."""
     return block.dim * (3 * block.inner + block.hidden) + block.inner * block.rows[0] + block.hidden * block.rows[1]
+
+
+def ends_with_product(shape: TransformerShape, block: Block) -> bool:
+    """Say whether the last steps, which nothing needs again, are the product with W and the sum with the stream."""
+    return shape.trunk.norm == "pre" and not block.narrow[1] and "down" not in block.on
+
+
+def _ends_before_gelu(shape: TransformerShape, block: Block, frozen: Frozen) -> bool:
+    """Say whether the GELU before that product is one of those steps: frozen halves are not saved by the block."""
+    return frozen.halves and frozen.trunk and ends_with_product(shape, block)
 
 
 def _last(shape: TransformerShape, block: Block) -> Tuple[int, Tuple[int, int], int, int]:

@@ -66,6 +66,8 @@ class Footprint:
     """Bytes kept for the backward pass of one sample's training."""
     frozen: int = 0
     """Parameters that training leaves as they are: held once, as they came."""
+    frozen_bytes: int = 0
+    """What they take."""
     idle: int = 0
     """Of those, word table apart, the ones before every trained block: read going forward alone."""
     passed: int = 0
@@ -111,12 +113,12 @@ class Footprint:
         """
         activations = batch * self.training.held_bytes + self.training.workspace_bytes
         temporaries = FLOAT_BYTES * self.trained * OPTIMIZER_TEMPORARIES[optimizer]
-        lasting = FLOAT_BYTES * (self.frozen + self.trained * (3 + OPTIMIZER_FLOATS[optimizer]))
+        lasting = self.frozen_bytes + FLOAT_BYTES * self.trained * (3 + OPTIMIZER_FLOATS[optimizer])
         return lasting + max(activations, temporaries)
 
     def scoring_bytes(self, batch: int) -> int:
         """Return peak memory of scoring units: weights and received weights without gradients, and activations."""
-        return self._weights_bytes + batch * self.scoring.held_bytes
+        return self._weights_bytes + batch * self.scoring.held_bytes + self.scoring.workspace_bytes
 
     def evaluation_bytes(self, batch: int) -> int:
         """Return peak memory of counting predictions: weights, received weights, a forward pass, confusion counts."""
@@ -126,14 +128,14 @@ class Footprint:
     @property
     def _weights_bytes(self) -> int:
         """Bytes of the weights and of the received weights, which are the same where they are frozen."""
-        return FLOAT_BYTES * (self.frozen + 2 * self.trained)
+        return self.frozen_bytes + FLOAT_BYTES * 2 * self.trained
 
     def _step(self, phase: Pass, batch: int, idle: int = 0, passed: int = 0) -> Step:
         visits = phase.weight_visits * (self.parameters - self.table - idle) + phase.table_visits * self.table + idle
         visits -= passed  # no gradient is written
         return Step(
             flops=phase.flops * batch,
-            bytes_moved=phase.traffic_bytes * batch + FLOAT_BYTES * visits + phase.again_bytes,
+            bytes_moved=phase.traffic_bytes * batch + FLOAT_BYTES * visits + phase.step_bytes,
             kernels=phase.kernels,
         )
 
@@ -155,17 +157,19 @@ def footprint(
         for name, entry in left.items()
         if frozen.stream and entry.exit_after is None and (entry.block is None or entry.block < alone)
     }
+    parameters_left = parameter_count(left, counts)
     passed = {name: e for name, e in left.items() if frozen.trunk and e.block is not None and e.block >= alone}
     return Footprint(
         depth=len(counts),
         parameters=parameter_count(layout, counts),
         training=passes.training(shape, counts, precision, frozen, checkpointing),
-        scoring=passes.scoring(shape, counts),
-        evaluation=passes.evaluation(shape, counts),
+        scoring=passes.scoring(shape, counts, frozen),
+        evaluation=passes.evaluation(shape, counts, frozen),
         sample_bytes=FLOAT_BYTES * math.prod(shape.sample_shape),
         table=shape.table,
         activation_bytes=passes.saved_bytes(shape, counts, precision, frozen, checkpointing),
-        frozen=parameter_count(left, counts),
+        frozen=parameters_left,
+        frozen_bytes=frozen.entry_bytes * parameters_left,
         idle=parameter_count(still, counts) - (shape.table if still else 0),
         passed=parameter_count(passed, counts),
     )

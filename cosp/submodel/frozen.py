@@ -21,16 +21,30 @@ from cosp.submodel.layout import ParameterLayout
 
 PARTS = ("inputs", "words", "norms", "blocks: N", "trunk")
 
+FORMATS = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Number format in which a board holds what is frozen -> bytes an entry."""
+
 
 @dataclass(frozen=True)
 class Frozen:
-    """``blocks``: so many, from the first on; they freeze the inputs, too."""
+    """``blocks``: so many, from the first on; they freeze the inputs, too. ``held_as``: one of ``FORMATS``."""
 
     inputs: bool = False
     words: bool = False
     norms: bool = False
     blocks: int = 0
     trunk: bool = False
+    held_as: str = "float32"
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of an entry of a frozen tensor."""
+        return FORMATS[self.held_as]
+
+    @property
+    def halves(self) -> bool:
+        """Say whether a board holds halves of what is frozen, and computes with what they say."""
+        return self.held_as != "float32"
 
     @property
     def stream(self) -> bool:
@@ -62,11 +76,17 @@ def canonical(parts: Sequence[Any]) -> Tuple[str, ...]:
     return tuple(found)
 
 
-def frozen_of(parts: Sequence[str]) -> Frozen:
+def frozen_of(parts: Sequence[str], held_as: str = "float32") -> Frozen:
     """Return what ``canonical`` parts freeze."""
-    names = [part for part in parts if not part.startswith("blocks:")]
     blocks = [int(part.partition(":")[2]) for part in parts if part.startswith("blocks:")]
-    return Frozen(**dict.fromkeys(names, True), blocks=blocks[0] if blocks else 0)
+    return Frozen(
+        inputs="inputs" in parts,
+        words="words" in parts,
+        norms="norms" in parts,
+        blocks=blocks[0] if blocks else 0,
+        trunk="trunk" in parts,
+        held_as=held_as,
+    )
 
 
 def _canonical(part: Any) -> str:

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import List, Tuple
 
-from cosp.submodel import again, gradients, trunks
+from cosp.submodel import again, gradients, halves, trunks
 from cosp.submodel.adapters import READS_STREAM
 from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.gradients import Block, Has, blocks_of, has_gradients, still
@@ -48,8 +48,8 @@ class Pass:
     kernels: int
     table_visits: int = 0
     """The same for a table of words: what is looked up is traffic of the samples, its gradient is as large as it is."""
-    again_bytes: int = 0
-    """Bytes that a step moves of weights that it reads once more."""
+    step_bytes: int = 0
+    """Bytes that a step moves besides, whatever its batch: of weights that it reads once more, and of their casts."""
 
 
 def training(
@@ -66,7 +66,8 @@ def training(
     A mixed pass also makes and holds a half copy of the weights, and casts what goes into branches and comes out of
     them, forward and backward; FLOPs stay the same.
 
-    With ``checkpointing`` all blocks but the deepest are computed twice; see ``again.py``.
+    With ``checkpointing`` all blocks but the deepest are computed twice; see ``again.py``. What is frozen may be
+    halves; see ``halves.py``.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
@@ -79,13 +80,14 @@ def training(
     exits, held = len(shape.exits_within(len(counts))), _outside_saved(shape, counts, frozen)
     freed = FLOAT_BYTES * trunks.freed_floats(shape)
     averages = _averages(shape, exits)
-    widest = max([held, *(_forward_widest(shape, block, branch) for block in idle)])
+    widest = in_idle = max([held, *(_forward_widest(shape, block, branch) for block in idle)])
     for place, (block, has) in enumerate(zip(blocks, grads)):
         attention, ffn = _saved(shape, block, has, branch)
         t, d, i, h = block.tokens, block.dim, block.inner, block.hidden
         # autocast's halved gradient of all rows written; by then index_add has let go of those that it kept
         read = branch * block.rows[1] - FLOAT_BYTES * block.narrow[1] if mixed else branch * block.narrow[1]
-        both = h if "down" in block.on else 0  # the gradient of hidden units by way of W and by way of A
+        # the gradient of hidden units by way of W and by way of A; or that before the GELU, whose output is not held
+        both = h if "down" in block.on or not has.weights else 0
         in_ffn = attention + ffn + t * (FLOAT_BYTES * d + branch * (h + both) + read)
         in_attention = attention + t * (FLOAT_BYTES * d + branch * (4 * i + block.narrow[0]))
         widest = max(widest, held + max(in_ffn, in_attention) - freed)
@@ -97,15 +99,20 @@ def training(
     streams -= _still_streams(shape, counts, frozen)
     outside = shape.tokens * shape.dim * streams + _input_traffic(shape, reads=1 if frozen.stream else 3)
     held_halves = [max(map(again.matrices, blocks))] if twice else [*map(again.matrices, blocks)]
+    casts = halves.training(shape, counts, frozen, blocks, grads, twice)
+    cast_bytes = halves.held_bytes(*((idle, frozen, 0) if widest == in_idle else (blocks, frozen, alone)))
     return Pass(
         flops=2 * (_training_macs(shape, counts, frozen) + sum(again.macs(shape, block) for block in twice)),
         traffic_bytes=sum(moved(block) for block in blocks)
         + branch * sum(gradients.training_floats(block, has) for block, has in zip(blocks, grads))
         + FLOAT_BYTES * (sum(map(_forward_floats, idle)) + outside)
         + (_input_cast_bytes(shape) if mixed else 0)
-        + sum(again.moved_bytes(shape, block, mixed=mixed) for block in twice),
+        + halves.looked_up_bytes(shape, frozen)
+        + sum(again.moved_bytes(shape, block, mixed=mixed, frozen=frozen) for block in twice),
         held_bytes=widest,
-        workspace_bytes=FLOAT_BYTES * largest + (HALF_BYTES * (sum(held_halves) + largest) if mixed else 0),
+        workspace_bytes=FLOAT_BYTES * largest
+        + cast_bytes
+        + (HALF_BYTES * (sum(held_halves) + largest) if mixed else 0),
         weight_visits=4.5 if mixed else 3,  # a copy of half the size is made and, going backward, made whole again
         kernels=_training_kernels(shape, blocks, exits)
         + sum(gradients.training_kernels(block, has) for block, has in zip(blocks, grads))
@@ -114,14 +121,16 @@ def training(
         + again.FORWARD_KERNELS * alone
         - _still_kernels(shape, counts, frozen)
         + (_casts(shape, blocks, exits) + FORWARD_CASTS * alone if mixed else 0)
-        + sum(again.kernels(shape, block) for block in twice)
-        + (sum(again.casts(shape, block) for block in twice) if mixed else 0),
+        + sum(again.kernels(shape, block, frozen) for block in twice)
+        + (sum(again.casts(shape, block) for block in twice) if mixed else 0)
+        + casts.kernels,
         table_visits=0 if frozen.stream or frozen.words else 1,
-        again_bytes=(2 if mixed else 1) * FLOAT_BYTES * sum(again.weights(shape, block) for block in twice),
+        step_bytes=(2 if mixed else 1) * FLOAT_BYTES * sum(again.weights(shape, block) for block in twice)
+        + casts.moved_bytes,
     )
 
 
-def scoring(shape: TransformerShape, counts: Counts) -> Pass:
+def scoring(shape: TransformerShape, counts: Counts, frozen: Frozen = NOTHING) -> Pass:
     """Return importance learning's pass: frozen weights, and a factor on every unit of full-width blocks.
 
     Nothing before the first block's gates has a gradient, and of the exits only the deepest is asked.
@@ -151,11 +160,12 @@ def scoring(shape: TransformerShape, counts: Counts) -> Pass:
     averages_back = min(averages, 1)  # the deepest exit alone
     streams = 6 + averages + averages_back + trunks.streams(shape, averages)
     outside = streams * shape.tokens * shape.dim + _input_traffic(shape, reads=1)
+    casts = halves.scoring(shape, counts, frozen, blocks)
     return Pass(
         flops=2 * macs,
-        traffic_bytes=FLOAT_BYTES * (traffic + outside),
+        traffic_bytes=FLOAT_BYTES * (traffic + outside) + halves.looked_up_bytes(shape, frozen),
         held_bytes=widest,
-        workspace_bytes=0,
+        workspace_bytes=halves.held_bytes(blocks, frozen, 0),
         weight_visits=2,
         kernels=kernels
         + 46 * len(counts)
@@ -163,11 +173,13 @@ def scoring(shape: TransformerShape, counts: Counts) -> Pass:
         + averages
         + 7
         - shape.cut_in_place
-        + trunks.scoring_kernels(shape, exits),
+        + trunks.scoring_kernels(shape, exits)
+        + casts.kernels,
+        step_bytes=casts.moved_bytes,
     )
 
 
-def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
+def evaluation(shape: TransformerShape, counts: Counts, frozen: Frozen = NOTHING) -> Pass:
     """Return the forward pass without a graph."""
     blocks, exits = blocks_of(shape, counts), len(shape.exits_within(len(counts)))
     averages = _averages(shape, exits)
@@ -179,11 +191,13 @@ def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
         in_ffn = t * (3 * d + 2 * block.hidden)
         widest = max(widest, _entries(shape) + max(in_attention, in_ffn) - trunks.freed_floats(shape))
     outside = (5 + averages + trunks.streams(shape, averages)) * t * d + _input_traffic(shape, reads=1)
+    casts, counted = halves.forward(shape, counts, frozen), 8 * (exits + 2) * shape.classes**2  # confusion counts
     return Pass(
         flops=2 * _forward_macs(shape, counts),
-        traffic_bytes=FLOAT_BYTES * (sum(map(_forward_floats, blocks)) + outside),
+        traffic_bytes=FLOAT_BYTES * (sum(map(_forward_floats, blocks)) + outside)
+        + halves.looked_up_bytes(shape, frozen),
         held_bytes=FLOAT_BYTES * widest,
-        workspace_bytes=8 * (exits + 2) * shape.classes**2,  # confusion counts
+        workspace_bytes=counted + halves.held_bytes(blocks, frozen, 0),
         weight_visits=1,
         kernels=10 * len(counts)
         + sum(map(gradients.forward_kernels, blocks))
@@ -191,7 +205,9 @@ def evaluation(shape: TransformerShape, counts: Counts) -> Pass:
         + averages
         + 17
         - shape.cut_in_place
-        + trunks.forward_kernels(shape, exits),
+        + trunks.forward_kernels(shape, exits)
+        + casts.kernels,
+        step_bytes=casts.moved_bytes,
     )
 
 

@@ -52,7 +52,12 @@ class CompressionSettings:
 
     def received(self, weights: Tensor) -> Tensor:
         """Return ``weights`` as a client receives them, float32."""
-        return weights.half().float() if self.down == "float16" else weights
+        return weights if self.down == "float32" else rounded(weights, self.down)
+
+
+def rounded(weights: Tensor, form: str) -> Tensor:
+    """Return ``weights`` as numbers of another format say them, float32."""
+    return weights.to(getattr(torch, form)).float()
 
 
 def pack(change: Tensor, spans: Spans) -> np.ndarray:

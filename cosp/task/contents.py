@@ -15,8 +15,8 @@ CONTENT_BYTES = 16
 
 
 def content_of(tensor: Tensor) -> str:
-    """Return a digest of shape and values, float32."""
-    values = np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype="<f4")
+    """Return a digest of shape and values as float32, whatever they are held in."""
+    values = np.ascontiguousarray(tensor.detach().float().cpu().numpy(), dtype="<f4")
     return _digest(tuple(values.shape), values.tobytes())
 
 

@@ -12,6 +12,7 @@ from cosp.submodel.layout import Layout, ParameterLayout
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State, slice_of
+from cosp.task.sent import received
 from cosp.task.task import Task
 
 
@@ -29,7 +30,8 @@ class Cut(Mapping[str, Tensor]):
         )
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._task.compression.received(slice_of(self._model[name], self._held[name], self._task.plan))
+        entry = self._held[name]
+        return received(self._task, entry, slice_of(self._model[name], entry, self._task.plan))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._held)

@@ -14,6 +14,7 @@ from cosp.submodel.variants import variant_bytes, variant_step
 from cosp.task.bits import bits_sent
 from cosp.task.contents import CONTENT_BYTES
 from cosp.task.moments import moments_bytes, moments_length
+from cosp.task.sent import sent_bytes
 from cosp.task.task import EVALUATION_BATCH, Task
 
 
@@ -43,7 +44,7 @@ def download_bytes(task: Task) -> int:
     chosen = sum(wire_bytes(task.shape.sizes, plan.depth) for plan in plans)
     words = 0 if task.plan.words is None else words_bytes(task.shape.words)
     kept = CONTENT_BYTES * len(task.kept)
-    return task.compression.download_bytes(task.sent) + kept + chosen + words
+    return sent_bytes(task) + kept + chosen + words
 
 
 def upload_bytes(task: Task) -> int:

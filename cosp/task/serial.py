@@ -28,6 +28,8 @@ def task_to_json(task: Task) -> str:
     value["plan"] = _text_of(task.plan, task.shape)
     if not task.training.frozen:
         del value["training"]["frozen"]  # as older boards know it
+    if not task.frozen.halves:
+        del value["training"]["frozen_as"]
     if not task.training.checkpointing:
         del value["training"]["checkpointing"]
     if task.training.privacy is None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Dict, Optional, Tuple, Union
 
-from cosp.submodel.frozen import Frozen, canonical, frozen_of
+from cosp.submodel.frozen import FORMATS, Frozen, canonical, frozen_of
 from cosp.submodel.passes import PRECISIONS
 from cosp.task.privacy import PrivacySettings
 
@@ -32,6 +32,8 @@ class TrainSettings:
     """How the update is protected before it leaves the board; None: it is sent as it is."""
     frozen: Tuple[Union[str, Dict[str, int]], ...] = ()
     """Parts that are not trained, ``{"blocks": 2}`` or "blocks: 2"; see ``cosp.submodel.frozen``."""
+    frozen_as: str = "float32"
+    """Number format in which boards hold what is frozen, receive it and compute with it."""
     checkpointing: bool = False
     """Blocks keep no activations and are computed once more in the backward pass; see ``cosp.models.recomputed``."""
 
@@ -41,6 +43,10 @@ class TrainSettings:
             raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        if self.frozen_as not in FORMATS:
+            raise ValueError(f"frozen_as must be one of {tuple(FORMATS)}, got {self.frozen_as!r}")
+        if self.frozen_as != "float32" and self.precision == "mixed":
+            raise ValueError(f"frozen_as {self.frozen_as} goes with precision float32: mixed makes halves of its own")
         for name in ("epochs", "batch_size"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
@@ -56,7 +62,7 @@ class TrainSettings:
     @property
     def left(self) -> Frozen:
         """What training leaves as it is."""
-        return frozen_of(self.frozen)  # type: ignore[arg-type]  # canonical by now
+        return frozen_of(self.frozen, self.frozen_as)  # type: ignore[arg-type]  # canonical by now
 
     def on(self, gpu: bool) -> TrainSettings:
         """Return the settings as a board keeps them that trains on a GPU, or on its CPU."""

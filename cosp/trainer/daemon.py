@@ -33,6 +33,7 @@ from cosp.recipe import Recipe
 from cosp.submodel.plan import Units
 from cosp.submodel.words import words_in
 from cosp.task.payload import to_payload
+from cosp.task.sent import in_bytes, sent_bytes
 from cosp.task.serial import task_from_json
 from cosp.task.task import Task
 from cosp.trainer.kept import Kept, NotKept
@@ -228,10 +229,9 @@ class _Caller(socketserver.BaseRequestHandler):
         try:
             task = _task_of(text)
             _check_task(task, self.server.about, self.server.most_bytes)
-            send_frame(self.request, {"send": task.sent})
-            received = self._receive(FLOAT_BYTES * task.sent)
-            weights = self._complete(task, torch.frombuffer(received, dtype=torch.float32))
-            facts, vector = self._done(Job(partial(bench.trainer.run, task, *weights)))
+            facts, vector = self._done(
+                Job(partial(bench.trainer.run, task, *self._complete(task, self._weights(task))))
+            )
         finally:
             bench.leave()
         self._answer(facts, to_payload(task, vector))
@@ -270,6 +270,14 @@ class _Caller(socketserver.BaseRequestHandler):
         facts = {**facts, "recipe": self.server.mark}
         send_frame(self.request, {"facts": facts, "dtype": found.dtype.name, "count": found.size})
         send_bytes(self.request, found)
+
+    def _weights(self, task: Task) -> torch.Tensor:
+        """Ask for the weights of ``task``: float32, or bytes where they are of two formats."""
+        apart = in_bytes(task)
+        count = sent_bytes(task) if apart else task.sent
+        send_frame(self.request, {"send": count})
+        received = self._receive(count if apart else FLOAT_BYTES * count)
+        return torch.frombuffer(received, dtype=torch.uint8 if apart else torch.float32)
 
     def _complete(self, task: Task, sent: torch.Tensor) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
         try:
@@ -321,7 +329,7 @@ def _unreadable(error: Exception) -> TrainerError:
 
 def _check_task(task: Task, about: Dict[str, Any], most_bytes: int) -> None:
     """TrainerError if the task does not suit this board's data and memory."""
-    size_bytes = FLOAT_BYTES * task.parameters
+    size_bytes = FLOAT_BYTES * task.trained + task.size.frozen_bytes
     asked = (list(task.shape.sample_shape), task.shape.classes)
     here = (list(about["recipe"]["sample_shape"]), len(about["recipe"]["classes"]))
     if asked != here:

@@ -49,12 +49,13 @@ def hand_over(
 ) -> Tuple[Dict[str, Any], np.ndarray]:
     """Have the trainer at ``path`` do the task of the JSON text ``task`` on ``weights``; return its facts and vector.
 
-    The vector is float32, a weight change packed into int8, or a mask's bytes.
+    ``weights`` are sent as float32, or as bytes if they are that. The vector is float32, a weight change packed into
+    int8, or a mask's bytes.
 
     A trainer that is starting or busy is asked again for ``wait_s``; TrainerError if it cannot do the task,
     ConnectionLost if it dies over it.
     """
-    vector = np.ascontiguousarray(weights, "<f4").reshape(-1)
+    vector = np.ascontiguousarray(weights, weights.dtype if weights.dtype == np.uint8 else "<f4").reshape(-1)
 
     def ask(connection: socket.socket) -> Tuple[Dict[str, Any], np.ndarray]:
         try:
@@ -82,7 +83,8 @@ def _given(
     send_frame(connection, question)
     wanted = count_in(receive_answer(connection), "send")
     if wanted != len(vector):
-        raise CospError(f"the task starts from {wanted} weights, the server sent {len(vector)}")
+        what = "bytes" if vector.dtype == np.uint8 else "weights"
+        raise CospError(f"the task starts from {wanted} {what}, the server sent {len(vector)}")
     send_bytes(connection, vector)
     connection.settimeout(None)  # a task takes as long as it takes; a dead trainer closes the connection
     answer = receive_answer(connection)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cosp.models.block import Block, BlockGates
+from cosp.models.halves import whole
 from cosp.models.transformer import Transformer
 from cosp.submodel.plan import GROUPS, SubmodelPlan, mask
 from cosp.submodel.selection import Scores
@@ -101,12 +102,12 @@ def magnitude_scores(model: Transformer) -> Scores:
     """Return the Euclidean norm of the weights that write each unit; no data is read."""
     scores = []
     for block in (cast(Block, module) for module in model.blocks):
-        heads = block.attention.qkv_weight.detach().view(3, model.shape.heads, -1)
+        heads = whole(block.attention.qkv_weight.detach()).view(3, model.shape.heads, -1)
         found = {
             "heads": heads.pow(2).sum((0, 2)).sqrt(),
-            "attention_rows": block.attention.out.weight.detach().norm(dim=1),
-            "hidden": block.ffn.up.weight.detach().norm(dim=1),
-            "ffn_rows": block.ffn.down.weight.detach().norm(dim=1),
+            "attention_rows": whole(block.attention.out.weight.detach()).norm(dim=1),
+            "hidden": whole(block.ffn.up.weight.detach()).norm(dim=1),
+            "ffn_rows": whole(block.ffn.down.weight.detach()).norm(dim=1),
         }
         scores.append({group: value.cpu().numpy().astype(np.float64) for group, value in found.items()})
     return tuple(scores)

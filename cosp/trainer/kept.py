@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cosp.submodel.flat import Spans, length, views
 from cosp.task.contents import content_of
+from cosp.task.sent import apart
 from cosp.task.task import Task
 
 
@@ -29,7 +30,8 @@ class Kept:
         """Of each tensor in the vector."""
 
     def complete(self, task: Task, sent: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
-        """Return the trained weights that ``task`` starts from, and the frozen ones; ``sent`` are those that it says.
+        """Return the trained weights that ``task`` starts from, and the frozen ones as they are held; ``sent`` is what
+        the task says.
 
         ``NotKept`` if one that was not sent is not here either.
         """
@@ -40,13 +42,14 @@ class Kept:
         for name, content in wanted.items():
             if self._contents.get(name) != content:
                 raise NotKept(f"{name}: is not kept here with the content {content}: it must be sent again")
-        split = task.sent - task.trained
-        if list(frozen) != list(self._spans) or split:
-            self._renew(frozen, {name for name in frozen if name not in wanted}, sent[:split])
-        return sent[split:], self._vector
+        trained, new = apart(task, sent)
+        if list(frozen) != list(self._spans) or new.numel() or new.dtype != self._vector.dtype:
+            self._renew(frozen, {name for name in frozen if name not in wanted}, new)
+            trained = trained.clone()  # what was sent is as large as all that is kept, and is let go
+        return trained, self._vector
 
     def _renew(self, frozen: Spans, new: Set[str], sent: Tensor) -> None:
-        vector = torch.empty(length(frozen))
+        vector = torch.empty(length(frozen), dtype=sent.dtype)
         start, before = 0, views(self._vector, self._spans) if self._spans else {}
         contents = {}
         for name, view in views(vector, frozen).items():

@@ -5,7 +5,8 @@ Both begin with a hello: protocol and version of cosp. Then the caller asks, onc
 - ``{"do": "describe"}``; the trainer answers with one frame of facts. ``"words": true`` beside it asks for the numbers
   of the words of its texts, too, as ``words``.
 - ``{"do": "task", "task": JSON text}``; the trainer answers ``{"send": N}``, how many weights it has not kept. They
-  follow, raw float32, in the layout's order, those that are frozen first. When the task is done it answers
+  follow, raw float32, in the layout's order, those that are frozen first; or N bytes, where frozen ones are halves
+  (``cosp.task.sent``). When the task is done it answers
   ``{"facts": {...}, "dtype": NAME, "count": N}``, and what it found follows: scores, moments or a weight change as
   float32, a weight change packed into int8, or a mask as uint8, eight weights a byte.
 

@@ -23,6 +23,7 @@ from cosp.submodel.slicing import State
 from cosp.task.bits import bits_sent
 from cosp.task.compression import pack
 from cosp.task.payload import from_payload, sends_whole_numbers, to_payload
+from cosp.task.sent import apart, in_bytes, sent_bytes, to_bytes
 from cosp.task.serial import task_from_json, task_to_json
 from cosp.task.task import Task
 from cosp.wire import door, records
@@ -91,6 +92,19 @@ class PackedArray(TensorArray):
         return whole
 
 
+class BytesArray(PackedArray):
+    """The same of weights in two formats, as bytes: see ``cosp.task.sent``."""
+
+    __qualname__ = Array.__qualname__
+
+    def __init__(self, tensors: Mapping[str, Tensor], task: Task, model: State | None) -> None:
+        super().__init__(tensors, "uint8", sent_bytes(task) if tensors else 0, model)
+        self._task = task
+
+    def numpy(self) -> np.ndarray:
+        return to_bytes(self._task, self.tensors) if self.tensors else np.empty(0, np.uint8)
+
+
 class ChangeArray(TensorArray):
     """A weight change, packed into whole numbers only when somebody asks for the bytes."""
 
@@ -111,8 +125,11 @@ def instruction(task: Task, weights: Mapping[str, Tensor], *, node: int, model: 
 
     ``model``: what the weights are cut from; stays here.
     """
-    kept = {name for name, _ in task.kept}
-    array = PackedArray(weights, task.compression.down, task.sent if weights else 0, model, kept)
+    if in_bytes(task):
+        array: PackedArray = BytesArray(weights, task, model)
+    else:
+        kept = {name for name, _ in task.kept}
+        array = PackedArray(weights, task.compression.down, task.sent if weights else 0, model, kept)
     content = records.instruction_content(JsonRecord(task, task_to_json), array)
     kind = MessageType.TRAIN if task.kind == "train" else SCORE_QUERY
     return Message(content, dst_node_id=node, message_type=kind, group_id=str(task.version))
@@ -147,6 +164,9 @@ def weights_into(request: Message, task: Task, vector: Tensor) -> None:
     if isinstance(array, PackedArray):
         for name, view in views(vector, task.spans).items():
             view.copy_(array.tensors[name])
+    elif in_bytes(task):
+        trained, frozen = apart(task, torch.from_numpy(_own(array.numpy())))
+        vector.copy_(torch.cat([frozen.float(), trained]))
     else:
         vector.copy_(_tensor(array))
 

@@ -2,9 +2,10 @@
 
 Instruction: ``task`` (ConfigRecord, one JSON text) and ``weights`` (ArrayRecord).
 Reply: ``result`` (ConfigRecord, one JSON text) and ``arrays`` (ArrayRecord): the weight change, or scores, or a mask.
-Either ArrayRecord holds one array, ``vector``: float32, tensors end to end in the layout's order, or a mask's bytes, a
-bit for each weight that it is drawn for. Flower stores, pulls and confirms every array by itself, so that an array a
-parameter costs a real server seconds a task.
+Either ArrayRecord holds one array, ``vector``: float32, tensors end to end in the layout's order; or the bytes of
+weights of which the frozen ones are halves (``cosp.task.sent``); or a mask's, a bit for each weight that it is drawn
+for. Flower stores, pulls and confirms every array by itself, so that an array a parameter costs a real server seconds a
+task.
 """
 
 from __future__ import annotations

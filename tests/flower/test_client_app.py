@@ -21,6 +21,8 @@ from cosp.recipe import Recipe, recipe_from
 from cosp.submodel.flat import flatten
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
+from cosp.task.cut import Cut
+from cosp.task.sent import to_bytes
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 from cosp.trainer.samples import ClientSamples, Samples
@@ -67,6 +69,16 @@ def test_it_introduces_itself_and_works_without_torch(socket):
     assert recipe == Recipe(("a", "b", "c"), (1, 4, 4))
     assert (facts["samples"], facts["recipe"]) == (10, recipe.mark)
     assert vector.shape == (task.parameters,)
+
+
+def test_it_hands_on_frozen_halves_as_the_bytes_that_came(socket):
+    training = TrainSettings(epochs=1, batch_size=4, frozen=("blocks: 2",), frozen_as="bfloat16")
+    task = Task("train", 3, 0, 0, 1, SMALL, SMALL.full_plan(), training=training)
+    sent = to_bytes(task, Cut(random_state(SMALL), layout_of(SMALL), task))
+    assert (sent.dtype, sent.size) == (np.uint8, 4 * task.trained + 2 * task.size.frozen)
+    _, facts, vector = done_by_node(socket, task, sent)
+    assert (facts["samples"], vector.shape) == (10, (task.trained,))
+    assert vector.any()
 
 
 def test_a_board_that_is_asked_tells_its_words_and_trains_their_rows_alone(socket_of_texts):

@@ -63,6 +63,39 @@ def test_the_trunk_is_whole_and_stays_as_it_began(run: Run, tmp_path: Path):
     assert moved == began.keys() - frozen
 
 
+def evaluations(rows: list[dict[str, Any]]) -> list[Any]:
+    return [row["evaluation"] for row in rows if row["kind"] == "round"]
+
+
+@pytest.mark.parametrize("form", ["float16", "bfloat16"])
+def test_halves_are_half_the_bytes_and_learn_what_the_rounded_model_does(
+    run: Run, tmp_path: Path, monkeypatch, form: str
+):
+    changes = (f"model={MODEL}", FROZEN, "method={name: fedavg}", "server.quorum=1.0")
+    halves = run(*changes, f"training.frozen_as={form}", workers=0)
+    rounded = load_experiment(
+        load_config(tmp_path / "tiny.yaml", (*changes, f"training.frozen_as={form}"))
+    ).initial_model()
+    with monkeypatch.context() as patch:
+        patch.setattr("cosp.experiment.Experiment.initial_model", lambda experiment: rounded)
+        whole = run(*changes, out="whole", workers=0)
+    assert evaluations(halves) == evaluations(whole)
+    assert len(evaluations(halves)) == 7
+    assert None not in evaluations(halves)
+    (first, *later), (other, *others) = sent(halves, 0), sent(whole, 0)
+    assert other - first == 2 * (16 * 16 * 4 + 16 * 4 + 16 * 16 * 2 + 32 + 4 * 16 + 16 + 5 * 16 + 16 * 17)
+    assert later == others
+
+
+def test_what_float16_cannot_say_is_one_line(tmp_path: Path, monkeypatch):
+    path = tmp_path / "large.yaml"
+    training = {"epochs": 1, "batch_size": 16, "frozen": ["inputs"], "frozen_as": "float16"}
+    path.write_text(yaml.safe_dump({**TINY, "model": MODEL, "training": training}), encoding="utf-8")
+    monkeypatch.setattr("cosp.models.transformer.initialise", lambda model, generator: model.positions.data.fill_(1e6))
+    with pytest.raises(ConfigError, match="^training.frozen_as: float16 ends at 65504, positions has larger numbers"):
+        load_experiment(load_config(path)).initial_model()
+
+
 def test_a_run_that_is_resumed_writes_the_same_rows(tmp_path: Path):
     path = tmp_path / "frozen.yaml"
     training = {"epochs": 1, "batch_size": 16, "frozen": ["norms", {"blocks": 1}]}

@@ -48,9 +48,12 @@ def test_a_run_that_is_resumed_by_more_workers_writes_the_same_rows(tmp_path: Pa
     assert whole == resumed
 
 
-@pytest.mark.parametrize("method", FAMILY)
-def test_a_dry_run_has_the_same_bytes_and_trains_the_same_blocks(run: Run, method: str):
-    changes = (ADAPTERS, f"method={{name: {method}}}", "fleet={boards: [{count: 3, device: jetson-nano, link: wifi}]}")
+@pytest.mark.parametrize(
+    ("method", "form"), [*((method, "float32") for method in FAMILY), ("hetlora", "float16"), ("flora", "bfloat16")]
+)
+def test_a_dry_run_has_the_same_bytes_and_trains_the_same_blocks(run: Run, method: str, form: str):
+    fleet, held = "fleet={boards: [{count: 3, device: jetson-nano, link: wifi}]}", f"training.frozen_as={form}"
+    changes = (ADAPTERS, f"method={{name: {method}}}", held, fleet)
     real, dry = run(*changes, workers=0), run(*changes, out="dry", dry=True)
     sent = [[(r["bytes_down"], r["bytes_up"]) for r in rows if r["kind"] == "arrival"] for rows in (real, dry)]
     assert sent[0] == sent[1]

@@ -94,6 +94,17 @@ def test_checkpointing_trades_arithmetic_for_memory():
         assert (after["parameters"], after["bytes_up"]) == (before["parameters"], before["bytes_up"])
 
 
+def test_halves_of_what_is_frozen_take_half_the_memory_and_the_bytes_of_a_first_task():
+    changes = ("model.adapters={rank: 2}", "method={name: hetlora}")
+    whole, halves = (planned(*changes, f"training.frozen_as={form}") for form in ("float32", "float16"))
+    for before, after in zip(whole, halves, strict=True):
+        assert (before["frozen_as"], after["frozen_as"]) == ("float32", "float16")
+        assert after["memory_bytes"] < before["memory_bytes"]
+        assert before["bytes_down_first"] / 2 < after["bytes_down_first"] < 0.6 * before["bytes_down_first"]
+        assert (after["bytes_down"], after["bytes_up"]) == (before["bytes_down"], before["bytes_up"])
+        assert after["step_parts_s"]["launches"] > before["step_parts_s"]["launches"]
+
+
 def test_memory_binds_where_it_is_short():
     fleet = "fleet={boards: [{device: jetson-nano, link: wifi}, {device: jetson-agx-orin-64, link: ethernet}]}"
     nano, orin = planned(*TOO_BIG, fleet)

@@ -244,6 +244,7 @@ GRID = [
         (USUAL, TRUNK),
         (Adapters(rank=16, projections=PROJECTIONS), TRUNK),
         (Adapters(rank=4, projections=("up", "down")), Frozen(trunk=True, norms=True)),
+        (Adapters(rank=4, projections=("query", "value")), TRUNK),
         (USUAL, Frozen(trunk=True, blocks=2)),
         (USUAL, NOTHING),
     )

@@ -26,14 +26,18 @@ from waiting import until
 
 from cosp.errors import CospError, UserError
 from cosp.recipe import Recipe
+from cosp.server.contents import Contents
 from cosp.submodel.flat import flatten, spans_of, views
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract
 from cosp.task.bits import from_bits
+from cosp.task.compression import CompressionSettings
 from cosp.task.contents import content_of
+from cosp.task.cut import Cut
 from cosp.task.demand import upload_bytes
 from cosp.task.local import LocalSettings
 from cosp.task.scoring import ScoreSettings
+from cosp.task.sent import to_bytes
 from cosp.task.serial import task_to_json
 from cosp.task.task import Task
 from cosp.task.training import TrainSettings
@@ -151,6 +155,23 @@ def test_frozen_tensors_are_kept_between_tasks(trainer):
     other = replace(again, kept=tuple((name, "0" * 32) for name in tensors))
     with pytest.raises(TrainerError, match="refused: .* is not kept here"):
         hand_over(trainer.path, task_to_json(other), sent)
+
+
+def test_frozen_halves_come_as_bytes_and_are_kept(trainer):
+    training = replace(TRAIN.training, frozen=("blocks: 1",), frozen_as="bfloat16")
+    first = replace(TRAIN, training=training, compression=CompressionSettings(down="float16"))
+    state = random_state(SMALL)
+    again = replace(first, kept=tuple(Contents().of(first, state).items()))
+    found = []
+    for task in (first, again):
+        sent = to_bytes(task, Cut(state, LAYOUT, task))
+        assert sent.nbytes == 2 * task.sent
+        found.append(hand_over(trainer.path, task_to_json(task), sent, wait_s=START_S)[1])
+    assert np.array_equal(*found)
+    weights = flatten(Cut(state, LAYOUT, first), first.spans)
+    assert np.array_equal(found[0], Trainer({7: OWN}, {}).run(first, weights)[1].numpy())
+    with pytest.raises(CospError, match=f"the task starts from {2 * first.sent} bytes, the server sent 3"):
+        hand_over(trainer.path, task_to_json(first), np.zeros(3, np.uint8), wait_s=START_S)
 
 
 def test_a_board_says_what_it_has(trainer):

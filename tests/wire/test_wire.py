@@ -20,10 +20,14 @@ from cosp.submodel.flat import flatten, length, spans_of
 from cosp.submodel.matrices import all_matrices, marked
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import State, extract
+from cosp.task.compression import CompressionSettings
+from cosp.task.cut import Cut
 from cosp.task.demand import upload_bytes
 from cosp.task.local import LocalSettings
 from cosp.task.scoring import ScoreSettings
+from cosp.task.sent import sent_bytes, to_bytes
 from cosp.task.task import Task
+from cosp.task.training import TrainSettings
 from cosp.wire import door, records
 from cosp.wire import messages as wire
 
@@ -105,6 +109,23 @@ def test_an_instruction_arrives_as_it_was_sent(travel, task):
     wire.weights_into(request, task, vector)
     assert torch.equal(vector, flatten(submodel(), SPANS))
     assert request.metadata.dst_node_id == 5
+
+
+@travels
+@pytest.mark.parametrize("frozen_as", ["float16", "bfloat16"])
+@pytest.mark.parametrize("down", ["float32", "float16"])
+def test_frozen_halves_travel_as_bytes(travel, frozen_as, down):
+    training = TrainSettings(frozen=("norms", "inputs"), frozen_as=frozen_as)
+    task = replace(TRAIN, training=training, compression=CompressionSettings(down=down))
+    cut, vector = Cut(random_state(SMALL), LAYOUT, task), torch.zeros(task.parameters)
+    request = travel(wire.instruction(task, cut, node=5))
+    array = records.weights_of(request)
+    assert (array.dtype, list(array.shape)) == ("uint8", [sent_bytes(task)])
+    assert np.array_equal(array.numpy(), to_bytes(task, cut))
+    assert wire.read_task(request) == task
+    wire.weights_into(request, task, vector)
+    assert torch.equal(vector, flatten(cut, task.spans))
+    assert not records.weights_of(wire.instruction(task, {}, node=5)).numpy().size
 
 
 @travels
