@@ -5,8 +5,9 @@ First both merge the same 16 updates of a ViT (width 192, 6 blocks) at keep rati
 
 Then single updates of a ViT-B are folded: nested ones, whose kept units are one run, and ones whose units are drawn at
 random. Prints update bytes a second, as a share of what ``copy_`` does with the same bytes in the same run (1: as fast
-as a copy), of folding, of the check that all is finite (which also gives the squared length that folding needs), and of
-folding by indexing the whole grid, as it was.
+as a copy), of folding, of the check that all is finite (which also gives the squared length that folding needs), of
+folding by indexing the whole grid, as it was, and of what memory allows: reading the update, and reading and writing as
+many cache lines as it touches of the whole model, all of them in a row.
 
     python benchmarks/merge.py [--repeats 9]
 """
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 
 from cosp.merge.aggregation import Merged, OpenRound, is_finite, squares_of
 from cosp.models.vit import ViTShape
@@ -34,6 +36,8 @@ SHAPE = ViTShape(32, 4, 3, 10, 192, 6, 6, 768, (1, 3, 4, 6))
 LAYOUT = layout_of(SHAPE)
 VIT_B = ViTShape(224, 16, 3, 300, 768, 12, 12, 3072, (3, 6, 9, 12))
 ARRIVALS = 16
+LINE = 16
+"""Entries of a cache line of 64 bytes."""
 
 Update = tuple[SubmodelPlan, State, float]
 
@@ -80,6 +84,17 @@ def by_grid(total: State, layout: Layout, plan: SubmodelPlan, delta: State) -> N
         total[name][grid(kept_indices(layout[name], plan), layout[name].shape)] += 0.3 * change
 
 
+def touched(layout: Layout, plan: SubmodelPlan) -> int:
+    """Return how many entries lie in the cache lines of whole tensors to which an update of ``plan`` is added."""
+    lines = 0
+    for entry in layout.values():
+        if entry.held(plan.depth):
+            whole = torch.zeros(entry.shape, dtype=torch.bool)
+            whole[grid(kept_indices(entry, plan), entry.shape)] = True
+            lines += int(F.pad(whole.flatten(), (0, -whole.numel() % LINE)).view(-1, LINE).any(1).sum())
+    return LINE * lines
+
+
 def compare_with_copying(keep: float, how: str, repeats: int) -> None:
     shape, layout = shape_for_rate(VIT_B, keep), layout_of(VIT_B)
     plan = prefix_plan(shape.counts, shape.depth)
@@ -89,11 +104,12 @@ def compare_with_copying(keep: float, how: str, repeats: int) -> None:
     vector, copy = torch.randn(length(spans)), torch.empty(length(spans))
     delta, open_round = views(vector, spans), OpenRound(layout, VIT_B.sizes)
     total = {name: torch.zeros(entry.shape) for name, entry in layout.items()}
-    squares = squares_of(delta)
+    squares, lines = squares_of(delta), torch.zeros(touched(layout, plan))
     ways = {
         "fold": lambda: open_round.fold(plan, delta, 0.3, squares=squares),
         "check": lambda: is_finite(delta, squares_of(delta)),
         "by grid": lambda: by_grid(total, layout, plan, delta),
+        "memory": lambda: (vector.sum(), lines.add_(1.0)),
     }
     open_round.fold(plan, delta, 0.3, squares=squares)
     copy.copy_(vector)
@@ -125,7 +141,7 @@ def main() -> None:
     print(f"  streaming   {statistics.median(a for a, _ in pairs):8.1f} ms")
     print(f"  ratio       {statistics.median(b / a for a, b in pairs):8.2f} x faster")
     print(f"folding one update of a ViT-B: bytes a second as a share of copy_'s, median of {repeats}")
-    print(f"  keep  units     update       copy_{'fold':>12} {'check':>9} {'by grid':>9}")
+    print(f"  keep  units     update       copy_{'fold':>12} {'check':>9} {'by grid':>9} {'memory':>9}")
     for keep in (1.0, 0.5, 0.25):
         for how in ("nested", "random"):
             if keep < 1 or how == "nested":

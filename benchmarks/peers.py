@@ -6,10 +6,11 @@ costs beside its steps rules; both also with 32 clients in one pass (``together`
 side runs in a process of its own that has read the data before it is timed. cosp also judges every client's model on
 its held-back images before and after training, prices the task and writes its row, which pfl does not.
 
-Prints CPU milliseconds an update of both, and how many times as fast as pfl cosp is, paired run by run. Makes an
-environment for pfl under ``.venv/peers`` on its first use, which needs a package registry.
+Prints CPU milliseconds an update of both, and how many times as fast as pfl cosp is, paired run by run; then seconds
+of cosp's run on two workers beside those of Flower's own simulation on two actors, Ray's start included (it needs the
+extra ``ray``). Makes an environment for pfl under ``.venv/peers`` on its first use, which needs a package registry.
 
-    python benchmarks/peers.py --data-dir DIR [--repeats 5] [--clients 1000]
+    python benchmarks/peers.py --data-dir DIR [--repeats 5] [--flower 1]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ MODELS = {
     "ViT of 5 k parameters": TINY,
     "ViT of 5 k parameters, 32 together": [*TINY, "together=32"],
 }
-ROUNDS, COHORT = 3, 100
+ROUNDS, COHORT, WORKERS = 3, 100, 2
 
 
 def experiment_of(overrides: list[str], data_dir: Path) -> Experiment:
@@ -53,14 +55,14 @@ def experiment_of(overrides: list[str], data_dir: Path) -> Experiment:
     return load_experiment(load_config(CONFIG, [*few, *overrides]), data_dir=data_dir)
 
 
-def ours(experiment: Experiment) -> int:
-    """Run cosp to its end and return how many updates were trained."""
+def ours(experiment: Experiment, workers: int = 0) -> int:
+    """Run cosp to its end, in this process if without workers; return how many updates were trained."""
     from cosp.run.directory import RunDirectory
     from cosp.simulation.simulate import simulate
 
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory.create(Path(folder) / "run", experiment.config)
-        simulate(experiment, directory, workers=1, engine="inline")
+        simulate(experiment, directory, workers=workers)
         rows = (directory.folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     return sum(json.loads(row).get("task") == "train" for row in rows)
 
@@ -124,13 +126,24 @@ def theirs(experiment: Experiment) -> int:
     return ROUNDS * COHORT
 
 
+def flower(experiment: Experiment) -> int:
+    """The same in Flower's simulation, on two actors; return how many updates were trained."""
+    from flower_peer import simulated
+
+    with tempfile.TemporaryDirectory() as folder:
+        return simulated(experiment, Path(folder), rounds=ROUNDS, cohort=COHORT, actors=WORKERS)
+
+
+SIDES = {"cosp": ours, "pfl": theirs, "cosp-workers": partial(ours, workers=WORKERS), "flower": flower}
+
+
 def measure(side: str, overrides: list[str], data_dir: Path) -> None:
     """Print what one side takes, as JSON; in a process of its own."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     experiment = experiment_of(overrides, data_dir)
     started, cpu = time.perf_counter(), time.process_time()
-    updates = (ours if side == "cosp" else theirs)(experiment)
+    updates = SIDES[side](experiment)
     print(json.dumps({"cpu_s": time.process_time() - cpu, "s": time.perf_counter() - started, "updates": updates}))
 
 
@@ -149,8 +162,13 @@ def peers_python() -> Path:
 
 
 def one(side: str, overrides: list[str], data_dir: Path) -> dict[str, float]:
-    python = sys.executable if side == "cosp" else str(peers_python())
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PFL_PYTORCH_DEVICE": "cpu"}
+    python = str(peers_python()) if side == "pfl" else sys.executable
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}",
+        "OMP_NUM_THREADS": "1",
+        "PFL_PYTORCH_DEVICE": "cpu",
+    }
     words = [python, __file__, "--side", side, "--data-dir", str(data_dir), *(f"--set={text}" for text in overrides)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -162,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--flower", type=int, default=1, metavar="REPEATS", help="pairs with Flower's simulation")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--set", action="append", default=[], help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -176,6 +195,19 @@ def main() -> None:
         cosp_ms, pfl_ms = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
         ratio = statistics.median(b / a for a, b in pairs)
         print(f"{name}: cosp {cosp_ms:.1f} ms an update, pfl {pfl_ms:.1f}: {ratio:.2f} times as fast as pfl")
+        if given.flower:
+            beside_flower(name, overrides, given.data_dir, given.flower)
+
+
+def beside_flower(name: str, overrides: list[str], data_dir: Path, repeats: int) -> None:
+    """Print how many times as fast cosp is as Flower's simulation, by the clock: both on ``WORKERS`` processes."""
+    both = [[one(side, overrides, data_dir) for side in ("cosp-workers", "flower")] for _ in range(repeats)]
+    faster = statistics.median(b["s"] / b["updates"] / (a["s"] / a["updates"]) for a, b in both)
+    cosp_s, flower_s = (statistics.median(pair[i]["s"] for pair in both) for i in (0, 1))
+    print(
+        f"{name}, {WORKERS} processes: cosp {cosp_s:.1f} s, Flower's simulation {flower_s:.1f} s: "
+        f"{faster:.2f} times as fast"
+    )
 
 
 if __name__ == "__main__":

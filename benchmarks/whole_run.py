@@ -60,7 +60,7 @@ class RecordingPool(WorkerPool):
         return super().submit(*arguments, **more)
 
     def result(self, job):  # type: ignore[no-untyped-def]
-        self.tasks.append(job.task)
+        self.tasks.extend(job.task.each)
         return super().result(job)
 
     def __exit__(self, *error):  # type: ignore[no-untyped-def]
