@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ BERT = TextShape(
     vocabulary=30_522, length=128, classes=20, dim=768, blocks=12, heads=12, hidden=3072, exits=(3, 6, 9, 12)
 )
 BERT_TRUNK = Trunk(norm="post", epsilon=1e-12, own_tokens=0, embedding_norm=True, pooler="tanh")
+FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
+NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
+MOVES = SeriesShape(
+    steps=128, patch=4, channels=9, classes=6, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4)
+)
+SENTENCES = replace(NEWS, vocabulary=2000, length=32, padding=0, trunk=replace(BERT_TRUNK, pooler="none"))
 
 
 @st.composite

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from cosp.cli.screen import DataDir, Sets, err, free_folder, new_typer
 from cosp.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from cosp.deployment.control import Control
 
 app = new_typer()
@@ -258,24 +261,19 @@ def _follow_stream(
     from cosp.stream.page import write_page
     from cosp.stream.progress import StreamProgress, summary_table
 
-    try:
-        with StreamProgress(err, until_s, on_boards=True) as progress:
-            metrics = run_on_boards(
-                control,
-                run_config,
-                folder,
-                restarts=0,
-                on_row=progress.on_row,
-                say=partial(err.print, highlight=False, soft_wrap=True),
-                run=run,
-                resumes=False,
-            )
-    except KeyboardInterrupt:
-        err.print("the run goes on; follow it again: cosp server follow; end it: cosp server stop")
-        raise
+    with _left_running(), StreamProgress(err, until_s, on_boards=True) as progress:
+        metrics = run_on_boards(
+            control,
+            run_config,
+            folder,
+            restarts=0,
+            on_row=progress.on_row,
+            say=_say,
+            run=run,
+            resumes=False,
+        )
     write_page([folder], folder / "report.html")
-    screen.out.print(summary_table(metrics, on_boards=True))
-    print(f"report: {folder / 'report.html'}")
+    _tell(summary_table(metrics, on_boards=True), folder)
 
 
 def _follow(
@@ -298,21 +296,36 @@ def _follow(
     server = load_config(path, sets).server
     table = BoardTable(folder)
     below = table if err.is_terminal else None
+    shown = RunProgress(err, server.versions, server.until_s, on_boards=True, below=below)
+    with _left_running(), shown as progress:
+        metrics = run_on_boards(
+            control,
+            run_config,
+            folder,
+            restarts=restarts,
+            on_row=progress.on_row,
+            say=_say,
+            on_nodes=table.on_nodes,
+            run=run,
+        )
+    write_report([folder], folder / "report.html")
+    _tell(summary_table(metrics, on_boards=True), folder)
+
+
+@contextmanager
+def _left_running() -> Iterator[None]:
+    """Say what whoever interrupts it leaves behind."""
     try:
-        with RunProgress(err, server.versions, server.until_s, on_boards=True, below=below) as progress:
-            metrics = run_on_boards(
-                control,
-                run_config,
-                folder,
-                restarts=restarts,
-                on_row=progress.on_row,
-                say=partial(err.print, highlight=False, soft_wrap=True),
-                on_nodes=table.on_nodes,
-                run=run,
-            )
+        yield
     except KeyboardInterrupt:
         err.print("the run goes on; follow it again: cosp server follow; end it: cosp server stop")
         raise
-    write_report([folder], folder / "report.html")
-    screen.out.print(summary_table(metrics, on_boards=True))
+
+
+def _say(line: str) -> None:
+    err.print(line, highlight=False, soft_wrap=True)
+
+
+def _tell(summary: Table, folder: Path) -> None:
+    screen.out.print(summary)
     print(f"report: {folder / 'report.html'}")

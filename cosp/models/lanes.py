@@ -22,9 +22,6 @@ from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import TransformerShape
 
-Placed = Tuple[Dict[str, Tensor], List[Optional[Tensor]]]
-"""What a lane computes with: its tensors by name, and where its blocks' branches are added, two of each block."""
-
 
 class LaneFrame(Frame):
     """A module that computes with whatever tensors it is lent, those of many lanes too."""
@@ -61,7 +58,6 @@ class Lanes:
         if weights.shape != (len(plans), length(self._frame.trained)):
             wanted = (len(plans), length(self._frame.trained))
             raise ValueError(f"weights must be {wanted}, got {tuple(weights.shape)}")
-        self.shape, self.exits = shape, len(self._frame.module.exits)
         self.weights, self.gradients = weights, torch.zeros_like(weights)
         self._rows = [
             _stacked([getattr(plan.blocks[b], name) for plan in plans], shape.dim, weights.device)

@@ -37,6 +37,7 @@ from cosp.task.task import Task
 from cosp.wire import door
 from cosp.wire import messages as wire
 from cosp.wire.door import Facts
+from cosp.wire.replies import taken_once
 
 Row = dict[str, Any]
 
@@ -259,25 +260,18 @@ class Loop:
         return wire.instruction(task, weights, node=node, model=model)
 
     def _receive(self) -> None:
-        asked: dict[str, Dispatch] = {}
-        honest: dict[str, int] = {}
-        for reply in self.grid.pull_messages(self.in_flight.keys()):  # each is let go of before the next is made
-            message_id = reply.metadata.reply_to_message_id
-            dispatch = self.in_flight.pop(message_id, None)
-            if dispatch is None:
-                honest.pop(message_id, None)
-                self._refuse_second(asked.get(message_id))
-                continue
-            asked[message_id] = dispatch
-            if reply.has_error():
-                self._fail(dispatch, *wire.read_error(reply.error))
-                self._learn(dispatch.task.client, self._admitted(dispatch, wire.error_budget(reply.error)))
-                self.coordinator.put_away(dispatch.task.client)
-            elif self._take(dispatch, reply):
-                honest[message_id] = dispatch.task.client
-            del reply
-        for client in honest.values():
-            self.conduct.told_the_truth(client)
+        replies = self.grid.pull_messages(self.in_flight.keys())
+        for dispatch in taken_once(replies, self.in_flight, take=self._hear_of, second=self._refuse_second):
+            self.conduct.told_the_truth(dispatch.task.client)
+
+    def _hear_of(self, dispatch: Dispatch, reply: Message) -> bool:
+        """Take in what came of a task; True if it brought something."""
+        if not reply.has_error():
+            return self._take(dispatch, reply)
+        self._fail(dispatch, *wire.read_error(reply.error))
+        self._learn(dispatch.task.client, self._admitted(dispatch, wire.error_budget(reply.error)))
+        self.coordinator.put_away(dispatch.task.client)
+        return False
 
     def _refuse_second(self, dispatch: Dispatch | None) -> None:
         """Count and name a reply to a message that has been answered, or that nobody sent."""

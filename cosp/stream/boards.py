@@ -31,6 +31,7 @@ from cosp.task.task import Task
 from cosp.task.training import TrainSettings
 from cosp.wire import door
 from cosp.wire import messages as wire
+from cosp.wire.replies import taken_once
 from cosp.wire.served import Served, read_served, serve_request
 
 GREETING_S = 300.0
@@ -211,20 +212,9 @@ class BoardLoop:
         return known.next_message(place.client, target.version, weights, link_bytes=link_bytes)
 
     def _receive(self) -> None:
-        answered: dict[str, Question] = {}
-        honest: dict[str, int] = {}
-        for reply in self._grid.pull_messages(list(self._in_flight)) if self._in_flight else ():
-            message_id = reply.metadata.reply_to_message_id
-            question = self._in_flight.pop(message_id, None)
-            if question is None:
-                honest.pop(message_id, None)
-                self._second(answered.get(message_id))
-                continue
-            answered[message_id] = question
-            if self._take(question, reply):
-                honest[message_id] = question.place.client
-        for client in honest.values():
-            self._conduct.told_the_truth(client)
+        replies = self._grid.pull_messages(list(self._in_flight)) if self._in_flight else ()
+        for question in taken_once(replies, self._in_flight, take=self._take, second=self._second):
+            self._conduct.told_the_truth(question.place.client)
 
     def _second(self, question: Question | None) -> None:
         """Count and name a reply to what has been answered, or what nobody asked."""

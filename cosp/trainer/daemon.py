@@ -304,6 +304,8 @@ def _task_of(text: str) -> Task:
     try:
         task = task_from_json(text)
         _ = task.parameters
+        if task.beside:
+            raise ValueError("it is many clients', as in a simulation alone")
         return task
     except Exception as error:  # a task from outside: nearly anything may be wrong with it
         raise _unreadable(error) from error

@@ -14,6 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import (
     BERT_TRUNK,
+    FASHION,
+    NEWS,
+    SENTENCES,
     SMALL,
     model_with,
     random_samples,
@@ -33,7 +36,7 @@ from submodel_work import (
     whole_trunk,
 )
 
-from cosp.models import TextShape, TransformerShape, ViTShape, shape_from_json, shape_to_json
+from cosp.models import TransformerShape, ViTShape, shape_from_json, shape_to_json
 from cosp.submodel.adapters import PROJECTIONS, Adapters
 from cosp.submodel.footprint import footprint
 from cosp.submodel.frozen import NOTHING, Frozen
@@ -42,9 +45,6 @@ from cosp.submodel.plan import BLOCK_GROUPS, BlockPlan, SubmodelPlan, prefix_pla
 from cosp.submodel.shape import layout_of
 from cosp.submodel.slicing import extract, scatter
 
-FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
-NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
-SENTENCES = replace(NEWS, vocabulary=2000, length=32, padding=0, trunk=replace(BERT_TRUNK, pooler="none"))
 TRUNK = Frozen(trunk=True)
 USUAL = Adapters(rank=4)
 ALL = Adapters(rank=2, projections=PROJECTIONS)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import BERT_TRUNK, random_samples, shapes_and_plans
+from small_models import BERT_TRUNK, FASHION, MOVES, NEWS, SENTENCES, random_samples, shapes_and_plans
 from submodel_work import assert_peak, counted_flops, model_of, tally_of_a_step, training, whole_trunk
 from torch.profiler import ProfilerActivity, profile
 
-from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
+from cosp.models import TransformerShape, ViTShape
 from cosp.submodel import budget
 from cosp.submodel.adapters import PROJECTIONS, Adapters
 from cosp.submodel.footprint import footprint
@@ -23,13 +23,7 @@ from cosp.submodel.frozen import NOTHING, Frozen
 from cosp.submodel.plan import SubmodelPlan
 from cosp.trainer.training import _NoScaler
 
-FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 LONG = ViTShape(image=32, patch=4, channels=3, classes=10, dim=96, blocks=4, heads=4, hidden=384, exits=(2, 4))
-NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
-MOVES = SeriesShape(
-    steps=128, patch=4, channels=9, classes=6, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4)
-)
-SENTENCES = replace(NEWS, vocabulary=2000, length=32, padding=0, trunk=replace(BERT_TRUNK, pooler="none"))
 BERT = replace(SENTENCES, pooling="class", trunk=BERT_TRUNK)
 USUAL, TRUNK = Adapters(rank=4), Frozen(trunk=True)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import SMALL, VIT_B, shapes
+from small_models import FASHION, SMALL, VIT_B, shapes
 
 from cosp.errors import ConfigError
 from cosp.models.vit import ViTShape
@@ -13,7 +13,6 @@ from cosp.submodel import budget
 from cosp.submodel.footprint import Footprint, footprint
 from cosp.submodel.frozen import NOTHING
 
-FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 MEASURES = {"parameters": budget.parameters, "flops": budget.flops, "memory": budget.training_memory(16, "adamw")}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import VIT_B, shapes
+from small_models import FASHION, VIT_B, shapes
 
 from cosp.amounts import amount
 from cosp.errors import ConfigError
@@ -15,7 +15,6 @@ from cosp.submodel.budget import WIDTH_STEPS, SubmodelShape
 from cosp.submodel.capacity import EQUAL_CAPACITY, Demand, DemandOf, Limits, best, binding
 from cosp.submodel.footprint import footprint
 
-FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 WHOLE = SubmodelShape(4, FASHION.sizes)
 
 

@@ -7,10 +7,22 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from small_models import BERT_TRUNK, SMALL, VIT_B, model_with, random_samples, random_state, shapes, shapes_and_plans
+from small_models import (
+    BERT_TRUNK,
+    FASHION,
+    MOVES,
+    NEWS,
+    SMALL,
+    VIT_B,
+    model_with,
+    random_samples,
+    random_state,
+    shapes,
+    shapes_and_plans,
+)
 from submodel_work import assert_peak, counted_flops, evaluation, saved_bytes, scoring, tally_of_a_step, training
 
-from cosp.models import SeriesShape, TextShape, ViTShape
+from cosp.models import SeriesShape, ViTShape
 from cosp.models.transformer import Transformer
 from cosp.submodel.footprint import footprint
 from cosp.submodel.passes import PRECISIONS
@@ -21,14 +33,9 @@ from cosp.trainer.importance import freeze, open_gates
 from cosp.trainer.trainer import EVALUATION_BATCH
 from cosp.trainer.training import _NoScaler
 
-FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 LONG = ViTShape(image=32, patch=4, channels=3, classes=10, dim=96, blocks=4, heads=4, hidden=384, exits=(1, 2, 3, 4))
 MANY_CLASSES = ViTShape(
     image=16, patch=8, channels=1, classes=100, dim=256, blocks=6, heads=8, hidden=512, exits=(2, 6)
-)
-NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
-MOVES = SeriesShape(
-    steps=128, patch=4, channels=9, classes=6, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4)
 )
 
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import BERT_TRUNK, SMALL, random_samples, shapes
+from small_models import BERT_TRUNK, FASHION, NEWS, SENTENCES, SMALL, random_samples, shapes
 from submodel_work import assert_peak, counted_flops, model_of, tally_of_a_step, training, whole_trunk
 
 from cosp.errors import ConfigError
-from cosp.models import TextShape, ViTShape
 from cosp.submodel import budget, capacity
 from cosp.submodel.flat import length, spans_of, trained_spans_of
 from cosp.submodel.footprint import footprint
@@ -23,9 +22,6 @@ from cosp.submodel.shape import layout_of
 from cosp.task.training import TrainSettings
 
 LAYOUT = layout_of(SMALL)
-FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
-NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
-SENTENCES = replace(NEWS, vocabulary=2000, length=32, padding=0, trunk=replace(BERT_TRUNK, pooler="none"))
 
 
 def names_of(frozen: Frozen) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import BERT_TRUNK, random_samples, shapes
+from small_models import BERT_TRUNK, FASHION, MOVES, NEWS, SENTENCES, random_samples, shapes
 from submodel_work import (
     assert_peak,
     counted_flops,
@@ -23,18 +23,12 @@ from submodel_work import (
     whole_trunk,
 )
 
-from cosp.models import SeriesShape, TextShape, TransformerShape, ViTShape
+from cosp.models import TransformerShape
 from cosp.submodel import budget
 from cosp.submodel.adapters import PROJECTIONS, Adapters
 from cosp.submodel.footprint import footprint
 from cosp.submodel.frozen import Frozen
 
-FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
-NEWS = TextShape(vocabulary=8000, length=31, classes=20, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
-MOVES = SeriesShape(
-    steps=128, patch=4, channels=9, classes=6, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4)
-)
-SENTENCES = replace(NEWS, vocabulary=2000, length=32, padding=0, trunk=replace(BERT_TRUNK, pooler="none"))
 BERT = replace(SENTENCES, pooling="class", trunk=BERT_TRUNK)
 USUAL = Adapters(rank=4)
 TRUNK = Frozen(trunk=True, held_as="float16")

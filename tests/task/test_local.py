@@ -5,12 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_models import SMALL, same_units
+from small_models import FASHION, SMALL, same_units
 from tallies import Tally, peak_bytes
 
 from cosp.methods.pricing import work_of
 from cosp.models.flat import FlatModel
-from cosp.models.vit import ViTShape
 from cosp.submodel.budget import shape_for_rate
 from cosp.submodel.footprint import Step, footprint
 from cosp.submodel.plan import prefix_plan
@@ -26,7 +25,6 @@ from cosp.transfer import TransferSettings
 
 INNER = same_units(2, heads=(0,), attention_rows=(0, 1), hidden=(0, 1), ffn_rows=(0,))
 PLAIN = Task("train", 0, 0, 0, 0, SMALL, SMALL.full_plan(2), training=TrainSettings(batch_size=8))
-FASHION = ViTShape(image=28, patch=7, channels=1, classes=10, dim=64, blocks=4, heads=4, hidden=256, exits=(1, 2, 3, 4))
 WHOLE = Task("train", 0, 0, 0, 0, FASHION, FASHION.full_plan(), training=TrainSettings(epochs=1, batch_size=16))
 VARIANTS = {
     "proximal": replace(WHOLE, local=LocalSettings(proximal=0.1)),

@@ -39,7 +39,7 @@ from cosp.task.local import LocalSettings
 from cosp.task.scoring import ScoreSettings
 from cosp.task.sent import to_bytes
 from cosp.task.serial import task_to_json
-from cosp.task.task import Task
+from cosp.task.task import Beside, Task
 from cosp.task.training import TrainSettings
 from cosp.trainer.daemon import MOST_SILENT, check_folder, rights
 from cosp.trainer.hand_over import describe, hand_over
@@ -318,6 +318,7 @@ connection.recv(1)
     ("task", "says"),
     [
         ("{}", "the task cannot be read"),
+        (task_to_json(replace(TRAIN, beside=(Beside(8, 0, TRAIN.plan),))), "it is many clients'"),
         (task_to_json(replace(TRAIN, shape=replace(SMALL, channels=3))), r"samples of shape \[3, 4, 4\] and 3 classes"),
         (task_to_json(replace(TRAIN, shape=replace(SMALL, classes=9))), "and 9 classes, this board has"),
     ],
