@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -23,6 +24,7 @@ from cosp.run.directory import RunDirectory, versions
 from cosp.run.evaluation import Start, counter
 from cosp.run.final import write_model
 from cosp.run.heads import head_fit
+from cosp.run.log import logged, note
 from cosp.run.measured import Measured
 from cosp.run.now import Now
 from cosp.run.opening import opening_rows
@@ -57,9 +59,19 @@ def serve(
     try:
         if experiment.dataset.tokenizer is not None:
             directory.keep_tokenizer(experiment.dataset.tokenizer.text)
-        with Now(directory.folder) as now:
+        with ExitStack() as stack:
+            with directory.writing():
+                log = stack.enter_context(logged(directory.folder, experiment.config.label))
+            now = stack.enter_context(Now(directory.folder))
+
+            def record(row: Row) -> None:
+                directory.write_row(row)
+                with directory.writing():
+                    note(log, row)
+                on_row(row)
+
             loop = _loop(
-                grid, experiment, directory, evaluate_with=evaluate_with, on_row=on_row, now=now, saved=saved, dry=dry
+                grid, experiment, directory, evaluate_with=evaluate_with, record=record, now=now, saved=saved, dry=dry
             )
             loop.run()
             result = metrics(loop, wall_time_s=time.monotonic() - started)
@@ -79,7 +91,7 @@ def _loop(
     directory: RunDirectory,
     *,
     evaluate_with: Start | None,
-    on_row: Callable[[Row], None],
+    record: Callable[[Row], None],
     now: Now,
     saved: Checkpoint | None,
     dry: bool,
@@ -92,10 +104,6 @@ def _loop(
     clients, virtual = party.clients, isinstance(grid, VirtualTime)
     method = experiment.method(clients if virtual else able(clients, experiment))
     coordinator = _coordinator(experiment, method, party, virtual=virtual, dry=dry)
-
-    def record(row: Row) -> None:
-        directory.write_row(row)
-        on_row(row)
 
     def refused(row: Row) -> None:
         loop.ledger.count_refused(row["reason"])

@@ -49,7 +49,7 @@ def test_who_works_is_said_while_it_runs_and_nothing_is_left(tmp_path: Path) -> 
         assert state["status"] == "running"
         assert state["letters"].count("t") + state["letters"].count("s") == len(clients)
         assert said["virtual_s"] <= row["arrived_s"]
-    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "metrics.json", "rows.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "metrics.json", "rows.jsonl", "run.log"]
     assert follow.state()["status"] == "ended"
     assert follow.state()["done"] == 1.0
 
