@@ -91,7 +91,12 @@ def test_what_float16_cannot_say_is_one_line(tmp_path: Path, monkeypatch):
     path = tmp_path / "large.yaml"
     training = {"epochs": 1, "batch_size": 16, "frozen": ["inputs"], "frozen_as": "float16"}
     path.write_text(yaml.safe_dump({**TINY, "model": MODEL, "training": training}), encoding="utf-8")
-    monkeypatch.setattr("cosp.models.transformer.initialise", lambda model, generator: model.positions.data.fill_(1e6))
+
+    def too_large(model: torch.nn.Module, generator: torch.Generator) -> None:
+        for name, parameter in model.named_parameters():
+            parameter.data.fill_(1e6 if name == "positions" else 0.0)
+
+    monkeypatch.setattr("cosp.models.transformer.initialise", too_large)
     with pytest.raises(ConfigError, match="^training.frozen_as: float16 ends at 65504, positions has larger numbers"):
         load_experiment(load_config(path)).initial_model()
 
