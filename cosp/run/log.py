@@ -98,10 +98,10 @@ def note(log: logging.Logger, row: Row) -> None:
 
 
 def _whose(row: Row) -> str:
-    board = row.get("board")
-    if row["client"] is None:
-        return "nobody's reply"
-    return f"client {row['client']}" + (f" ({board})" if board else "")
+    client, board, node = row.get("client"), row.get("board"), row.get("node")
+    if client is not None:
+        return f"client {client}" + (f" ({board})" if board else "")
+    return "nobody's reply" if node is None else f"node {node}"
 
 
 def _why(row: Row) -> str:

@@ -26,6 +26,8 @@ def test_it_says_what_is_news_and_nothing_else(tmp_path):
         {**late, "accepted": True},
         {**late, "accepted": False, "reason": "dropout", "detail": "the board dropped out"},
         {"kind": "round", "version": 2, "closed_by": "quorum", "arrivals": 4, "in_flight": 1, "evaluation": None},
+        {"kind": "refused", "client": None, "node": None, "reason": "unasked", "detail": "to no message"},
+        {"kind": "refused", "node": 102, "reason": "introduction", "detail": "10 classes, not 9"},
         {"kind": "ban", "client": 5, "node": 7, "reason": "malformed", "lies": 3},
         {"kind": "end", "version": 2, "reason": "the fleet has stalled"},
     ]
@@ -37,6 +39,8 @@ def test_it_says_what_is_news_and_nothing_else(tmp_path):
     assert rest == [
         ("WARNING", "client 3 (nano), train of version 1: dropout: the board dropped out"),
         ("INFO", "version 2 by quorum: 4 arrivals, 1 in flight"),
+        ("WARNING", "nobody's reply: refused: unasked: to no message"),
+        ("WARNING", "node 102: refused: introduction: 10 classes, not 9"),
         ("WARNING", "client 5: ban: malformed"),
         ("WARNING", "ends early: the fleet has stalled"),
     ]
