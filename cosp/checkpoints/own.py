@@ -81,6 +81,8 @@ class Facts:
     versions: Mapping[str, str] = field(default_factory=dict)
     exported: Mapping[str, Any] = field(default_factory=dict)
     """What an export holds: its format, the block its exits end with, whose submodel it is."""
+    adapted: int | None = None
+    """Which set of a stream it is, if boards were adapted since it was trained."""
 
     @property
     def exits(self) -> tuple[int, ...]:
@@ -92,8 +94,10 @@ class Facts:
         flat = {
             name: value
             for name, value in vars(self).items()
-            if name not in ("shape", "plan", "scores", "reading", "likeness")
+            if name not in ("shape", "plan", "scores", "reading", "likeness", "adapted")
         }
+        if self.adapted is not None:  # an older cosp reads all others
+            flat["adapted"] = self.adapted
         return {
             "format": FORMAT,
             **flat,
@@ -140,6 +144,12 @@ def final_model(path: Path) -> Path:
         raise UserError(f"{path}: is not there; give the directory of a run")
     if not (path / "config.yaml").is_file():
         raise UserError(f"{path}: holds no run (no config.yaml); give the directory of a run")
+    several = sorted(one.parent.name for one in path.glob(f"{MODEL}-*/{FACTS}"))
+    if several:
+        raise UserError(
+            f"{path}: holds a model for each set that boards have, {', '.join(several)}: give one, "
+            f"{path / several[0]}; metrics.json says whose each is"
+        )
     raise UserError(
         f"{path}: holds no {MODEL}/: it is a dry run, has not ended, or ended under an older cosp; cosp run --resume "
         f"{path} goes on from its last checkpoint and writes it (not of a dry run)"

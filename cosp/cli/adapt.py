@@ -42,6 +42,7 @@ def adapt(
     from cosp.stream.progress import StreamProgress, summary_table
     from cosp.stream.settings import load_adapt
     from cosp.stream.simulate import simulate
+    from cosp.stream.written import where_text
 
     chosen = load_adapt(config, [*(sets or []), *([f"seed={seed}"] if seed is not None else [])])
     folder = out_dir or free_folder(Path("runs"), chosen.label)
@@ -64,6 +65,7 @@ def adapt(
         print(json.dumps(metrics))
     else:
         out.print(summary_table(metrics))
+        print(f"model: {where_text(directory.folder, metrics['models'])}")
         print(f"report: {page if with_report else f'none yet: cosp report {directory.folder}'}")
 
 

@@ -260,6 +260,7 @@ def _follow_stream(
     from cosp.deployment.submit import run_on_boards
     from cosp.stream.page import write_page
     from cosp.stream.progress import StreamProgress, summary_table
+    from cosp.stream.written import where_text
 
     with _left_running(), StreamProgress(err, until_s, on_boards=True) as progress:
         metrics = run_on_boards(
@@ -274,6 +275,7 @@ def _follow_stream(
         )
     write_page([folder], folder / "report.html")
     _tell(summary_table(metrics, on_boards=True), folder)
+    print(f"model: {where_text(folder, metrics['models'])}")
 
 
 def _follow(

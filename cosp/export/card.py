@@ -66,7 +66,7 @@ def _summary(chosen: Chosen) -> Iterator[str]:
     yield (
         f"A transformer of {shape.blocks} blocks, width {shape.dim}, that tells {len(facts.classes)} classes apart: "
         f"{whose} up to block {chosen.last_exit}, trained by {facts.method} over {facts.version} versions, seed "
-        f"{facts.seed}."
+        f"{facts.seed}{'' if facts.adapted is None else f', then adapted to a stream (set {facts.adapted})'}."
     )
     yield ""
     yield f"{found.parameters:,} parameters, {found.forward_flops:,} FLOPs a sample."

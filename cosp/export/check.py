@@ -19,7 +19,7 @@ from cosp.experiment import load_experiment
 from cosp.export.chosen import Chosen
 from cosp.models.flat import FlatModel
 from cosp.models.text import TextShape
-from cosp.run.directory import config_of
+from cosp.run.directory import trained_config_of
 from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.shape import TransformerShape, layout_of
 from cosp.submodel.slicing import extract
@@ -56,7 +56,7 @@ class Trial:
 def trial_of(chosen: Chosen, data_dir: Path | None) -> Trial:
     """Return the first of the run's test samples, else random ones."""
     try:
-        experiment = load_experiment(load_config(config_of(chosen.run)), data_dir=data_dir)
+        experiment = load_experiment(load_config(trained_config_of(chosen.run)), data_dir=data_dir)
         test = experiment.splits["test"]
         x = np.asarray(test.x[:COUNT])
         if x.shape[1:] != chosen.facts.shape.sample_shape:

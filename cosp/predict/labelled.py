@@ -18,7 +18,7 @@ from cosp.errors import UserError
 from cosp.experiment import load_experiment
 from cosp.predict.opened import Opened
 from cosp.predict.prepared import prepared
-from cosp.run.directory import config_of
+from cosp.run.directory import trained_config_of
 
 Data = tuple[NDArray[Any], NDArray[np.int64], str]
 """Prepared samples, their classes, and what they are."""
@@ -67,6 +67,6 @@ def _own(model: Opened, data_dir: Path | None) -> Data:
     if not (model.path / "rows.jsonl").is_file():
         raise UserError(f"{model.path}: is no run, which has test data of its own; give --data")
     final_model(model.path)
-    experiment = load_experiment(load_config(config_of(model.path)), data_dir=data_dir)
+    experiment = load_experiment(load_config(trained_config_of(model.path)), data_dir=data_dir)
     test = experiment.splits["test"]
     return np.asarray(test.x), test.y, f"{experiment.dataset.name}, the run's test data"

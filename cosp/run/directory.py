@@ -29,6 +29,8 @@ _ROW = json.JSONEncoder(sort_keys=True, allow_nan=False)  # json.dumps would mak
 
 CONFIG = "config.yaml"
 """Also the file that a run's process holds."""
+TRAINED = "trained.yaml"
+"""The configuration of the run whose model was adapted here."""
 NOW = "now.json"
 """What the run is doing right now, see ``cosp.run.now``."""
 ENDS = {"versions", "until_s"}
@@ -212,6 +214,14 @@ def config_of(folder: Path) -> Path:
     if not path.is_file():
         raise UserError(f"{folder}: holds no run to go on with (no config.yaml); give the directory of a run")
     return path
+
+
+def trained_config_of(folder: Path) -> Path:
+    """Return the configuration that the model in ``folder``, or in the one above, was trained by: the run's own, or of
+    an adapted one that of the run whose boards were deployed; UserError if there is none.
+    """
+    found = next((path for path in (folder / TRAINED, folder.parent / TRAINED) if path.is_file()), None)
+    return found or config_of(folder)
 
 
 def versions() -> dict[str, str]:

@@ -33,17 +33,23 @@ def write_model(
     Adapters are folded into the weights beside them: whoever uses the model needs to know of none.
     """
     method = coordinator.method
+    facts = _facts(experiment, method, coordinator.version, evaluation, versions)
+    state, shape = low_rank.folded(method.model.served(coordinator.model), experiment.shape)
+    facts = replace(facts, shape=shape, plan=low_rank.without_ranks(facts.plan))
+    tokenizer = experiment.dataset.tokenizer
+    put_model(folder, facts, state, _boards(coordinator), tokenizer=None if tokenizer is None else tokenizer.text)
+
+
+def put_model(folder: Path, facts: Facts, state: State, boards: Sequence[BoardPlan], *, tokenizer: str | None) -> None:
+    """Write a model as ``folder``, whole or not at all; another one there is replaced."""
     fresh, old = (folder.with_name(f".{folder.name}.{what}") for what in ("fresh", "old"))
     for rest in (fresh, old):  # of a process that was killed here
         shutil.rmtree(rest, ignore_errors=True)
     fresh.mkdir()
-    facts = _facts(experiment, method, coordinator.version, evaluation, versions)
-    state, shape = low_rank.folded(method.model.served(coordinator.model), experiment.shape)
-    facts = replace(facts, shape=shape, plan=low_rank.without_ranks(facts.plan))
     save_file(_separate(state), fresh / WEIGHTS, {"format": "pt"})
-    (fresh / BOARDS).write_text(boards_json(_boards(coordinator), facts.shape), encoding="utf-8")
-    if experiment.dataset.tokenizer is not None:
-        (fresh / TOKENIZER).write_text(experiment.dataset.tokenizer.text, encoding="utf-8")
+    (fresh / BOARDS).write_text(boards_json(boards, facts.shape), encoding="utf-8")
+    if tokenizer is not None:
+        (fresh / TOKENIZER).write_text(tokenizer, encoding="utf-8")
     (fresh / FACTS).write_text(json.dumps(facts.as_json(), indent=1) + "\n", encoding="utf-8")
     if folder.exists():
         folder.rename(old)
@@ -68,14 +74,15 @@ def _facts(
         plan=plan,
         classes=dataset.classes,
         chosen_exit=exits[evaluation.chosen_exit],
-        scores=_scores(exits, evaluation),
+        scores=scores_of(exits, evaluation),
         reading=reading_of(dataset, config.data),
         likeness=None if experiment.imported is None else experiment.imported.checkpoint.likeness,
         versions=versions,
     )
 
 
-def _scores(exits: Sequence[int], evaluation: Evaluation) -> tuple[ExitScores, ...]:
+def scores_of(exits: Sequence[int], evaluation: Evaluation) -> tuple[ExitScores, ...]:
+    """Return what is known of ``exits``, each named by the block that it stands behind."""
     return tuple(
         ExitScores(
             after=after,

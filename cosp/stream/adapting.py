@@ -25,9 +25,10 @@ from cosp.stream.settings import AdaptConfig
 from cosp.submodel.flat import spans_of
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.slicing import State
+from cosp.trainer.samples import Samples
 
 Row = dict[str, Any]
-CLEAN = "clean"
+CLEAN = "test"
 """The split of the run's test data as they are."""
 
 
@@ -91,6 +92,12 @@ def _trials(config: AdaptConfig, clients: Sequence[int]) -> Trials | None:
         drawn = numpy_stream(config.seed, "canaries").permutation(len(clients))[:canaries]
         canaries = tuple(clients[i] for i in drawn)
     return Trials(windows=trial.windows, margin=trial.margin, canaries=frozenset(canaries))
+
+
+def clean_splits(deployed: Deployed) -> dict[str, Samples]:
+    """Return the run's test and validation data, as they are."""
+    splits = deployed.experiment.splits
+    return {name: Samples(np.asarray(splits[name].x), splits[name].y) for name in (CLEAN, "validation")}
 
 
 def with_clean_accuracy(metrics: Row, before: Mapping[int, float], after: Mapping[int, float]) -> Row:

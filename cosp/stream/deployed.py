@@ -11,7 +11,7 @@ from cosp.checkpoints.own import Facts, final_model, read_boards, read_facts, re
 from cosp.config import load_config
 from cosp.errors import ConfigError, UserError
 from cosp.experiment import Experiment, load_experiment
-from cosp.run.directory import config_of
+from cosp.run.directory import trained_config_of
 from cosp.submodel.layout import Layout
 from cosp.submodel.plan import SubmodelPlan
 from cosp.submodel.shape import layout_of
@@ -55,5 +55,5 @@ def open_deployed(path: Path, *, data_dir: Path | None) -> Deployed:
     plans = {client: board.plan for client, board in read_boards(folder, facts.shape).items() if board.plan is not None}
     if not plans:
         raise UserError(f"{path}: no board of it holds a submodel; give a run whose boards train some")
-    experiment = load_experiment(load_config(config_of(path)), data_dir=data_dir)
+    experiment = load_experiment(load_config(trained_config_of(path)), data_dir=data_dir)
     return Deployed(path=path, facts=facts, state=read_state(folder), plans=plans, experiment=experiment)

@@ -17,14 +17,14 @@ from cosp.experiment import single_thread
 from cosp.fleet.fleet import Fleet
 from cosp.fleet.introduction import Introduction
 from cosp.run.directory import RunDirectory
-from cosp.run.evaluation import CHUNK
+from cosp.run.evaluation import CHUNK, in_process
 from cosp.run.recipe import recipe_of
 from cosp.server.admission import Admission
 from cosp.server.conduct import Conduct
 from cosp.server.evaluation import accuracy_of
 from cosp.server.greeting import Greeter
 from cosp.server.ledger import Ledger
-from cosp.stream.adapting import CLEAN, Timed, known_of, server_of, with_clean_accuracy
+from cosp.stream.adapting import CLEAN, Timed, clean_splits, known_of, server_of, with_clean_accuracy
 from cosp.stream.board_rows import board_row
 from cosp.stream.boards import BoardLoop, Rules
 from cosp.stream.deployed import Deployed
@@ -35,8 +35,8 @@ from cosp.stream.server import Published
 from cosp.stream.settings import AdaptConfig
 from cosp.stream.tally import Tally
 from cosp.stream.uploads import post_of
+from cosp.stream.written import write_models
 from cosp.task.task import Task
-from cosp.trainer.samples import Samples
 from cosp.trainer.trainer import Trainer
 
 Row = dict[str, Any]
@@ -81,7 +81,8 @@ def serve_boards(
 
     try:
         record({**stream_row(config, deployed), "real": True})
-        timed, known = Timed(server_of(config, deployed)), known_of(config, deployed)
+        server, known = server_of(config, deployed), known_of(config, deployed)
+        timed = Timed(server)
         greeter = Greeter(
             grid,
             len(fleet.boards),
@@ -104,16 +105,19 @@ def serve_boards(
             on_joined=joined,
         )
         loop.run()
+        judge = Trainer({}, clean_splits(deployed), device="cpu")
+        models = write_models(directory, config, deployed, fleet, server.in_use(), evaluate_with=in_process(judge))
         metrics: Row = {
             **tally.metrics(),
             "wall_time_s": time.monotonic() - started,
             "wall_server_s": timed.spent_s,
+            "models": models,
         }
         first = Published(version=0, group=0, model=deployed.state, layout=deployed.layout)
         begun = {client: first.weights(plan) for client, plan in sorted(deployed.plans.items())}
         held = {client: one.held[client].weights for client, one in known.items() if client in one.held}
         ended = {**begun, **{client: torch.from_numpy(weights) for client, weights in held.items()}}
-        metrics = with_clean_accuracy(metrics, _clean(deployed, begun), _clean(deployed, ended))
+        metrics = with_clean_accuracy(metrics, _clean(deployed, judge, begun), _clean(deployed, judge, ended))
         directory.write_metrics(metrics)
     finally:
         directory.release()
@@ -146,18 +150,17 @@ def _rules(config: AdaptConfig) -> Rules:
     )
 
 
-def _clean(deployed: Deployed, has: Mapping[int, Tensor]) -> dict[int, float]:
+def _clean(deployed: Deployed, judge: Trainer, has: Mapping[int, Tensor]) -> dict[int, float]:
     """Return how much of the run's test data, as they are, each board gets right with the weights that it ``has``."""
-    test, shape = deployed.experiment.splits["test"], deployed.facts.shape
-    trainer = Trainer({}, {CLEAN: Samples(np.asarray(test.x), test.y)}, device="cpu")
+    count, shape = len(deployed.experiment.dataset.test), deployed.facts.shape
     found = {}
     for client, weights in has.items():
         plan = deployed.plans[client]
         confusion = np.zeros((shape.classes, shape.classes), np.int64)
-        for first in range(0, len(test.y), CHUNK):
-            last = min(first + CHUNK, len(test.y))
+        for first in range(0, count, CHUNK):
+            last = min(first + CHUNK, count)
             task = Task("evaluate", client, 0, 0, 0, shape, plan, split=CLEAN, first=first, last=last)
-            counts = trainer.run(task, weights)[1].numpy().reshape(-1, shape.classes, shape.classes)
+            counts = judge.run(task, weights)[1].numpy().reshape(-1, shape.classes, shape.classes)
             confusion += counts[deployed.exit_of(plan)].astype(np.int64)
         found[client] = accuracy_of(confusion)
     return found

@@ -48,6 +48,15 @@ class Published:
         return flatten(extract(self.model, self.layout, plan), spans_of(self.layout, plan.counts))
 
 
+@dataclass(frozen=True, kw_only=True)
+class InUse:
+    """A set, and the boards that it is for; ``on_trial``: these try it, and fall back on their group's good one."""
+
+    published: Published
+    clients: tuple[int, ...]
+    on_trial: bool
+
+
 class Server(Protocol):
     """What the loop asks of the server's side."""
 
@@ -114,9 +123,19 @@ class AdaptingServer:
         tries = group.candidate is not None and (group.trial is None or client in group.trial.watched)
         return group.candidate if tries and group.candidate is not None else group.good
 
-    def models(self) -> dict[int, State]:
-        """Return the last good model of each group."""
-        return {group.number: group.good.model for group in self._groups}
+    def in_use(self) -> list[InUse]:
+        """Return the sets that boards have, or are about to: the last good one of each group, then those on trial."""
+        good: dict[int, InUse] = {}
+        for group in self._groups:
+            known = good.get(group.good.version)  # version 0, as it was trained, may be that of several groups
+            clients = sorted([*(known.clients if known else ()), *group.clients])
+            good[group.good.version] = InUse(published=group.good, clients=tuple(clients), on_trial=False)
+        tried = [
+            InUse(published=group.candidate, clients=tuple(sorted(group.watched)), on_trial=True)
+            for group in self._groups
+            if group.candidate is not None
+        ]
+        return [*good.values(), *tried]
 
     def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
         """Take a board's report and the samples that it sent; return rows of what follows from it."""

@@ -8,22 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cosp.adaptation.acknowledged import Acknowledged
 from cosp.adaptation.download import Held
 from cosp.experiment import single_thread
 from cosp.fleet.fleet import Fleet
 from cosp.held import filling, scratch_folder
 from cosp.run.directory import RunDirectory
+from cosp.run.evaluation import on_pool
 from cosp.run.pool import Pool
 from cosp.simulation.inline import InlinePool
 from cosp.simulation.pool import WorkerPool
 from cosp.simulation.simulate import default_workers
-from cosp.stream.adapting import CLEAN, Timed, known_of, server_of, with_clean_accuracy
+from cosp.stream.adapting import CLEAN, Timed, clean_splits, known_of, server_of, with_clean_accuracy
 from cosp.stream.answering import Asks
 from cosp.stream.deployed import Deployed
-from cosp.stream.fitting import fitting_fleet
+from cosp.stream.fitting import SPLIT, fitting_fleet
 from cosp.stream.loop import Loop, Rules
 from cosp.stream.rows import client_row, stream_row
 from cosp.stream.samples import Stream, lay_out
@@ -32,9 +31,9 @@ from cosp.stream.server import Published
 from cosp.stream.settings import AdaptConfig
 from cosp.stream.tally import Tally
 from cosp.stream.uploads import Uploads, post_of
+from cosp.stream.written import write_models
 from cosp.submodel.layout import parameter_count
 from cosp.task.task import EVALUATION_BATCH
-from cosp.trainer.samples import Samples
 from cosp.trainer.store import write_store
 
 Row = dict[str, Any]
@@ -70,7 +69,8 @@ def simulate(
         record(stream_row(config, deployed))
         for seat in seats.values():
             record(client_row(seat, deployed, config))
-        timed = Timed(server_of(config, deployed))
+        server = server_of(config, deployed)
+        timed = Timed(server)
         with _pool(deployed, stream, workers) as pool:
             asks = Asks(pool=pool, shape=deployed.facts.shape, seed=config.seed, batch=config.stream.batch)
             count = len(deployed.experiment.dataset.test)
@@ -88,10 +88,12 @@ def simulate(
                 seats, fleet, stream, rules=rules, asks=asks, uploads=uploads, server=timed, known=known, on_row=record
             ).run()
             after = _clean(asks, seats, count)
+            models = write_models(directory, config, deployed, fleet, server.in_use(), evaluate_with=on_pool(pool))
         metrics = {
             **tally.metrics(),
             "wall_time_s": time.monotonic() - started,
             "wall_server_s": timed.spent_s,
+            "models": models,
         }
         metrics = with_clean_accuracy(metrics, before, after)
         directory.write_metrics(metrics)
@@ -130,8 +132,8 @@ def _clean(asks: Asks, seats: Mapping[int, Seat], count: int) -> dict[int, float
 @contextmanager
 def _pool(deployed: Deployed, stream: Stream, workers: int | None) -> Iterator[Pool]:
     """Start what answers, on CPUs: a board's samples are few at a time."""
-    shape, test = deployed.facts.shape, deployed.experiment.splits["test"]
-    splits = {"train": stream.samples, CLEAN: Samples(np.asarray(test.x), test.y)}
+    shape = deployed.facts.shape
+    splits = {SPLIT: stream.samples, **clean_splits(deployed)}
     if workers == 0:
         yield InlinePool(splits, [], device="cpu")
         return

@@ -31,7 +31,10 @@ class Right:
 
 @dataclass(kw_only=True)
 class BoardTally:
-    """Of one board. ``sets`` it has taken, of which ``rollbacks`` were taken back; ``lost`` messages, either way."""
+    """Of one board. ``sets`` it has taken, of which ``rollbacks`` were taken back; ``lost`` messages, either way.
+
+    ``version`` is the set that it has by now.
+    """
 
     client: int
     stream: Right = field(default_factory=Right)
@@ -43,6 +46,7 @@ class BoardTally:
     sets: int = 0
     rollbacks: int = 0
     lost: int = 0
+    version: int = 0
 
     def as_json(self) -> Row:
         figures = {name: value for name, value in vars(self).items() if name != "stream"}
@@ -97,6 +101,7 @@ class Tally:
         self._errand(board, row)
         if row["lost"] is None:
             board.sets += 1
+            board.version = row["version"]
             self._on_trial[row["version"]].add(row["client"])
 
     def _errand(self, board: BoardTally, row: Row) -> None:

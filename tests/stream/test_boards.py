@@ -18,6 +18,7 @@ from tiny_runs import rows_of
 
 from cosp.errors import ConfigError
 from cosp.stream.adapting import new_directory
+from cosp.stream.deployed import open_deployed
 from cosp.stream.page import write_page
 from cosp.stream.progress import line_of
 from cosp.stream.real import check_for_boards, serve_boards
@@ -59,6 +60,7 @@ def test_boards_are_sent_the_whole_then_serve_and_are_adapted(served: Callable[.
     assert metrics["samples"] == 100
     assert 0 <= metrics["stream_accuracy"] <= 1
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
+    assert list(open_deployed(tmp_path / "out", data_dir=None).plans) == [0, 1, 2, 3]  # its model is read like any
     assert write_page([tmp_path / "out"], tmp_path / "page.html").stat().st_size > 10_000
 
 
