@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from cosp.adaptation.download import (
     received,
     whole_message,
 )
+from cosp.adaptation.kept import Keep, Take
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,20 @@ class Acknowledged:
         """Take ``board`` for one that has nothing."""
         self.held.pop(board, None)
         self._under_way.pop(board, None)
+
+    def state(self, keep: Keep) -> Dict[str, Any]:
+        """Return what boards have and what is on its way to them, as JSON values."""
+        return {
+            name: {str(board): [one.version, keep(one.weights)] for board, one in held.items()}
+            for name, held in (("held", self.held), ("under_way", self._under_way))
+        }
+
+    def restore(self, state: Mapping[str, Any], take: Take) -> None:
+        """Undo :meth:`state`; boards that have the same share it again."""
+        made: Dict[Tuple[int, str], Held] = {}
+        for name, held in (("held", self.held), ("under_way", self._under_way)):
+            for board, (version, key) in state[name].items():
+                held[int(board)] = made.setdefault((version, key), Held(version, take(key)))
 
     def _make(self, held: Optional[Held], version: int, weights: np.ndarray, budget: int) -> Optional[Sent]:
         if held is None or self.settings.how == "whole":

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cosp.adaptation.guards import balanced_rows, collapsed
+from cosp.adaptation.kept import Keep, Take, kept_array, kept_tensors, taken_tensor, taken_tensors
 from cosp.adaptation.parts import check_parts, names_of
 from cosp.models.transformer import Transformer
 from cosp.submodel.layout import Layout
@@ -112,6 +113,16 @@ class Batch(NamedTuple):
         """Return some of them."""
         return Batch(*(part[chosen] if isinstance(part, Tensor) else part for part in self))  # type: ignore[arg-type]
 
+    def state_of(self, keep: Keep) -> List[Any]:
+        """Return it as JSON values."""
+        return [keep(self.x.numpy()), kept_array(self.y, keep), self.after, kept_array(self.sizes, keep)]
+
+    @staticmethod
+    def of_state(state: Sequence[Any], take: Take) -> Batch:
+        """Undo :meth:`state_of`."""
+        x, y, after, sizes = state
+        return Batch(torch.from_numpy(take(x).copy()), taken_tensor(y, take), after, taken_tensor(sizes, take))
+
 
 class Outputs(NamedTuple):
     """Of every exit, shallow to deep: what its head reads, and its logits."""
@@ -173,6 +184,20 @@ class School:
         """Go back to a snapshot; the teacher goes back to what it was trained as."""
         self._pupil.write(adapted)
         self._teacher.reset()
+
+    def state_of(self, keep: Keep) -> Dict[str, Any]:
+        """Return all that is learned and kept, as JSON values."""
+        return {
+            "pupil": self._pupil.state_of(keep),
+            "teacher": self._teacher.state_of(keep),
+            "kept": [batch.state_of(keep) for batch in self._kept],
+        }
+
+    def go_on_from(self, state: Mapping[str, Any], take: Take) -> None:
+        """Undo :meth:`state_of`."""
+        self._pupil.go_on_from(state["pupil"], take)
+        self._teacher.go_on_from(state["teacher"], take)
+        self._kept = [Batch.of_state(batch, take) for batch in state["kept"]]
 
     def accuracy(self, samples: Batch, plan: Optional[SubmodelPlan] = None) -> float:
         """Return the share of ``samples`` that the exits' mean of the adapted (sub)model gets right."""
@@ -393,6 +418,16 @@ class _Learner:
     def copy(self) -> Tuple[State, State]:
         values = {name: tensor.detach().clone() for name, tensor in self.trained.items()}
         return values, {name: moved.clone() for name, moved in self._moved.items()}
+
+    def state_of(self, keep: Keep) -> Dict[str, Any]:
+        return {"values": kept_tensors(self.trained, keep), "moved": kept_tensors(self._moved, keep)}
+
+    def go_on_from(self, state: Mapping[str, Any], take: Take) -> None:
+        with torch.no_grad():
+            for into, names in ((self.trained, state["values"]), (self._moved, state["moved"])):
+                found = taken_tensors(names, take)
+                for name, tensor in into.items():
+                    tensor.copy_(found[name])
 
     def put_back(self, copy: Tuple[State, State]) -> None:
         """Undo what was done since ``copy``, and stand still."""

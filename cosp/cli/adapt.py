@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cosp.cli.screen import ConfigPath, DataDir, Json, Sets, WithReport, err, free_folder, new_typer, out
+from cosp.cli.screen import DataDir, Json, Sets, WithReport, err, free_folder, new_typer, out
+from cosp.errors import UserError
+
+if TYPE_CHECKING:  # a command imports what it needs when it is called
+    from cosp.run.directory import RunDirectory
+    from cosp.stream.settings import AdaptConfig
 
 app = new_typer()
 
 EXAMPLES = (
     "Examples: `cosp adapt experiments/adapt_digits.yaml` · `cosp adapt experiments/adapt_digits.yaml --set "
-    "upload.rule=none --out runs/unadapted` · `cosp plan experiments/adapt_digits.yaml`"
+    "upload.rule=none --out runs/unadapted` · `cosp adapt --resume runs/adapt_digits`"
 )
 
 
 @app.command(epilog=EXAMPLES)
 def adapt(
-    config: ConfigPath,
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A YAML file; not with --resume")] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory; default runs/NAME")] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Worker processes; 0: none, this process itself; default one a core")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the seed")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the stream in this directory")] = None,
     with_report: WithReport = True,
     sets: Sets = None,
     data_dir: DataDir = None,
@@ -35,26 +41,33 @@ def adapt(
 
     Samples leave the boards, and the server can read them. See docs/adaptation.md.
     """
+    from cosp.run.directory import RunDirectory
     from cosp.simulation import forks
-    from cosp.stream.adapting import new_directory
+    from cosp.stream import checkpoint
     from cosp.stream.deployed import open_deployed
     from cosp.stream.planning import leaving_text
     from cosp.stream.progress import StreamProgress, summary_table
-    from cosp.stream.settings import load_adapt
     from cosp.stream.simulate import simulate
     from cosp.stream.written import where_text
 
-    chosen = load_adapt(config, [*(sets or []), *([f"seed={seed}"] if seed is not None else [])])
-    folder = out_dir or free_folder(Path("runs"), chosen.label)
+    overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
+    chosen, directory = _chosen(config, resume, overrides, anew=out_dir is not None)
     if workers != 0:
         forks.start()
-    with StreamProgress(err, chosen.stream.until_s) as progress:
-        deployed = open_deployed(Path(chosen.model.pretrained), data_dir=data_dir)
-        directory = new_directory(folder, chosen)
-        err.print(f"cosp: {leaving_text(chosen)}", style="yellow", highlight=False, soft_wrap=True)
-        metrics: dict[str, Any] = simulate(
-            chosen, deployed, directory, workers=workers, data_dir=data_dir, on_row=progress.on_row
-        )
+    try:
+        with StreamProgress(err, chosen.stream.until_s) as progress:
+            deployed = open_deployed(Path(chosen.model.pretrained), data_dir=data_dir)
+            saved = None if directory is None else checkpoint.load(directory.checkpoints)
+            if directory is None:
+                directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
+            err.print(f"cosp: {leaving_text(chosen)}", style="yellow", highlight=False, soft_wrap=True)
+            metrics: dict[str, Any] = simulate(
+                chosen, deployed, directory, workers=workers, data_dir=data_dir, on_row=progress.on_row, saved=saved
+            )
+    except (KeyboardInterrupt, SystemExit):  # a signal; typer ends the process, without a word
+        if directory is not None:
+            err.print(f"cosp: interrupted; go on with: cosp adapt --resume {directory.folder}", soft_wrap=True)
+        raise
     page = directory.folder / "report.html"
     if with_report:
         with err.status("drawing the report"):
@@ -67,6 +80,26 @@ def adapt(
         out.print(summary_table(metrics))
         print(f"model: {where_text(directory.folder, metrics['models'])}")
         print(f"report: {page if with_report else f'none yet: cosp report {directory.folder}'}")
+
+
+def _chosen(
+    config: Path | None, resume: Path | None, overrides: list[str], *, anew: bool
+) -> tuple[AdaptConfig, RunDirectory | None]:
+    """Return the configuration, and the directory of a stream that goes on; UserError unless one of them is named."""
+    from cosp.run.directory import RunDirectory, config_of
+    from cosp.stream.settings import load_adapt
+
+    if (config is None) == (resume is None):
+        got = "neither" if config is None else "both"
+        raise UserError(
+            f"adapt: give either CONFIG or --resume DIR, got {got}, e.g. cosp adapt experiments/adapt_digits.yaml"
+        )
+    if resume is None:
+        assert config is not None
+        return load_adapt(config, overrides), None
+    if overrides or anew:
+        raise UserError("adapt: --resume goes on with a stream as it is: no --set, --seed or --out beside it")
+    return load_adapt(config_of(resume)), RunDirectory.reopen(resume)
 
 
 def plan_stream(config: Path, sets: list[str], *, data_dir: Path | None, as_json: bool) -> None:

@@ -17,7 +17,6 @@ from cosp.run import checkpoint as checkpoints
 from cosp.run.directory import RunDirectory
 from cosp.run.evaluation import in_process
 from cosp.run.serve import serve
-from cosp.stream.adapting import new_directory
 from cosp.stream.deployed import open_deployed
 from cosp.stream.planning import leaving_text
 from cosp.stream.progress import line_of as stream_line_of
@@ -54,7 +53,7 @@ def _serve_stream(grid: Grid, source: Source, folder: Path) -> None:
     config = load_adapt(source.config, source.overrides)
     deployed = open_deployed(Path(config.model.pretrained), data_dir=source.data_dir)
     print(leaving_text(config), flush=True)
-    serve_boards(guarded(grid), config, deployed, new_directory(folder, config), on_row=_print_stream_row)
+    serve_boards(guarded(grid), config, deployed, RunDirectory.create(folder, config), on_row=_print_stream_row)
     print(f"run directory: {folder}", flush=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -15,8 +14,6 @@ from cosp.adaptation.acknowledged import Acknowledged
 from cosp.adaptation.download import form_of
 from cosp.adaptation.teach import Batch
 from cosp.adaptation.upward import Report
-from cosp.errors import UserError
-from cosp.run.directory import RunDirectory
 from cosp.seeds import numpy_stream
 from cosp.stream.deployed import Deployed
 from cosp.stream.learner import SchoolLearner
@@ -30,18 +27,6 @@ from cosp.trainer.samples import Samples
 Row = dict[str, Any]
 CLEAN = "test"
 """The split of the run's test data as they are."""
-
-
-def new_directory(folder: Path, config: AdaptConfig) -> RunDirectory:
-    """Make the directory of a stream; UserError if it holds a run or a stream already, which cannot be gone on with."""
-    check_free(folder)
-    return RunDirectory.create(folder, config)
-
-
-def check_free(folder: Path) -> None:
-    """UserError if ``folder`` holds a run or a stream."""
-    if (folder / "rows.jsonl").exists():
-        raise UserError(f"{folder}: holds a run already, and a stream begins anew each time; give another --out")
 
 
 def known_of(config: AdaptConfig, deployed: Deployed) -> dict[int, Acknowledged]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cosp.adaptation.kept import Keep, Take
 from cosp.adaptation.teach import AdaptSettings, Batch, Lesson, School, joined
 from cosp.adaptation.upward import Report
 from cosp.seeds import numpy_stream
@@ -51,6 +52,21 @@ class SchoolLearner:
             return None
         self._new = False
         return {**self._first, **self._school.snapshot()}
+
+    def state(self, keep: Keep) -> Row:
+        """Return where it stands, as JSON values."""
+        return {
+            "school": self._school.state_of(keep),
+            "waiting": [batch.state_of(keep) for batch in self._waiting],
+            "steps": self._steps,
+            "new": self._new,
+        }
+
+    def restore(self, state: Row, take: Take) -> None:
+        """Undo ``state``."""
+        self._school.go_on_from(state["school"], take)
+        self._waiting = [Batch.of_state(batch, take) for batch in state["waiting"]]
+        self._steps, self._new = int(state["steps"]), bool(state["new"])
 
     def take(self, client: int, report: Report, batches: Sequence[Batch]) -> list[Row]:
         """Take samples, and learn once there is a batch of a form."""

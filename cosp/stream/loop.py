@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cosp.adaptation import upward
 from cosp.adaptation.acknowledged import Acknowledged
 from cosp.adaptation.download import Held, received
+from cosp.adaptation.kept import Keep, Take, kept_array
 from cosp.fleet.cost import cost, jitter
 from cosp.fleet.fleet import Fleet
 from cosp.fleet.live import End, Errand, LiveFleet
@@ -29,7 +30,7 @@ from cosp.stream.answering import Asked, Asks
 from cosp.stream.rows import Row, download_row, window_row
 from cosp.stream.samples import Stream
 from cosp.stream.seat import Seat
-from cosp.stream.server import Published, Server
+from cosp.stream.server import Server
 from cosp.stream.uploads import Uploads
 from cosp.task.demand import peak_memory_bytes
 from cosp.task.task import Task
@@ -46,8 +47,34 @@ class Rules:
     oracle: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parcel:
+    """What is on its way from or to a board: a report, or a set. ``oracle``: the labels of a report's samples, where
+    somebody gives them.
+    """
+
+    kind: Literal["report", "set"]
+    message: bytes
+    row: Row
+    oracle: NDArray[np.int64] | None = None
+
+    def state(self, keep: Keep) -> Row:
+        """Return it as JSON values."""
+        message = keep(np.frombuffer(self.message, np.uint8))
+        return {"kind": self.kind, "message": message, "row": self.row, "oracle": kept_array(self.oracle, keep)}
+
+    @staticmethod
+    def of_state(state: Row, take: Take) -> Parcel:
+        """Undo ``state``."""
+        oracle = None if state["oracle"] is None else take(state["oracle"])
+        return Parcel(kind=state["kind"], message=take(state["message"]).tobytes(), row=state["row"], oracle=oracle)
+
+
 class Loop:
-    """Boards ``seats`` of ``fleet`` serve ``stream``. ``known``: what the server knows each to have, by client."""
+    """Boards ``seats`` of ``fleet`` serve ``stream``. ``known``: what the server knows each to have, by client.
+
+    ``on_window`` is called as a window has ended and boards were asked: then the loop's ``state`` is all there is.
+    """
 
     def __init__(
         self,
@@ -61,27 +88,62 @@ class Loop:
         server: Server,
         known: Mapping[int, Acknowledged],
         on_row: Callable[[Row], None],
+        on_window: Callable[[Loop], None] = lambda loop: None,
     ) -> None:
         self._seats, self._stream, self._rules = dict(sorted(seats.items())), stream, rules
         self._asks, self._uploads, self._server, self._known = asks, uploads, server, known
-        self._on_row = on_row
+        self._on_row, self._on_window = on_row, on_window
         self._timeline = Timeline()
         self._live = LiveFleet(fleet.boards, self._timeline, server=fleet.server, on_turn=self._turned)
         self._window = 0
+        self._under_way: dict[int, Parcel] = {}
+        """By client."""
 
     def run(self) -> None:
-        """Go through the stream to its end, and until what was under way then has arrived."""
-        self._live.begin()
-        for seat in self._seats.values():
-            if not self._live.is_on(seat.client):
-                seat.turned(0.0, False)
-        self._timeline.at(self._rules.window_s, self._tick)
+        """Go through the stream to its end, from its beginning or from where ``restore`` put it, and until what was
+        under way then has arrived.
+        """
+        if not self._window:
+            self._live.begin()
+            for seat in self._seats.values():
+                if not self._live.is_on(seat.client):
+                    seat.turned(0.0, False)
+            self._timeline.at(self._rules.window_s, self._tick)
         while self._more and self._timeline.step():
             pass
+
+    def state(self, keep: Keep) -> Row:
+        """Return where boards and messages are, as JSON values."""
+        return {
+            "now_s": self.now_s,
+            "window": self._window,
+            "fleet": self._live.state(),
+            "seats": {str(seat.client): seat.state(keep) for seat in self._seats.values()},
+            "under_way": {str(client): parcel.state(keep) for client, parcel in self._under_way.items()},
+        }
+
+    def restore(self, state: Row, take: Take) -> None:
+        """Undo ``state``, in a loop that has not run."""
+        self._timeline.at(state["now_s"], lambda: None)
+        self._timeline.step()
+        self._window = state["window"]
+        for client, seat in state["seats"].items():
+            self._seats[int(client)].restore(seat, take)
+        self._live.restore(state["fleet"], lambda end: None)
+        for client, saved in state["under_way"].items():
+            seat, parcel = self._seats[int(client)], Parcel.of_state(saved, take)
+            self._under_way[seat.client] = parcel
+            self._live.attach(seat.client, partial(self._came, seat, parcel))
+        self._next_tick()
 
     @property
     def now_s(self) -> float:
         return self._timeline.now_s
+
+    @property
+    def window(self) -> int:
+        """How many windows have ended."""
+        return self._window
 
     @property
     def _ended(self) -> bool:
@@ -101,6 +163,10 @@ class Loop:
         free = [seat for seat in self._seats.values() if self._free(seat)]
         for seat, asked in [(seat, self._ask(seat)) for seat in free]:  # all are asked before one answer is awaited
             self._report(seat, asked)
+        self._next_tick()
+        self._on_window(self)
+
+    def _next_tick(self) -> None:
         if not self._ended:
             self._timeline.at(min((self._window + 1) * self._rules.window_s, self._rules.until_s), self._tick)
 
@@ -140,18 +206,26 @@ class Loop:
         task = asked.task()
         row = window_row(seat, asked, answers, labels, choice=choice, shift=self._shift(seat))
         oracle = self._stream.samples.y[choice.rows] if self._rules.oracle else None
-        done = partial(self._reported, seat, message, row, oracle)
-        self._start(seat, task, bytes_down=0, bytes_up=len(message), on_end=done)
+        parcel = Parcel(kind="report", message=message, row=row, oracle=oracle)
+        self._start(seat, task, parcel, bytes_down=0, bytes_up=len(message))
 
     def _shift(self, seat: Seat) -> Any:
         return seat.coming.shift_at(np.nextafter(self.now_s, 0.0))
 
-    def _reported(self, seat: Seat, message: bytes, row: Row, oracle: NDArray[np.int64] | None, end: End) -> None:
-        """A report has arrived, or was lost. ``oracle``: the labels of its samples, where somebody gives them."""
-        self._on_row({**row, **figures(end, self.now_s)})
+    def _came(self, seat: Seat, parcel: Parcel, end: End) -> None:
+        """What was under way has arrived, or was lost."""
+        del self._under_way[seat.client]
+        self._on_row({**parcel.row, **figures(end, self.now_s)})
         seat.busy = False
+        if parcel.kind == "report":
+            self._reported(seat, parcel, end)
+        else:
+            self._arrived(seat, parcel, end)
+
+    def _reported(self, seat: Seat, parcel: Parcel, end: End) -> None:
+        oracle = parcel.oracle
         if end.lost is None:
-            report = upward.from_bytes(message, self._server.classes)
+            report = upward.from_bytes(parcel.message, self._server.classes)
             batches = [
                 part.batch if oracle is None else part.batch._replace(y=torch.from_numpy(oracle[part.rows]))
                 for part in self._uploads.read(report.payload)
@@ -180,17 +254,15 @@ class Loop:
             return
         row = download_row(seat.client, target, base=None if base is None else base.version, message=sent.message)
         task = self._asks.nothing(seat)
-        done = partial(self._arrived, seat, target, sent.message, row)
-        self._start(seat, task, bytes_down=len(sent.message), bytes_up=0, on_end=done)
+        parcel = Parcel(kind="set", message=sent.message, row=row)
+        self._start(seat, task, parcel, bytes_down=len(sent.message), bytes_up=0)
 
-    def _arrived(self, seat: Seat, target: Published, message: bytes, row: Row, end: End) -> None:
-        """A set has arrived, or was lost on the way: then nobody knows what the board has."""
-        self._on_row({**row, **figures(end, self.now_s)})
-        seat.busy = False
+    def _arrived(self, seat: Seat, parcel: Parcel, end: End) -> None:
+        """If a set was lost on the way nobody knows what the board has."""
         known = self._known[seat.client]
         if end.lost is None:
             held = Held(seat.version, seat.answering[-1].weights.numpy())
-            after = received(message, held, known.form)
+            after = received(parcel.message, held, known.form)
             seat.take(self.now_s, after.version, torch.from_numpy(after.weights))
             known.acknowledge(seat.client, after.version)
         else:
@@ -198,7 +270,7 @@ class Loop:
             seat.offered = seat.version
         self._turn(seat)
 
-    def _start(self, seat: Seat, task: Task, *, bytes_down: int, bytes_up: int, on_end: Callable[[End], None]) -> None:
+    def _start(self, seat: Seat, task: Task, parcel: Parcel, *, bytes_down: int, bytes_up: int) -> None:
         board = seat.board.at(self.now_s)
         seat.busy, seat.turn = True, seat.turn + 1
         rng = numpy_stream(task.seed, "jitter", task.client, task.version, task.turn, task.kind)
@@ -214,7 +286,8 @@ class Loop:
             drops_s=None if share is None else share * found.total_s,
             fits=peak_memory_bytes(task) <= board.profile.memory_bytes,
         )
-        self._live.start(errand, on_end)
+        self._under_way[seat.client] = parcel
+        self._live.start(errand, partial(self._came, seat, parcel))
 
 
 def figures(end: End, now_s: float) -> Row:

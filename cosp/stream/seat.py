@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cosp.adaptation.kept import Keep, Take
 from cosp.fleet.board import Board
 from cosp.stream.arrivals import Arrivals
 from cosp.submodel.plan import SubmodelPlan
+
+SAVED = ("busy", "asked", "window", "turn", "offered", "_reported", "_reported_s", "_missed")
+"""What a checkpoint holds beside the sets that it answers with and when it was off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,21 @@ class Seat:
     @property
     def version(self) -> int:
         return self.answering[-1].version
+
+    def state(self, keep: Keep) -> dict[str, Any]:
+        """Return where the board stands, as JSON values."""
+        answering = [[one.since_s, one.version, keep(one.weights.numpy())] for one in self.answering]
+        return {"answering": answering, "off": self._off, **{name: getattr(self, name) for name in SAVED}}
+
+    def restore(self, state: Mapping[str, Any], take: Take) -> None:
+        """Undo ``state``."""
+        self.answering = [
+            Answering(since_s=since_s, version=version, weights=torch.from_numpy(take(key)))
+            for since_s, version, key in state["answering"]
+        ]
+        self._off = [(from_s, to_s) for from_s, to_s in state["off"]]
+        for name in SAVED:
+            setattr(self, name, state[name])
 
     def take(self, now_s: float, version: int, weights: Tensor) -> None:
         """Answer with other weights from now on."""

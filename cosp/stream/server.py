@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from cosp.adaptation.kept import Keep, Take, kept_tensors, taken_tensors
 from cosp.adaptation.teach import Batch
 from cosp.adaptation.upward import Report
 from cosp.stream.trial import Trial
@@ -32,6 +33,12 @@ class Learner(Protocol):
 
     def go_back(self, model: State) -> None:
         """Forget what was learned since ``model``."""
+
+    def state(self, keep: Keep) -> Row:
+        """Return where it stands, as JSON values."""
+
+    def restore(self, state: Row, take: Take) -> None:
+        """Undo ``state``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +117,7 @@ class AdaptingServer:
         self.classes = classes
         self._trials = trials
         self._version = 0
-        first = Published(version=0, group=0, model=model, layout=layout)
+        first = self._first = Published(version=0, group=0, model=model, layout=layout)
         self._groups = [
             Group(number, clients, learner(number, model), replace(first, group=number))
             for number, clients in enumerate(groups)
@@ -147,6 +154,44 @@ class AdaptingServer:
             known.popleft()
         rows += [{**row, "group": group.number} for row in group.learner.take(client, report, batches)]
         return [*rows, *self._publish(group)]
+
+    def state(self, keep: Keep) -> Row:
+        """Return all that it has learned and heard, as JSON values."""
+        return {"version": self._version, "groups": [self._group_state(group, keep) for group in self._groups]}
+
+    def restore(self, state: Row, take: Take) -> None:
+        """Undo ``state``."""
+        self._version = state["version"]
+        for group, saved in zip(self._groups, state["groups"], strict=True):
+            group.good = self._published(group, saved["good"], take)
+            if saved["candidate"] is not None:
+                group.candidate = self._published(group, saved["candidate"], take)
+            if saved["trial"] is not None and self._trials is not None:
+                trials = self._trials
+                group.trial = Trial.of_state(saved["trial"], windows=trials.windows, margin=trials.margin)
+            group.sure.update({int(client): deque(known) for client, known in saved["sure"].items()})
+            group.learner.restore(saved["learner"], take)
+
+    def _group_state(self, group: Group, keep: Keep) -> Row:
+        sets = {
+            name: None if one is None else [one.version, kept_tensors(self._changed(one.model), keep)]
+            for name, one in (("good", group.good), ("candidate", group.candidate))
+        }
+        return {
+            **sets,
+            "trial": None if group.trial is None else group.trial.state(),
+            "sure": {str(client): list(known) for client, known in group.sure.items()},
+            "learner": group.learner.state(keep),
+        }
+
+    def _changed(self, model: State) -> State:
+        """Return the tensors that are others than those of the trained model."""
+        return {name: tensor for name, tensor in model.items() if tensor is not self._first.model[name]}
+
+    def _published(self, group: Group, saved: Sequence[Any], take: Take) -> Published:
+        version, changed = saved
+        model = {**self._first.model, **taken_tensors(changed, take)}
+        return replace(self._first, version=version, group=group.number, model=model)
 
     def _judge(self, group: Group, client: int, report: Report) -> list[Row]:
         """Keep the set on trial or take it back, if the board's report decides that."""

@@ -171,6 +171,7 @@ class AdaptConfig(Settings):
 
     ``sets``: one adapted set for all boards, one for each list of clients that drift alike, or one a board, which is
     then made of its own samples alone. ``trial`` null: a new set is for all boards at once, and none is taken back.
+    A checkpoint is written every ``checkpoint_every`` windows.
     """
 
     name: str
@@ -185,6 +186,7 @@ class AdaptConfig(Settings):
     download: DownloadSettings = DownloadSettings()
     sets: Literal["all", "board"] | tuple[tuple[int, ...], ...] = "all"
     trial: TrialConfig | None = TrialConfig()
+    checkpoint_every: int = Field(1, ge=1)
     variant: str | None = None
     versions: dict[str, str] = {}
 

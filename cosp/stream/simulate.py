@@ -21,6 +21,7 @@ from cosp.simulation.pool import WorkerPool
 from cosp.simulation.simulate import default_workers
 from cosp.stream.adapting import CLEAN, Timed, clean_splits, known_of, server_of, with_clean_accuracy
 from cosp.stream.answering import Asks
+from cosp.stream.checkpoint import Checkpoint
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import SPLIT, fitting_fleet
 from cosp.stream.loop import Loop, Rules
@@ -29,7 +30,8 @@ from cosp.stream.samples import Stream, lay_out
 from cosp.stream.seat import Seat
 from cosp.stream.server import Published
 from cosp.stream.settings import AdaptConfig
-from cosp.stream.tally import Tally
+from cosp.stream.standing import Standing
+from cosp.stream.told import Told
 from cosp.stream.uploads import Uploads, post_of
 from cosp.stream.written import write_models
 from cosp.submodel.layout import parameter_count
@@ -47,50 +49,44 @@ def simulate(
     workers: int | None,
     data_dir: Path | None,
     on_row: Callable[[Row], None] = lambda row: None,
+    saved: Checkpoint | None = None,
 ) -> Row:
     """Run to the end and return the metrics, which are also written; rows depend on config and seed alone.
 
-    ``workers`` None is one a core, 0 answers in this process.
+    ``workers`` None is one a core, 0 answers in this process. ``saved`` is where to go on from.
     """
     started = time.monotonic()
+    directory.hold()
     single_thread()
-    fleet = fitting_fleet(config, deployed)
-    clients = sorted(deployed.plans)
-    stream = lay_out(config, deployed, clients, data_dir=data_dir)
-    seats, known = _seats(config, deployed, fleet, stream)
-    tally = Tally()
-
-    def record(row: Row) -> None:
-        directory.write_row(row)
-        tally.add(row)
-        on_row(row)
-
     try:
-        record(stream_row(config, deployed))
-        for seat in seats.values():
-            record(client_row(seat, deployed, config))
+        if saved is not None:
+            saved.check(config, deployed.state)
+        fleet = fitting_fleet(config, deployed)
+        stream = lay_out(config, deployed, sorted(deployed.plans), data_dir=data_dir)
+        seats, known = _seats(config, deployed, fleet, stream)
+        told = Told(directory, on_row)
+        told.begin(
+            [stream_row(config, deployed), *(client_row(seat, deployed, config) for seat in seats.values())], saved
+        )
         server = server_of(config, deployed)
         timed = Timed(server)
         with _pool(deployed, stream, workers) as pool:
             asks = Asks(pool=pool, shape=deployed.facts.shape, seed=config.seed, batch=config.stream.batch)
             count = len(deployed.experiment.dataset.test)
             before = _clean(asks, seats, count)
-            rules = Rules(
-                seed=config.seed,
-                until_s=config.stream.until_s,
-                window_s=config.stream.window_s,
-                sigma=config.jitter,
-                oracle=config.adapt.rule == "labels",
-            )
-            post = post_of(config.upload, deployed.facts.reading, deployed.facts.shape)
-            uploads = Uploads(post, seed=config.seed)
-            Loop(
-                seats, fleet, stream, rules=rules, asks=asks, uploads=uploads, server=timed, known=known, on_row=record
-            ).run()
+            uploads = Uploads(post_of(config.upload, deployed.facts.reading, deployed.facts.shape), seed=config.seed)
+            standing = Standing(directory, config, deployed.state, server=server, known=known, uploads=uploads)
+            loop = Loop(
+                seats, fleet, stream, rules=_rules(config), asks=asks, uploads=uploads, server=timed, known=known,
+                on_row=told.record, on_window=standing.save,
+            )  # fmt: skip
+            if saved is not None:
+                standing.restore(saved, loop)
+            loop.run()
             after = _clean(asks, seats, count)
             models = write_models(directory, config, deployed, fleet, server.in_use(), evaluate_with=on_pool(pool))
         metrics = {
-            **tally.metrics(),
+            **told.tally.metrics(),
             "wall_time_s": time.monotonic() - started,
             "wall_server_s": timed.spent_s,
             "models": models,
@@ -100,6 +96,16 @@ def simulate(
     finally:
         directory.release()
     return metrics
+
+
+def _rules(config: AdaptConfig) -> Rules:
+    return Rules(
+        seed=config.seed,
+        until_s=config.stream.until_s,
+        window_s=config.stream.window_s,
+        sigma=config.jitter,
+        oracle=config.adapt.rule == "labels",
+    )
 
 
 def _seats(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 Verdict = Literal["good", "worse", "untried"]
 PATIENCE = 5
@@ -53,6 +53,33 @@ class Trial:
             if 2 * done >= len(self.watched):
                 return self._verdict()
         return "untried" if self._heard[client] > PATIENCE * self._windows else None
+
+    def state(self) -> dict[str, Any]:
+        """Return what it has heard, as JSON values."""
+        told: dict[str, Mapping[int, Any]] = {
+            "before": self._before,
+            "with": self._with,
+            "without": self._without,
+            "heard": self._heard,
+        }
+        return {
+            "version": self.version,
+            "watched": sorted(self.watched),
+            **{name: {str(client): value for client, value in known.items()} for name, known in told.items()},
+        }
+
+    @staticmethod
+    def of_state(state: Mapping[str, Any], *, windows: int, margin: float) -> Trial:
+        """Undo ``state``."""
+        told = {
+            name: {int(client): value for client, value in state[name].items()}
+            for name in ("before", "with", "without", "heard")
+        }
+        trial = Trial(state["version"], state["watched"], told["before"], windows=windows, margin=margin)
+        trial._with.update(told["with"])
+        trial._without.update(told["without"])
+        trial._heard.update(told["heard"])
+        return trial
 
     def _verdict(self) -> Verdict:
         elsewhere = [change for found in self._without.values() for change in found]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,16 @@ class Uploads:
         own: NDArray[Any] = np.asarray(x[answers.rows])
         choice, self._seen[seat.client], message = self._post.chosen(answers, own, model, seen, rng)
         return replace(choice, rows=answers.rows[choice.rows]), message
+
+    def state(self) -> dict[str, Any]:
+        """Return what boards remember, as JSON values."""
+        return {str(client): asdict(seen) for client, seen in self._seen.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Undo ``state``."""
+        for client, seen in state.items():
+            mean = seen["sent_mean"]
+            self._seen[int(client)] = Seen(**{**seen, "sent_mean": None if mean is None else tuple(mean)})
 
     def read(self, payload: bytes) -> list[Uploaded]:
         """Return the samples of a message."""

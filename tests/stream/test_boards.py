@@ -17,7 +17,7 @@ from small_stream import opened
 from tiny_runs import rows_of
 
 from cosp.errors import ConfigError
-from cosp.stream.adapting import new_directory
+from cosp.run.directory import RunDirectory
 from cosp.stream.deployed import open_deployed
 from cosp.stream.page import write_page
 from cosp.stream.progress import line_of
@@ -35,7 +35,7 @@ def served(tmp_path: Path, run: Path) -> Callable[..., Served]:
         config, deployed = opened(tmp_path, run, *sets, **{"stream": BOARDS, "trial": None, **changes})
         streams = {i: raw_stream(tmp_path, deployed.experiment, range(25 * i, 25 * i + 25)) for i in range(4)}
         grid = (boards or ServedBoards)(deployed.experiment, streams)
-        directory = new_directory(tmp_path / "out", config)
+        directory = RunDirectory.create(tmp_path / "out", config)
         metrics = serve_boards(grid, config, deployed, directory)
         return rows_of(directory.folder), metrics
 

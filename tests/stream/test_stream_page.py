@@ -9,7 +9,7 @@ from rich.console import Console
 from small_stream import opened
 
 from cosp.errors import UserError
-from cosp.stream.adapting import new_directory
+from cosp.run.directory import RunDirectory
 from cosp.stream.page import write_page
 from cosp.stream.planning import leaving_text, plan_rows, stream_table
 from cosp.stream.read import is_stream, read_stream
@@ -20,7 +20,7 @@ from cosp.stream.simulate import simulate
 def stream(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     folder = tmp_path_factory.mktemp("page")
     config, deployed = opened(folder, run)
-    simulate(config, deployed, new_directory(folder / "out", config), workers=0, data_dir=None)
+    simulate(config, deployed, RunDirectory.create(folder / "out", config), workers=0, data_dir=None)
     return folder / "out"
 
 

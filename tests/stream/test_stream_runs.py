@@ -14,11 +14,9 @@ from small_stream import opened
 from tiny_runs import rows_of
 
 from cosp.adaptation.download import WAYS
-from cosp.errors import UserError
 from cosp.models.transformer import Transformer
 from cosp.run.directory import RunDirectory
 from cosp.stream import adapting, loop
-from cosp.stream.adapting import new_directory
 from cosp.stream.learner import SchoolLearner
 from cosp.stream.samples import lay_out
 from cosp.stream.simulate import simulate
@@ -33,7 +31,7 @@ def go(tmp_path: Path, run: Path) -> Go:
 
     def made(*sets: str, workers: int = 0, out: str = "out", **changes: Any) -> tuple[list[dict[str, Any]], Any]:
         config, deployed = opened(tmp_path, run, *sets, **changes)
-        directory = new_directory(tmp_path / out, config)
+        directory = RunDirectory.create(tmp_path / out, config)
         metrics = simulate(config, deployed, directory, workers=workers, data_dir=None)
         return rows_of(directory.folder), metrics
 
@@ -167,13 +165,6 @@ def test_lists_of_boards_have_sets_of_their_own(go: Go) -> None:
     assert set(group_of.values()) == {0, 1}
     taken = {(row["client"], group_of[row["version"]]) for row in of(rows, "download")}
     assert taken <= {(0, 0), (3, 0), (1, 1), (2, 1)}
-
-
-def test_a_stream_that_was_begun_is_not_gone_on_with(go: Go, tmp_path: Path, run: Path) -> None:
-    go("stream.until_s=10", "upload.rule=none")
-    config, _ = opened(tmp_path, run)
-    with pytest.raises(UserError, match="begins anew each time; give another --out"):
-        new_directory(tmp_path / "out", config)
 
 
 def test_tokens_from_behind_all_that_a_shallow_board_has_teach_the_others(go: Go) -> None:

@@ -19,8 +19,8 @@ from cosp.experiment import load_experiment
 from cosp.export.check import trial_of
 from cosp.export.chosen import choose
 from cosp.predict.opened import open_model
+from cosp.run.directory import RunDirectory
 from cosp.stream import loop, simulate
-from cosp.stream.adapting import new_directory
 from cosp.stream.deployed import open_deployed
 from cosp.stream.seat import Seat
 from cosp.stream.written import where_text
@@ -46,7 +46,7 @@ def end(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
         monkeypatch.setattr(simulate, "Loop", Seen)
         config, deployed = opened(tmp_path, run, *sets, **changes)
-        directory = new_directory(tmp_path / "out", config)
+        directory = RunDirectory.create(tmp_path / "out", config)
         metrics = simulate.simulate(config, deployed, directory, workers=0, data_dir=None)
         return directory.folder, metrics, seats
 
