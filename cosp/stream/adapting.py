@@ -15,6 +15,7 @@ from cosp.adaptation.download import form_of
 from cosp.adaptation.teach import Batch
 from cosp.adaptation.upward import Report
 from cosp.seeds import numpy_stream
+from cosp.stream.clusters import Clustering
 from cosp.stream.deployed import Deployed
 from cosp.stream.learner import SchoolLearner
 from cosp.stream.server import AdaptingServer, Learner, Published, Trials
@@ -44,28 +45,34 @@ def server_of(config: AdaptConfig, deployed: Deployed) -> AdaptingServer:
     validation = deployed.experiment.splits["validation"]
     clean = Batch(torch.from_numpy(np.array(validation.x)), torch.from_numpy(np.array(validation.y)))
     clients = sorted(deployed.plans)
-    groups = _groups(config, clients)
 
-    def learner(number: int, model: State) -> Learner:
-        plans = [deployed.plans[client] for client in groups[number]]
+    def learner(number: int, boards: Sequence[int], model: State) -> Learner:
         return SchoolLearner(
-            config.adapt, deployed.facts.shape, model, plans, clean=clean, seed=config.seed, group=number
+            config.adapt,
+            deployed.facts.shape,
+            model,
+            deployed.plans,
+            boards,
+            clean=clean,
+            seed=config.seed,
+            group=number,
         )
 
     return AdaptingServer(
         deployed.state,
         deployed.layout,
         classes=deployed.facts.shape.classes,
-        groups=groups,
+        groups=_groups(config, clients),
+        clustering=Clustering(config.clusters, clients) if config.sets == "drift" else None,
         learner=learner,
         trials=_trials(config, clients),
     )
 
 
 def _groups(config: AdaptConfig, clients: Sequence[int]) -> list[list[int]]:
-    if config.sets == "all":
+    if config.sets in ("all", "drift"):  # all boards are alike as long as nobody knows better
         return [list(clients)]
-    return [[client] for client in clients] if config.sets == "board" else [list(named) for named in config.sets]
+    return [list(named) for named in config.sets] if isinstance(config.sets, tuple) else [[one] for one in clients]
 
 
 def _trials(config: AdaptConfig, clients: Sequence[int]) -> Trials | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,26 +20,34 @@ Row = dict[str, Any]
 
 
 class SchoolLearner:
-    """Learns as ``settings`` say for all of ``plans``; ``clean`` are samples with labels that the server holds."""
+    """Learns as ``settings`` say for what ``clients`` hold of ``plans``; ``clean`` are samples with labels that the
+    server holds.
+    """
 
     def __init__(
         self,
         settings: AdaptSettings,
         shape: TransformerShape,
         model: State,
-        plans: Sequence[SubmodelPlan],
+        plans: Mapping[int, SubmodelPlan],
+        clients: Sequence[int],
         *,
         clean: Batch,
         seed: int,
         group: int,
     ) -> None:
-        self._settings, self._plans = settings, list(dict.fromkeys(plans))
+        self._settings, self._plan_of = settings, plans
+        self.teach(clients)
         self._first = model
         self._school = School(shape, model, settings, clean if settings.clean_drop is not None else None)
         self._waiting: list[Batch] = []
         self._seed, self._group = seed, group
         self._steps = 0
         self._new = False
+
+    def teach(self, clients: Sequence[int]) -> None:
+        """Learn for what these boards hold from now on."""
+        self._plans = list(dict.fromkeys(self._plan_of[client] for client in clients))
 
     def go_back(self, model: State) -> None:
         """Forget what was learned since ``model``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -81,6 +82,8 @@ def line_of(row: Row) -> str | None:
         return f"client {row['client']} failed: {row['reason']}: {_last_line(row['detail'])}"
     if kind == "ban":
         return f"client {row['client']} (node {row['node']}) banned: {row['lies']} lies in a row"
+    if kind == "clusters":
+        return f"clusters of boards that drift alike after {seconds(row['virtual_s'])}: {_clusters(row['groups'])}"
     if kind == "set":
         return f"set {row['version']} is there after {seconds(row['virtual_s'])}"
     if kind in ("kept", "rollback"):
@@ -90,6 +93,10 @@ def line_of(row: Row) -> str | None:
         how = f"the whole of set {row['version']}" if row["base"] is None else f"set {row['version']} by {row['way']}"
         return f"client {row['client']} was sent {how}: {bytes_text(row['bytes_down'])}{_lost(row)}"
     return None
+
+
+def _clusters(groups: Sequence[tuple[int, Sequence[int]]]) -> str:
+    return "; ".join(", ".join(map(str, clients)) for _, clients in groups)
 
 
 def _last_line(detail: str) -> str:

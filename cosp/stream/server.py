@@ -13,6 +13,7 @@ from torch import Tensor
 from cosp.adaptation.kept import Keep, Take, kept_tensors, taken_tensors
 from cosp.adaptation.teach import Batch
 from cosp.adaptation.upward import Report
+from cosp.stream.clusters import Clustering, matched
 from cosp.stream.trial import Trial
 from cosp.submodel.flat import flatten, spans_of
 from cosp.submodel.layout import Layout
@@ -34,11 +35,18 @@ class Learner(Protocol):
     def go_back(self, model: State) -> None:
         """Forget what was learned since ``model``."""
 
+    def teach(self, clients: Sequence[int]) -> None:
+        """Learn for these boards from now on."""
+
     def state(self, keep: Keep) -> Row:
         """Return where it stands, as JSON values."""
 
     def restore(self, state: Row, take: Take) -> None:
         """Undo ``state``."""
+
+
+MakeLearner = Callable[[int, Sequence[int], State], Learner]
+"""Makes the learner of a group: its number, its boards and the trained model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +101,7 @@ class Group:
         self.good = good
         self.candidate: Published | None = None
         self.trial: Trial | None = None
-        self.sure: dict[int, deque[float]] = defaultdict(deque)
+        self.sure: defaultdict[int, deque[float]] = defaultdict(deque)
         """By client, how unsure it was in its last windows."""
 
     @property
@@ -111,18 +119,22 @@ class AdaptingServer:
         *,
         classes: int,
         groups: Sequence[Sequence[int]],
-        learner: Callable[[int, State], Learner],
+        learner: MakeLearner,
         trials: Trials | None,
+        clustering: Clustering | None = None,
     ) -> None:
         self.classes = classes
-        self._trials = trials
+        self._learner, self._trials, self._clustering = learner, trials, clustering
         self._version = 0
         first = self._first = Published(version=0, group=0, model=model, layout=layout)
-        self._groups = [
-            Group(number, clients, learner(number, model), replace(first, group=number))
-            for number, clients in enumerate(groups)
-        ]
+        self._groups = [self._group(number, clients, first) for number, clients in enumerate(groups)]
+        self._numbers = len(groups)
+        """How many groups there have been."""
         self._of = {client: group for group in self._groups for client in group.clients}
+
+    def _group(self, number: int, clients: Sequence[int], good: Published) -> Group:
+        learner = self._learner(number, clients, self._first.model)
+        return Group(number, clients, learner, replace(good, group=number))
 
     def target(self, client: int) -> Published:
         """Return what ``client`` is to have now."""
@@ -153,15 +165,55 @@ class AdaptingServer:
         if self._trials is not None and len(known) > self._trials.windows:
             known.popleft()
         rows += [{**row, "group": group.number} for row in group.learner.take(client, report, batches)]
-        return [*rows, *self._publish(group)]
+        rows += self._publish(group)
+        found = None if self._clustering is None else self._clustering.take(client, report, batches)
+        return rows if found is None else [*rows, *self._regroup(found)]
+
+    def _regroup(self, found: Sequence[Sequence[int]]) -> list[Row]:
+        """Have a set for each cluster. One that is new begins with the good set of the group that its first board was
+        in; a trial begins anew where others are in a group by now.
+        """
+        before = {group.number: group for group in self._groups}
+        if sorted(map(tuple, found)) == sorted(group.clients for group in self._groups):
+            return []
+        groups = []
+        goes_on = matched(found, {number: group.clients for number, group in before.items()})
+        for clients, number in zip(found, goes_on, strict=True):
+            if number is None:
+                origin = self._of[clients[0]]
+                group = self._group(self._numbers, clients, origin.good)
+                group.learner.go_back(origin.good.model)
+                self._numbers += 1
+            else:
+                group = before[number]
+                group.clients = tuple(clients)
+                group.learner.teach(clients)
+            groups.append(group)
+        sure = {client: self._of[client].sure[client] for client in self._of}
+        self._groups = sorted(groups, key=lambda group: group.number)
+        self._of = {client: group for group in self._groups for client in group.clients}
+        for group in self._groups:
+            group.sure = defaultdict(deque, {client: sure[client] for client in group.clients})
+            if group.candidate is not None and group.trial is not None:
+                group.trial = self._trial_of(group, group.candidate.version)
+        return [{"kind": "clusters", "groups": [[group.number, list(group.clients)] for group in self._groups]}]
 
     def state(self, keep: Keep) -> Row:
         """Return all that it has learned and heard, as JSON values."""
-        return {"version": self._version, "groups": [self._group_state(group, keep) for group in self._groups]}
+        return {
+            "version": self._version,
+            "numbers": self._numbers,
+            "groups": [self._group_state(group, keep) for group in self._groups],
+            "clustering": None if self._clustering is None else self._clustering.state(),
+        }
 
     def restore(self, state: Row, take: Take) -> None:
         """Undo ``state``."""
-        self._version = state["version"]
+        self._version, self._numbers = state["version"], state["numbers"]
+        if self._clustering is not None:
+            self._clustering.restore(state["clustering"])
+            self._groups = [self._group(one["number"], one["clients"], self._first) for one in state["groups"]]
+            self._of = {client: group for group in self._groups for client in group.clients}
         for group, saved in zip(self._groups, state["groups"], strict=True):
             group.good = self._published(group, saved["good"], take)
             if saved["candidate"] is not None:
@@ -179,6 +231,8 @@ class AdaptingServer:
         }
         return {
             **sets,
+            "number": group.number,
+            "clients": list(group.clients),
             "trial": None if group.trial is None else group.trial.state(),
             "sure": {str(client): list(known) for client, known in group.sure.items()},
             "learner": group.learner.state(keep),
@@ -223,14 +277,15 @@ class AdaptingServer:
         if self._trials is None:
             group.good = published
             return [{**row, "canaries": []}]
-        canaries = self._trials.canaries & set(group.clients)
-        before = {client: fmean(found) for client, found in group.sure.items() if found}
         group.candidate = published
-        group.trial = Trial(
-            self._version,
-            canaries or group.clients,
-            before,
-            windows=self._trials.windows,
-            margin=self._trials.margin,
-        )
-        return [{**row, "canaries": sorted(canaries)}]
+        group.trial = self._trial_of(group, self._version)
+        return [{**row, "canaries": sorted(self._trials.canaries & set(group.clients))}]
+
+    def _trial_of(self, group: Group, version: int) -> Trial | None:
+        """Return a trial of ``version`` that begins now."""
+        trials = self._trials
+        if trials is None:
+            return None
+        canaries = trials.canaries & set(group.clients)
+        before = {client: fmean(found) for client, found in group.sure.items() if found}
+        return Trial(version, canaries or group.clients, before, windows=trials.windows, margin=trials.margin)

@@ -17,6 +17,7 @@ from cosp.config import raw_config
 from cosp.errors import ConfigError
 from cosp.forms import broken, parse, unknown
 from cosp.methods.rules import Settings
+from cosp.stream.clusters import ClusterConfig
 
 NONE = "none"
 """The shift that ends one."""
@@ -170,7 +171,8 @@ class AdaptConfig(Settings):
     """One stream, from its YAML file. ``fleet`` None: the boards that the run was trained on.
 
     ``sets``: one adapted set for all boards, one for each list of clients that drift alike, or one a board, which is
-    then made of its own samples alone. ``trial`` null: a new set is for all boards at once, and none is taken back.
+    then made of its own samples alone; or ``drift``: one for each of the ``clusters`` that are found as boards drift.
+    ``trial`` null: a new set is for all boards at once, and none is taken back.
     A checkpoint is written every ``checkpoint_every`` windows.
     """
 
@@ -184,7 +186,8 @@ class AdaptConfig(Settings):
     upload: UpSettings = UpSettings()
     adapt: AdaptSettings = AdaptSettings()
     download: DownloadSettings = DownloadSettings()
-    sets: Literal["all", "board"] | tuple[tuple[int, ...], ...] = "all"
+    sets: Literal["all", "board", "drift"] | tuple[tuple[int, ...], ...] = "all"
+    clusters: ClusterConfig = ClusterConfig()
     trial: TrialConfig | None = TrialConfig()
     checkpoint_every: int = Field(1, ge=1)
     variant: str | None = None

@@ -41,6 +41,12 @@ STREAMS: dict[str, dict[str, Any]] = {
                             "fill": True, "samples": 5},
                  "adapt": {"batch": 4, "replay_from": 8, "replay": 20, "parts": ["all"], "class_cap": 2.0}},
     "an oracle": {"adapt": {"batch": 4, "rule": "labels", "parts": ["heads"]}, "sets": [[0, 3], [1, 2]]},
+    "clusters": {
+        "upload": {"rule": "all"}, "trial": {"windows": 1, "margin": 0.01}, "adapt": {"batch": 4},
+        "sets": "drift", "clusters": {"windows": 2, "apart": 4.0},
+        "stream": {"until_s": 80, "window_s": 10, "per_s": 1.0, "boards": [
+            {"clients": [1, 3], "drift": [{"at_s": 10, "corruption": "contrast", "severity": 5}]}]},
+    },
     "tokens": {"upload": {"rule": "random", "samples": 4, "tokens": {"how": "norm", "rho": 0.25, "after": 1}}},
 }  # fmt: skip
 
@@ -92,6 +98,7 @@ def test_wherever_it_was_killed_it_goes_on_to_the_same_bytes(name: str, go: Go, 
     count = len(rows(whole).splitlines())
     rng = random.Random(name)
     assert b'"download"' in rows(whole)
+    assert (name == "clusters") == (b'"clusters"' in rows(whole))
     for out in ("killed", "killed-twice"):
         with pytest.raises(Killed):
             go(out, dies_at=rng.randrange(1, count), **changes)

@@ -32,11 +32,20 @@ class Scripted:
     def go_back(self, model: State) -> None:
         self.went_back.append(float(model["w"]))
 
+    def teach(self, clients: Any) -> None:
+        self.clients = list(clients)
+
+    def state(self, keep: Any) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: Any, take: Any) -> None:
+        pass
+
 
 def server(*groups: list[int], trials: Trials | None) -> tuple[AdaptingServer, list[Scripted]]:
     made: list[Scripted] = []
 
-    def learner(number: int, model: State) -> Scripted:
+    def learner(number: int, clients: Any, model: State) -> Scripted:
         made.append(Scripted(model))
         return made[-1]
 
