@@ -178,9 +178,9 @@ def read_state(folder: Path) -> State:
 
 def boards_json(boards: Sequence[BoardPlan], shape: TransformerShape) -> str:
     """Return ``boards.json``, one line a board: its plan takes a bit a unit."""
+    packed = {plan: _packed(plan, shape) for plan in {board.plan for board in boards} if plan is not None}
     lines = [
-        json.dumps({**vars(board), "plan": None if board.plan is None else _packed(board.plan, shape)})
-        for board in boards
+        json.dumps({**vars(board), "plan": None if board.plan is None else packed[board.plan]}) for board in boards
     ]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
@@ -190,9 +190,10 @@ def read_boards(folder: Path, shape: TransformerShape) -> dict[int, BoardPlan]:
     path = folder / BOARDS
     try:
         found = [BoardPlan(**board) for board in json.loads(path.read_text(encoding="utf-8"))]
+        texts = {str(board.plan) for board in found if board.plan is not None}
+        plans = {text: _unpacked(text, shape) for text in texts}  # boards that hold the same share it
         return {
-            board.client: replace(board, plan=None if board.plan is None else _unpacked(str(board.plan), shape))
-            for board in found
+            board.client: replace(board, plan=None if board.plan is None else plans[str(board.plan)]) for board in found
         }
     except (OSError, TypeError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None

@@ -31,6 +31,7 @@ def adapt(
         int | None, typer.Option(min=0, help="Worker processes; 0: none, this process itself; default one a core")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Override the seed")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Run the timeline only; nothing is answered or learned")] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the stream in this directory")] = None,
     with_report: WithReport = True,
     sets: Sets = None,
@@ -45,14 +46,15 @@ def adapt(
     from cosp.simulation import forks
     from cosp.stream import checkpoint
     from cosp.stream.deployed import open_deployed
+    from cosp.stream.dry import run_dry
     from cosp.stream.planning import leaving_text
     from cosp.stream.progress import StreamProgress, summary_table
     from cosp.stream.simulate import simulate
     from cosp.stream.written import where_text
 
     overrides = [*(sets or []), *([f"seed={seed}"] if seed is not None else [])]
-    chosen, directory = _chosen(config, resume, overrides, anew=out_dir is not None)
-    if workers != 0:
+    chosen, directory = _chosen(config, resume, overrides, anew=out_dir is not None or dry)
+    if workers != 0 and not dry:
         forks.start()
     try:
         with StreamProgress(err, chosen.stream.until_s) as progress:
@@ -61,9 +63,12 @@ def adapt(
             if directory is None:
                 directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
             err.print(f"cosp: {leaving_text(chosen)}", style="yellow", highlight=False, soft_wrap=True)
-            metrics: dict[str, Any] = simulate(
-                chosen, deployed, directory, workers=workers, data_dir=data_dir, on_row=progress.on_row, saved=saved
-            )
+            if dry:
+                metrics: dict[str, Any] = run_dry(chosen, deployed, directory, on_row=progress.on_row)
+            else:
+                metrics = simulate(
+                    chosen, deployed, directory, workers=workers, data_dir=data_dir, on_row=progress.on_row, saved=saved
+                )
     except (KeyboardInterrupt, SystemExit):  # a signal; typer ends the process, without a word
         if directory is not None:
             err.print(f"cosp: interrupted; go on with: cosp adapt --resume {directory.folder}", soft_wrap=True)
@@ -78,7 +83,8 @@ def adapt(
         print(json.dumps(metrics))
     else:
         out.print(summary_table(metrics))
-        print(f"model: {where_text(directory.folder, metrics['models'])}")
+        if not dry:
+            print(f"model: {where_text(directory.folder, metrics['models'])}")
         print(f"report: {page if with_report else f'none yet: cosp report {directory.folder}'}")
 
 
@@ -98,8 +104,11 @@ def _chosen(
         assert config is not None
         return load_adapt(config, overrides), None
     if overrides or anew:
-        raise UserError("adapt: --resume goes on with a stream as it is: no --set, --seed or --out beside it")
-    return load_adapt(config_of(resume)), RunDirectory.reopen(resume)
+        raise UserError("adapt: --resume goes on with a stream as it is: no --set, --seed, --out or --dry beside it")
+    chosen, directory = load_adapt(config_of(resume)), RunDirectory.reopen(resume)
+    if directory.is_dry():
+        raise UserError(f"{resume}: is of a dry stream, which takes a minute and has no checkpoint: begin it anew")
+    return chosen, directory
 
 
 def plan_stream(config: Path, sets: list[str], *, data_dir: Path | None, as_json: bool) -> None:

@@ -62,20 +62,22 @@ def server_of(config: AdaptConfig, deployed: Deployed) -> AdaptingServer:
         deployed.state,
         deployed.layout,
         classes=deployed.facts.shape.classes,
-        groups=_groups(config, clients),
+        groups=groups_of(config, clients),
         clustering=Clustering(config.clusters, clients) if config.sets == "drift" else None,
         learner=learner,
-        trials=_trials(config, clients),
+        trials=trials_of(config, clients),
     )
 
 
-def _groups(config: AdaptConfig, clients: Sequence[int]) -> list[list[int]]:
+def groups_of(config: AdaptConfig, clients: Sequence[int]) -> list[list[int]]:
+    """Return which boards have a set together as the stream begins."""
     if config.sets in ("all", "drift"):  # all boards are alike as long as nobody knows better
         return [list(clients)]
     return [list(named) for named in config.sets] if isinstance(config.sets, tuple) else [[one] for one in clients]
 
 
-def _trials(config: AdaptConfig, clients: Sequence[int]) -> Trials | None:
+def trials_of(config: AdaptConfig, clients: Sequence[int]) -> Trials | None:
+    """Return how sets are tried, on canaries that are drawn where they are a number; None: they are not."""
     trial = config.trial
     if trial is None:
         return None

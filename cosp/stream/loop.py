@@ -35,6 +35,9 @@ from cosp.stream.uploads import Uploads
 from cosp.task.demand import peak_memory_bytes
 from cosp.task.task import Task
 
+MOVES = ("set", "kept", "rollback", "clusters")
+"""Rows after which boards may be to have another set."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -223,17 +226,22 @@ class Loop:
             self._arrived(seat, parcel, end)
 
     def _reported(self, seat: Seat, parcel: Parcel, end: End) -> None:
-        oracle = parcel.oracle
-        if end.lost is None:
-            report = upward.from_bytes(parcel.message, self._server.classes)
-            batches = [
-                part.batch if oracle is None else part.batch._replace(y=torch.from_numpy(oracle[part.rows]))
-                for part in self._uploads.read(report.payload)
-            ]
-            for found in self._server.take(seat.client, report, batches):
-                self._on_row({**found, "virtual_s": self.now_s})
-        for other in [seat, *self._waiting(seat)]:
-            self._turn(other)
+        found = self._taken(seat, parcel) if end.lost is None else []
+        for row in found:
+            self._on_row({**row, "virtual_s": self.now_s})
+        self._turn(seat)
+        if any(row["kind"] in MOVES for row in found):  # else the others have what they are to have, or are busy
+            for other in self._waiting(seat):
+                self._turn(other)
+
+    def _taken(self, seat: Seat, parcel: Parcel) -> list[Row]:
+        """Have the server take a report; return the rows of what follows."""
+        report, oracle = upward.from_bytes(parcel.message, self._server.classes), parcel.oracle
+        batches = [
+            part.batch if oracle is None else part.batch._replace(y=torch.from_numpy(oracle[part.rows]))
+            for part in self._uploads.read(report.payload)
+        ]
+        return self._server.take(seat.client, report, batches)
 
     def _waiting(self, but: Seat) -> Iterable[Seat]:
         """Return the other boards that may be sent something now."""

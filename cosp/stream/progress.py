@@ -51,7 +51,7 @@ class StreamProgress(AbstractContextManager["StreamProgress"]):
             )  # fmt: skip
         if row["kind"] == "window":
             share = self._tally.windows[row["window"]].share
-            known = f"accuracy {share or 0.0:.3f}" if share is not None or not self._on_boards else "no labels"
+            known = "no labels" if share is None else f"accuracy {share:.3f}"
             when = f"{'' if self._on_boards else 'virtual '}{seconds(row['virtual_s'])}"
             parts = [when, known, f"{self._tally.counts['set']} sets"]
             done_s = min(row["to_s"], self._until_s)
