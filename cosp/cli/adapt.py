@@ -47,6 +47,7 @@ def adapt(
     from cosp.stream import checkpoint
     from cosp.stream.deployed import open_deployed
     from cosp.stream.dry import run_dry
+    from cosp.stream.fitting import fitting_fleet
     from cosp.stream.planning import leaving_text
     from cosp.stream.progress import StreamProgress, summary_table
     from cosp.stream.simulate import simulate
@@ -61,6 +62,7 @@ def adapt(
             deployed = open_deployed(Path(chosen.model.pretrained), data_dir=data_dir)
             saved = None if directory is None else checkpoint.load(directory.checkpoints)
             if directory is None:
+                fitting_fleet(chosen, deployed)  # what is wrong is said before anything is written
                 directory = RunDirectory.create(out_dir or free_folder(Path("runs"), chosen.label), chosen)
             err.print(f"cosp: {leaving_text(chosen)}", style="yellow", highlight=False, soft_wrap=True)
             if dry:

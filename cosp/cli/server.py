@@ -225,7 +225,6 @@ def server_adapt(
     docs/adaptation.md.
     """
     from cosp.deployment.control import Control
-    from cosp.run.directory import RunDirectory
     from cosp.stream.deployed import open_deployed
     from cosp.stream.fitting import fitting_fleet
     from cosp.stream.planning import leaving_text
@@ -236,7 +235,8 @@ def server_adapt(
     idle = check_for_boards(chosen)
     control = Control(state)
     folder = (out or free_folder(Path("runs"), chosen.label)).absolute()
-    RunDirectory.check_free(folder)
+    if (folder / "rows.jsonl").exists():
+        raise UserError(f"{folder}: holds a run already, and a stream on boards begins anew; give another --out")
     pretrained = Path(chosen.model.pretrained).absolute()
     fitting_fleet(chosen, open_deployed(pretrained, data_dir=data_dir))
     err.print(f"cosp: {leaving_text(chosen)}", style="yellow", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from small_stream import STREAM, opened, written
 
+from cosp.cli import main as cli
 from cosp.config import load_config
 from cosp.errors import ConfigError, UserError
 from cosp.stream.fitting import fitting_fleet
@@ -90,3 +91,27 @@ def test_a_board_s_own_stream_says_only_what_differs(tmp_path: Path, run: Path) 
     assert (own.per_s, other.per_s) == (9, 1)
     assert own.drift == other.drift != ()
     assert own.order == "shuffled"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "model=null",
+        "stream.drift=[{at_s: 1, corruption: fog}]",
+        "fleet={boards: [{count: 4, device: jetson-nano}]}",
+        "upload.most_bytes=10",
+    ],
+)
+def test_the_command_says_so_in_a_line_with_exit_code_2_and_writes_nothing(
+    given: str, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = written(tmp_path, run), tmp_path / "out"
+    words = ["cosp", "adapt", str(path), "--set", given, "--workers", "0", "--no-report", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    (line,) = [line for line in said.splitlines() if line.startswith("cosp: ")]
+    assert line == said.strip().splitlines()[-1]
+    assert not out.exists()
