@@ -28,9 +28,9 @@ from cosp.report.style import (
     ticks,
 )
 from cosp.report.units import time_unit
+from cosp.tables.lengths import curve, lead_from_s
 from cosp.tables.lines import CHOSEN, FIELDS, Line, line_of, mean_staleness
 
-TIMES = 200
 IN_A_PANEL = 5
 """Variants in one panel of accuracy, beside the base, which is in each."""
 OLDEST = 8
@@ -38,7 +38,9 @@ OLDEST = 8
 
 
 def draw_accuracy(lines: Sequence[Line], base: str, path: Path) -> None:
-    """Chosen exit's accuracy over virtual time: mean over seeds, and a band of one standard deviation."""
+    """Chosen exit's accuracy over virtual time: mean over seeds, and a band of one standard deviation; a dot where the
+    base goes ahead of another for good.
+    """
     first, others = _apart(lines, base)
     panels = [others[i : i + IN_A_PANEL] for i in range(0, len(others), IN_A_PANEL)] or [[]]
     columns = min(2, len(panels))
@@ -113,7 +115,7 @@ def _accuracy(axes: Axes, base: Line | None, others: Sequence[Line]) -> None:
     end_s = max(points[-1].virtual_s for line in shown for points in line.points.values())
     unit = time_unit(end_s)
     for number, line in enumerate(shown):
-        times_s, mean, sd = _curve(line)
+        times_s, mean, sd = curve(line)
         x = times_s / unit.seconds
         look = colour("ink") if line is base else run_colour(number - bool(base))
         dashes = "-" if line is base else run_dashes(number)
@@ -121,26 +123,15 @@ def _accuracy(axes: Axes, base: Line | None, others: Sequence[Line]) -> None:
             x, np.maximum(mean - sd, 0.0), np.minimum(mean + sd, 1.0), color=look, alpha=0.13, linewidth=0
         )
         axes.plot(x, mean, color=look, linestyle=dashes, label=line.variant)
+        if base is not None and line is not base and (lead_s := lead_from_s(base, line)):
+            axes.plot(lead_s / unit.seconds, np.interp(lead_s, times_s, mean), "o", color=look, markersize=5,
+                      markeredgecolor=colour("ink"))  # fmt: skip
     axes.xaxis.set_major_locator(ticks(7))
     axes.yaxis.set_major_formatter(percents(digits=None))
     axes.set_xlabel(f"virtual time, {unit.name}")
     axes.set_ylabel("accuracy of the chosen exit")
     from_zero(axes)
     legend(axes, columns=3)
-
-
-def _curve(line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return times, mean and standard deviation over seeds, as far as all seeds go, straight between evaluations."""
-    end_s = min(points[-1].virtual_s for points in line.points.values())
-    times_s = np.linspace(0.0, end_s, TIMES)
-    curves = np.array(
-        [
-            np.interp(times_s, [p.virtual_s for p in points], [p.chosen for p in points])
-            for points in line.points.values()
-        ]
-    )
-    spread = curves.std(axis=0, ddof=1) if len(curves) > 1 else np.zeros(TIMES)
-    return times_s, curves.mean(axis=0), spread
 
 
 def _ages(axes: Axes, line: Line) -> None:

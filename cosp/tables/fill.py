@@ -24,11 +24,13 @@ from cosp.tables.sheets import (
     BUDGETS,
     NOTES,
     OF_BACKDOORS,
+    OF_LENGTHS,
     OVER,
     UNTRAINED,
     Context,
     Sheet,
     beside_sheet,
+    lengths_sheet,
     level_sheets,
     overview_sheet,
     search_sheet,
@@ -190,17 +192,21 @@ def _write_sheets(filling: Filling, levels: Sequence[Found], base: Config) -> Pa
     sheets: list[Sheet] = []
     rule, counts = base.assignment.rule, getattr(base.method, "budget", "parameters")
     budget = BUDGETS.get((rule, counts))
-    reference = filling.plan.settings.reference
+    reference, lengths_s = filling.plan.settings.reference, filling.plan.settings.lengths_s
     by_level = {level.name: lines for level, lines in levels}
     if len(levels) > 1:
         sheets += [overview_sheet(by_level), beside_sheet(by_level, reference)]
     for level, lines in levels:
         sheets += level_sheets(lines, Context(reference, level.target_accuracy, budget), level.name)
+        if lengths_s:
+            sheets.append(lengths_sheet(lines, reference, lengths_s, level.name))
     if filling.tried:
         sheets.append(search_sheet(filling.tried, filling.chosen, filling.edges))
     notes = [f"- *{name}*: {text}" for name, text in NOTES.items()]
     if any(line.has_backdoor for _, lines in levels for line in lines):
         notes.append(f"- *backdoor*: {OF_BACKDOORS}")
+    if lengths_s:
+        notes.append(f"- *by a time*: {OF_LENGTHS}")
     if budget:
         notes.append(f"- {OVER}: over the budget that the base's assignment rule, {rule}, gives")
     if untrained := untrained_notes(by_level):

@@ -41,6 +41,7 @@ class TableSettings(Settings):
     values that every variant is tried with on ``search_seed`` (None: the first of ``seeds``), ``search_of`` a variant
     to a search of its own in place of that. ``grid`` maps an axis to its levels, a level to dotted keys and values;
     ``table.target_accuracy`` may be one. ``reference`` is the variant that all others are compared with.
+    ``lengths_s`` are virtual times by which accuracy is told, beside that at the end.
     """
 
     seeds: Seeds = (0, 1, 2)
@@ -51,6 +52,7 @@ class TableSettings(Settings):
     search_seed: int | None = Field(None, ge=0)
     grid: dict[str, Annotated[dict[str, dict[str, Any]], Field(min_length=1)]] = {}
     reference: str = BASE
+    lengths_s: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = ()
 
 
 @dataclass(frozen=True)

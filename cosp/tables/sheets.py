@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cosp.report.units import MISSING, duration, quantity
+from cosp.tables.lengths import by, lead_from_s
 from cosp.tables.lines import (
     BACKDOOR,
     CHOSEN,
@@ -26,6 +27,7 @@ OVER = "‡"
 NOT_APART = "≈"
 UNTRAINED = "†"
 BESIDE = "beside"
+AHEAD = "ahead for good"
 BUDGETS = {("memory_share", "parameters"): "memory_used", ("memory_share", "flops"): "memory_used",
            ("rate", "parameters"): "capacity_used"}  # fmt: skip
 """Assignment rule and what a keep ratio counts -> what is measured of the budget that the two give."""
@@ -87,6 +89,30 @@ def beside_sheet(levels: Mapping[str, Sequence[Line]], reference: str) -> Sheet:
         pairs = [(line_of(lines, variant), line_of(lines, reference)) for lines in levels.values()]
         rows.append([variant, *(_difference(line, to) for line, to in pairs)])
     return Sheet(f"all levels: {BESIDE} {reference}", ["variant", *levels], rows)
+
+
+def lengths_sheet(lines: Sequence[Line], reference: str, lengths_s: Sequence[float], level: str) -> Sheet:
+    """Return the chosen exit's accuracy by each of these virtual times, what it differs from that of ``reference``
+    then, and from when on ``reference`` is ahead for good.
+    """
+    to = line_of(lines, reference)
+    rows = []
+    for line in lines:
+        cells = []
+        for measure in map(by, lengths_s):
+            told = _mean_sd(line.spread(measure, None), "{:.3f}")
+            beside = MISSING if line is to else _difference(line, to, measure)
+            cells.append(told if beside == MISSING else f"{told} ({beside})")
+        rows.append([line.variant, *cells, MISSING if to is None or line is to else _lead(to, line)])
+    head = ["variant", *(f"by {duration(length_s)}" for length_s in lengths_s), f"{reference} {AHEAD}"]
+    return Sheet(": ".join(filter(None, (level, "accuracy by time"))), head, rows)
+
+
+def _lead(line: Line, other: Line) -> str:
+    lead_s = lead_from_s(line, other)
+    if lead_s is None:
+        return "never"
+    return f"from {duration(lead_s)}" if lead_s else "throughout"
 
 
 def search_sheet(found: Mapping[str, Sequence[Outcome]], chosen: Mapping[str, str], edges: Mapping[str, str]) -> Sheet:
@@ -170,9 +196,9 @@ def _beside(reference: Line | None) -> Column:
     return lambda line, context: MISSING if line is reference else _difference(line, reference)
 
 
-def _difference(line: Line | None, reference: Line | None) -> str:
+def _difference(line: Line | None, reference: Line | None, measure: Measure = CHOSEN) -> str:
     """Return the mean difference of the chosen exits and half of its interval, with a sign if that holds zero."""
-    found = line.beside(reference, CHOSEN, None) if line and reference else None
+    found = line.beside(reference, measure, None) if line and reference else None
     if found is None:
         return MISSING
     if found.half is None:
@@ -262,4 +288,9 @@ NOTES = {
     "cancel out); mean over rounds with more than one update",
     "utilisation": "share of all boards' time spent computing or transferring",
 }  # fmt: skip
+OF_LENGTHS = (
+    "the chosen exit at the last evaluation within that virtual time, mean ± standard deviation over seeds; in "
+    "brackets what it differs from the line that all are compared with. *Ahead for good*: from when on that line's "
+    "mean over seeds stays above this one's; a dot in the figure"
+)
 OF_BACKDOORS = "share of test samples of other classes that are taken for the backdoor's once they bear its trigger"
