@@ -11,7 +11,8 @@ pseudo-labels and hidden states), for a model with several exits, whose terms ar
 ``labels``      CE(g, y): an oracle's, for samples whose labels came later
 ==============  =======================================================================================================
 
-with w(H) = exp(E0 - H) at E0 = 0.4 ln C, held fixed.
+and, where there are no labels, - d H(mean g) over all samples of a step: answers are sure each and even together (SHOT,
+Liang et al. 2020, arXiv:2002.08546), with w(H) = exp(E0 - H) at E0 = 0.4 ln C, held fixed.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class AdaptSettings:
     divergence_weight: float = 3.0
     label_weight: float = 1.0
     feature_weight: float = 0.0
+    balance_weight: float = 0.0
     replay: int = 10_000
     replay_from: int = 256
     replayed: int = 3
@@ -85,7 +87,9 @@ class AdaptSettings:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         if self.plans_at_once is not None and not self.plans_at_once >= 1:
             raise ValueError(f"plans_at_once must be >= 1, got {self.plans_at_once}")
-        for name in ("entropy_weight", "divergence_weight", "label_weight", "feature_weight", "replayed"):
+        for name in (
+            "entropy_weight", "divergence_weight", "label_weight", "feature_weight", "balance_weight", "replayed"
+        ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
@@ -250,6 +254,8 @@ class School:
 
     def _step(self, batches: Sequence[Batch], plans: Sequence[SubmodelPlan]) -> float:
         """Take one step of the pupil on all batches and plans, and return its loss."""
+        if self.settings.balance_weight:
+            batches = joined(batches)  # what is to be even is the mean of all
         total = sum(len(batch.x) for batch in batches)
         loss = torch.zeros(())
         for batch in batches:
@@ -279,8 +285,11 @@ class School:
         p = None if taught is None else taught.mean()
         sure = None if p is None else _weights(_entropies(p), classes)
         for i, z in enumerate(outputs.logits):
-            h = _entropies(F.softmax(z, dim=-1))
+            q = F.softmax(z, dim=-1)
+            h = _entropies(q)
             term = settings.entropy_weight * (_weights(h, classes) * h).mean()
+            if settings.balance_weight:
+                term = term - settings.balance_weight * _entropies(q.mean(0))
             if p is not None and sure is not None and taught is not None:
                 apart = F.kl_div(F.log_softmax(z, dim=-1), p, reduction="none").sum(-1)
                 wrong = F.cross_entropy(z, p.argmax(-1), reduction="none")

@@ -38,7 +38,8 @@ def arrivals(stream: BoardStream, labels: NDArray[np.int64], *, seed: int, clien
     if stream.data is not None and stream.order == "as_is":
         times_s = times_s[: len(labels)]
     rows = drawn_rows(labels, len(times_s), stream.order, numpy_stream(seed, "order", client))
-    shifts = drawn_shifts(stream.drift, until_s, numpy_stream(seed, "drift", client))
+    whose = () if isinstance(stream.drift, Rounds) and stream.drift.together else (client,)
+    shifts = drawn_shifts(stream.drift, until_s, numpy_stream(seed, "drift", *whose))
     return Arrivals(times_s=times_s, rows=rows, shifts=shifts)
 
 
@@ -72,7 +73,7 @@ def drawn_rows(labels: NDArray[np.int64], count: int, order: Order, rng: np.rand
 
 def drawn_shifts(drift: tuple[Shift, ...] | Rounds, until_s: float, rng: np.random.Generator) -> tuple[Shift, ...]:
     """Return the shifts of one board before ``until_s``: those listed, or all severities of one corruption after
-    another, in an order of its own, from the first again after the last.
+    another, in an order that is drawn, from the first again after the last.
     """
     if not isinstance(drift, Rounds):
         return drift

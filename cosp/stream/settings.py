@@ -39,13 +39,15 @@ class Shift(Settings):
 
 class Rounds(Settings):
     """Each board draws an order of ``corruptions`` (None: all) and goes through it, ``every_s`` at each of the
-    ``severities``, one corruption after another; before the first it is ``clean_s`` long spared.
+    ``severities``, one corruption after another; before the first it is ``clean_s`` long spared. ``together``: one
+    order is drawn for all boards, as at one site.
     """
 
     every_s: float = Field(gt=0)
     clean_s: float = Field(0.0, ge=0)
     severities: tuple[int, ...] = (1, 3, 5, 3, 1)
     corruptions: tuple[str, ...] | None = None
+    together: bool = False
 
     @field_validator("severities")
     @classmethod

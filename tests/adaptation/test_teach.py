@@ -71,6 +71,22 @@ def test_entropy_falls_by_minimising_it():
     assert lessons[-1].loss < lessons[0].loss
 
 
+def test_answers_that_are_to_be_even_together_do_not_run_into_one_class():
+    plain, even = (school(rule="entropy", parts=("all",), balance_weight=weight) for weight in (0.0, 2.0))
+    ends = [learned(made, steps=40)[-1].entropy for made in (plain, even)]
+    assert ends[0] < 0.7
+    assert ends[1] > 0.95
+
+
+def test_what_is_to_be_even_is_the_mean_of_a_step_s_samples_replayed_ones_too():
+    rows = [torch.arange(0, 6), torch.arange(6, 12)]
+    apart, together = (school(rule="entropy", balance_weight=1.0, replay_from=1, replayed=1) for _ in range(2))
+    learned(apart, what=batch().rows(rows[0]))
+    apart.restore(together.snapshot())
+    lesson = learned(apart, what=batch().rows(rows[1]))[0]
+    assert lesson.loss == pytest.approx(learned(together, what=batch())[0].loss, abs=1e-5)
+
+
 def test_the_pupil_comes_nearer_to_its_teacher():
     made = school(rule="distil", teacher="frozen", parts=("all",), entropy_weight=0.0, feature_weight=1.0)
     lessons = learned(made, plans=[NARROW], steps=30)

@@ -57,6 +57,16 @@ def test_a_board_goes_through_all_severities_of_one_corruption_after_another() -
     assert names[4] == names[0]
 
 
+def test_boards_of_one_site_go_through_one_order() -> None:
+    def orders(*, together: bool) -> set[tuple[Shift, ...]]:
+        rounds = Rounds(every_s=10.0, severities=(3,), together=together)
+        stream = BoardStream(clients=(0,), per_s=1.0, order="shuffled", drift=rounds)
+        return {arrivals(stream, LABELS, seed=0, client=client, until_s=80.0).shifts for client in range(4)}
+
+    assert len(orders(together=True)) == 1
+    assert len(orders(together=False)) == 4
+
+
 def test_a_shift_is_on_until_the_next() -> None:
     drift = (Shift(at_s=3, corruption="patch"), Shift(at_s=7, corruption="none"))
     found = arrivals(
