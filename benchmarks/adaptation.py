@@ -1,6 +1,7 @@
 """Measures the loop after deployment: lines of adaptation.yaml on trained runs, paired by seed, and writes the page.
 
-    python benchmarks/adaptation.py measure SET:RUN [SET:RUN ...] [--seeds 0,1,2] [--only LINES] [--until HH:MM]
+    python benchmarks/adaptation.py measure SET:RUN [SET:RUN ...] [--stream STREAM] [--seeds 0,1,2] [--only LINES]
+                                                                  [--until HH:MM]
     python benchmarks/adaptation.py severities SET:RUN [...]
     python benchmarks/adaptation.py page
 
@@ -33,7 +34,7 @@ from cosp.seeds import numpy_stream
 from cosp.stream.deployed import Deployed, open_deployed
 from cosp.stream.read import read_stream
 from cosp.stream.samples import from_unit, to_unit
-from cosp.stream.settings import AdaptConfig, load_adapt
+from cosp.stream.settings import AdaptConfig, Rounds, load_adapt
 from cosp.stream.simulate import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,28 +47,32 @@ MOST = 400  # test samples whose accuracy under each corruption is shown
 Cell = dict[str, Any]
 
 
-def measure(sets: Sequence[str], seeds: Sequence[int], only: Sequence[str], until: str | None, data_dir: Path) -> None:
+def measure(
+    sets: Sequence[str], stream: str, seeds: Sequence[int], only: Sequence[str], until: str | None, data_dir: Path
+) -> None:
     """Measure what is not there yet, line by line over all runs, so that what is there is paired."""
     spec = yaml.safe_load(SPEC.read_text(encoding="utf-8"))
-    done = {(cell["data"], cell["seed"], cell["line"]) for cell in cells()}
+    done = {(cell["stream"], cell["data"], cell["seed"], cell["line"]) for cell in cells()}
     opened: dict[str, Deployed] = {}
-    for given, line, seed in product(sets, only or spec["lines"], seeds):
+    for line, given, seed in product(only or spec["streams"][stream]["lines"], sets, seeds):
         name, _, run = given.partition(":")
-        if run not in opened:
-            opened[run] = open_deployed(Path(run), data_dir=data_dir)
-        if (name, seed, line) in done:
+        if (stream, name, seed, line) in done:
             continue
         if until is not None and f"{datetime.now():%H:%M}" >= until:
             return
-        cell = measured(spec, line, opened[run], name=name, seed=seed, data_dir=data_dir)
+        if run not in opened:
+            opened[run] = open_deployed(Path(run), data_dir=data_dir)
+        cell = measured(spec, line, opened[run], stream=stream, name=name, seed=seed, data_dir=data_dir)
         _append(RESULTS / "cells.jsonl", cell)
         print(f"{name} {seed} {line}: {cell['stream_accuracy']:.3f}, {cell['cpu_s']:.0f} CPU s", flush=True)
 
 
-def measured(spec: Mapping[str, Any], line: str, deployed: Deployed, *, name: str, seed: int, data_dir: Path) -> Cell:
+def measured(
+    spec: Mapping[str, Any], line: str, deployed: Deployed, *, stream: str, name: str, seed: int, data_dir: Path
+) -> Cell:
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        config = config_of(spec, line, deployed, name=name, seed=seed, folder=Path(folder))
+        config = config_of(spec, line, deployed, stream=stream, name=name, seed=seed, folder=Path(folder))
         directory = RunDirectory.create(Path(folder) / "run", config)
         metrics = simulate(config, deployed, directory, workers=0, data_dir=data_dir)
         windows = read_stream(directory.folder).of("window")
@@ -78,22 +83,24 @@ def measured(spec: Mapping[str, Any], line: str, deployed: Deployed, *, name: st
         found = by_window.setdefault(row["window"], [0, 0])
         found[0] += row["right"]
         found[1] += row["samples"]
+    drift = config.stream.drift
+    clean_s = drift.clean_s if isinstance(drift, Rounds) else 0.0
     return {
-        "data": name, "seed": seed, "line": line, **metrics,
+        "stream": stream, "data": name, "seed": seed, "line": line, **metrics,
         "boards": len(boards), "worst_board": worst["client"],
-        "clean_windows": int(config.stream.drift.clean_s / config.stream.window_s),
+        "clean_windows": int(clean_s / config.stream.window_s),
         "windows": [round(right / max(samples, 1), 5) for _, (right, samples) in sorted(by_window.items())],
         "cpu_s": time.process_time() - started,
     }  # fmt: skip
 
 
 def config_of(
-    spec: Mapping[str, Any], line: str, deployed: Deployed, *, name: str, seed: int, folder: Path
+    spec: Mapping[str, Any], line: str, deployed: Deployed, *, stream: str, name: str, seed: int, folder: Path
 ) -> AdaptConfig:
     """Return the stream's configuration of a line, as ``cosp adapt`` would read it."""
     path = folder / "stream.yaml"
-    variants = {line: spec["lines"][line]}
-    own = {**spec["base"], "stream": {**spec["base"]["stream"], **spec.get("data", {}).get(name, {})}}
+    base, variants = spec["streams"][stream]["base"], {line: spec["streams"][stream]["lines"][line]}
+    own = {**base, "stream": {**base["stream"], **spec["data"].get(name, {})}}
     value = {**own, "variants": variants, "seed": seed, "model": {"pretrained": str(deployed.path)}}
     path.write_text(yaml.safe_dump(value), encoding="utf-8")
     return load_adapt(path, [f"variant={line}"])
@@ -147,6 +154,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("measure", "severities", "page"))
     parser.add_argument("sets", nargs="*", metavar="SET:RUN")
+    parser.add_argument("--stream", default="lasting")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default="", help="lines, by comma")
     parser.add_argument("--until", help="begin no cell after that time of day, HH:MM")
@@ -154,7 +162,8 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     if given.what == "measure":
         seeds = [int(seed) for seed in given.seeds.split(",")]
-        measure(given.sets, seeds, [line for line in given.only.split(",") if line], given.until, given.data_dir)
+        only = [line for line in given.only.split(",") if line]
+        measure(given.sets, given.stream, seeds, only, given.until, given.data_dir)
     elif given.what == "severities":
         severities(given.sets, given.data_dir)
     else:
