@@ -42,7 +42,12 @@ def page(spec: Mapping[str, Any], cells: Sequence[Cell], severities: Sequence[Ce
         for name in sets:
             mine = [cell for cell in there if cell["data"] == name]
             if mine:
-                parts += [f"### {name}, {stream}", spec["told"].get(name, ""), _table(its, mine), _findings(mine)]
+                parts += [
+                    f"### {name}, {stream}",
+                    _filled(spec["told"].get(name, "")),
+                    _table(its, mine),
+                    _findings(mine),
+                ]
     parts += ["## How hard a severity is"]
     parts += [_severity_table(name, [each for each in severities if each["data"] == name]) for name in sets]
     return "\n\n".join(part for part in parts if part) + "\n"
