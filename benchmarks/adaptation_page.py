@@ -269,7 +269,7 @@ def _findings(cells: Sequence[Cell]) -> str:
         ("without labels", [each for each in sparing if not each[1].startswith(LABELS)]),
         ("with an oracle's", [each for each in sparing if each[1].startswith(LABELS)]),
     ):
-        if some:
+        if some and max(some)[0] > 0:
             share, line = max(some)
             ends = back(line, cells, last=SMOOTHED)
             assert ends is not None
