@@ -3,27 +3,28 @@
 Each product is rounded before it is added, as in ``total[kept] += weight * part``: to the bit the same, without
 temporaries larger than a piece.
 
-What is kept is cut into runs of consecutive entries. Long runs are slices, added in one pass; short ones are rows of
-what follows the last dimension that is cut, added by index. Where that is nothing, because a matrix is cut in its rows
-and its columns, rows are first filled up with zeros: two fast passes instead of one that jumps.
+What is kept is cut into runs of consecutive entries. Long runs are slices, added in one pass. Short ones are added by
+index: rows of what follows the last dimension that is cut, or single entries where that is nothing. Numba compiles that
+to loops of one pass (``compiled.py``); where it is not installed, pieces are scaled and added by torch and numpy.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cosp.merge import compiled
+from cosp.merge.compiled import Array, Loops, Places
 from cosp.submodel.slicing import Indices, grid
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Array = NDArray[np.float32]
 
 PIECE = 1 << 16
 """Entries at a time: few enough to stay in a core's cache, many enough for a call not to count."""
@@ -31,8 +32,8 @@ PIECE = 1 << 16
 LONG = 1 << 13
 """Entries of a block of consecutive units from which on slicing beats indexing."""
 
-SMALL, LARGE = 1 << 14, 1 << 18
-"""Entries of a part below which indexing the grid is as fast as anything; and from which on filling rows up pays."""
+SMALL, LARGE = 1 << 14, 1 << 17
+"""Entries of a part below which one call of torch is as fast as anything; and from which on a loop is compiled."""
 
 
 def add_scaled(total: Tensor, kept: Indices, part: Tensor, weight: float) -> None:
@@ -42,16 +43,25 @@ def add_scaled(total: Tensor, kept: Indices, part: Tensor, weight: float) -> Non
     """
     if not part.numel():
         return
+    if part.numel() < SMALL and not all(index is None or _is_one_run(index) for index in kept):
+        _add_small(total, kept, weight * part)
+        return
     blocks = math.prod(1 if index is None else len(_starts(index)) for index in kept)
     if blocks == 1 or part.numel() >= LONG * blocks:
         for block in itertools.product(*map(_runs, kept, total.shape)):
             here, there = zip(*block, strict=True)
             _add_in_one_pass(total[here], part[there], weight)
-    elif part.numel() < SMALL:
-        total[grid(kept, tuple(total.shape))] += weight * part
     else:
         with np.errstate(over="ignore", invalid="ignore"):
-            _add_rows(total, kept, part, np.float32(weight))
+            _add_by_index(total, kept, part, np.float32(weight))
+
+
+def _add_small(total: Tensor, kept: Indices, scaled: Tensor) -> None:
+    cut = [(dimension, index) for dimension, index in enumerate(kept) if index is not None]
+    if len(cut) == 1:
+        total.index_add_(*cut[0], scaled)
+    else:
+        total[grid(kept, tuple(total.shape))] += scaled
 
 
 def _add_in_one_pass(total: Tensor, part: Tensor, weight: float) -> None:
@@ -77,11 +87,15 @@ def _square_of_piece(piece: Array) -> float:
     return float(torch.from_numpy(np.square(piece).astype(np.float64)).sum())
 
 
+def _is_one_run(index: Tensor) -> bool:
+    return int(index.numpy()[-1] - index.numpy()[0]) == len(index) - 1
+
+
 def _starts(index: Tensor) -> NDArray[np.int64]:
     """Return where in ``index`` runs of consecutive entries begin."""
-    entries = index.numpy()
-    if entries[-1] - entries[0] == len(entries) - 1:
+    if _is_one_run(index):
         return np.zeros(1, dtype=np.int64)
+    entries = index.numpy()
     return np.concatenate(([0], np.flatnonzero(entries[1:] - entries[:-1] > 1) + 1))
 
 
@@ -97,49 +111,39 @@ def _runs(index: Tensor | None, size: int) -> list[tuple[slice, slice]]:
     ]
 
 
-def _add_rows(total: Tensor, kept: Indices, part: Tensor, weight: np.float32) -> None:
-    """Add by index."""
+def _add_by_index(total: Tensor, kept: Indices, part: Tensor, weight: np.float32) -> None:
+    """Add to rows of what follows the last dimension that is cut, or to entries where that is nothing."""
     last = max(d for d, index in enumerate(kept) if index is not None)
     width, inner = total.shape[last], math.prod(total.shape[last + 1 :])
     before, places = torch.zeros(1, dtype=torch.int64), kept[last]
     assert places is not None  # the last that is cut
     for index, size in zip(kept[:last], total.shape[:last], strict=True):
         before = (before[:, None] * size + (torch.arange(size) if index is None else index)).flatten()
-    if inner > 1 or part.numel() < LARGE:
+    add = (compiled.loops() if part.numel() >= LARGE else None) or Loops(_add_rows, _add_entries)
+    entries = part.contiguous().numpy()
+    if inner > 1:
         where = (before[:, None] * width + places).flatten()
-        _add_at(total.view(-1, inner), where, part.reshape(len(where), inner).numpy(), weight)
+        add.rows(total.view(-1, inner).numpy(), where.numpy(), entries.reshape(-1, inner), weight)
     else:
-        _add_filled(total.view(-1, width), before, places.numpy(), part.reshape(len(before), -1).numpy(), weight)
+        columns = places.numpy().astype(np.int32)
+        add.entries(total.view(-1, width).numpy(), before.numpy(), columns, entries.reshape(-1, len(columns)), weight)
 
 
-def _add_at(total: Tensor, where: Tensor, part: Array, weight: np.float32) -> None:
+def _add_rows(total: Array, where: Places, part: Array, weight: np.float32) -> None:
     """Add rows of ``part`` to the rows ``where`` of ``total``."""
-    inner = part.shape[1]
-    if inner == 1:  # one dimension is added far faster than a second one of one entry
-        total = total.view(-1)
-    height = max(1, PIECE // inner)
-    scaled = np.empty((min(height, len(part)), inner), dtype=np.float32)
-    for first in range(0, len(part), height):
-        some = part[first : first + height]
-        np.multiply(some, weight, out=scaled[: len(some)])
-        source = torch.from_numpy(scaled[: len(some)])
-        total.index_add_(0, where[first : first + height], source.view(-1, *total.shape[1:]))
+    for some in _pieces(part):
+        scaled, rows = torch.from_numpy(part[some] * weight), torch.from_numpy(where[some])
+        torch.from_numpy(total).index_add_(0, rows, scaled)
 
 
-def _add_filled(total: Tensor, rows: Tensor, places: NDArray[np.int64], part: Array, weight: np.float32) -> None:
-    """Add to the entries ``places`` of the ``rows`` of a matrix: rows of a sparse matrix, made dense, are added whole.
+def _add_entries(total: Array, rows: Places, places: NDArray[np.int32], part: Array, weight: np.float32) -> None:
+    """Add rows of ``part`` to the entries ``places`` of the ``rows`` of ``total``."""
+    flat, starts = total.reshape(-1), rows * total.shape[1]
+    for some in _pieces(part):
+        np.add.at(flat, (starts[some, None] + places).reshape(-1), (part[some] * weight).reshape(-1))
 
-    Adding zero to the others changes no bit of them.
-    """
-    from scipy.sparse import csr_array  # type: ignore[import-untyped]  # a fifth of a second, which plans do not need
 
-    width, height = total.shape[1], min(len(rows), max(1, PIECE // total.shape[1]))
-    scaled = np.zeros((height, len(places)), dtype=np.float32)
-    ends = np.arange(height + 1, dtype=np.int32) * len(places)
-    sparse = csr_array((scaled.reshape(-1), np.tile(places.astype(np.int32), height), ends), shape=(height, width))
-    filled = np.empty((height, width), dtype=np.float32)
-    for first in range(0, len(part), height):
-        some = part[first : first + height]
-        np.multiply(some, weight, out=scaled[: len(some)])
-        sparse.toarray(out=filled)
-        total.index_add_(0, rows[first : first + height], torch.from_numpy(filled[: len(some)]))
+def _pieces(part: Array) -> Iterator[slice]:
+    """Yield rows, a piece's worth at a time."""
+    height = max(1, PIECE // part.shape[1])
+    return (slice(first, first + height) for first in range(0, len(part), height))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import plans, random_state, random_update, shapes_and_plans
 
-from cosp.merge import scaled
+from cosp.merge import compiled, scaled
 from cosp.merge.aggregation import is_finite, squares_of
 from cosp.merge.scaled import add_scaled, square
 from cosp.models import ViTShape
@@ -29,6 +30,17 @@ def piece(request, monkeypatch):
     monkeypatch.setattr(scaled, "PIECE", request.param)
 
 
+@pytest.fixture(params=["compiled", "without numba"])
+def by_index(request, monkeypatch):
+    """All that is cut is added by index."""
+    for threshold, at in (("LONG", 1 << 30), ("SMALL", 0), ("LARGE", 0)):
+        monkeypatch.setattr(scaled, threshold, at)
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(compiled, "loops", lambda: None)
+
+
 def agrees(shape, plan, weight):
     layout = layout_of(shape)
     ours = {name: torch.zeros(entry.shape) for name, entry in layout.items()}
@@ -43,13 +55,15 @@ def agrees(shape, plan, weight):
 
 
 @settings(max_examples=60)
-@given(shapes_and_plans(), st.floats(1e-3, 1e5), st.sampled_from(PIECES), lengths, lengths, lengths)
-def test_it_is_indexing_the_whole_grid_to_the_bit(pair, weight, size, length, small, large):
+@given(shapes_and_plans(), st.floats(1e-3, 1e5), st.sampled_from(PIECES), lengths, lengths, st.booleans())
+def test_it_is_indexing_the_whole_grid_to_the_bit(pair, weight, size, length, small, compiles):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scaled, "PIECE", size)
         patch.setattr(scaled, "LONG", length)
         patch.setattr(scaled, "SMALL", small)
-        patch.setattr(scaled, "LARGE", large)
+        patch.setattr(scaled, "LARGE", 0)
+        if not compiles:
+            patch.setattr(compiled, "loops", lambda: None)
         assert agrees(*pair, weight)
 
 
@@ -64,7 +78,7 @@ def test_nested_submodels_are_slices(piece, width, monkeypatch):
         raise AssertionError("a nested submodel is one run in each dimension")
 
     monkeypatch.setattr(scaled, "SMALL", 0)
-    monkeypatch.setattr(scaled, "_add_rows", refuse)
+    monkeypatch.setattr(scaled, "_add_by_index", refuse)
     assert agrees(SHAPE, prefix_plan(SHAPE.sizes.scaled(width), 2), 0.3)
 
 
@@ -74,17 +88,26 @@ def test_only_what_is_kept_is_touched():
     assert total.tolist() == [0.0, 3.0, 0.0, 4.0]
 
 
-@pytest.mark.parametrize("columns", [3, 500])
-def test_products_are_rounded_before_they_are_added_by_whatever_part_of_a_kernel(columns):
+def agrees_with_two_roundings(kept, rows, columns):
     generator = torch.Generator().manual_seed(0)
-    part, total = torch.randn(7, columns, generator=generator), torch.randn(9, 600, generator=generator)
+    part, total = torch.randn(rows, columns, generator=generator), torch.randn(9, 600, generator=generator)
     part[0, :3] = torch.tensor([math.inf, 1e-40, 3e38])
-    kept = (torch.arange(1, 8), torch.arange(2, 2 + columns))
     wanted = total.numpy().copy()
     with np.errstate(over="ignore"):
-        wanted[1:8, 2 : 2 + columns] += np.float32(1.7) * part.numpy()
-    add_scaled(total, kept, part, 1.7)
-    assert np.array_equal(total.numpy(), wanted)
+        wanted[np.ix_(*(index.numpy() for index in kept))] += np.float32(1.7) * part.numpy()
+    add_scaled(total, tuple(None if len(index) == 600 else index for index in kept), part, 1.7)
+    return np.array_equal(total.numpy(), wanted)
+
+
+@pytest.mark.parametrize("columns", [3, 500])
+def test_products_are_rounded_before_they_are_added_by_whatever_part_of_a_kernel(columns):
+    assert agrees_with_two_roundings((torch.arange(1, 8), torch.arange(2, 2 + columns)), 7, columns)
+
+
+@pytest.mark.parametrize("rows", [[1], [0, 2, 3], [0, 1, 4, 8]])  # entries are added to two rows at a time
+def test_so_they_are_by_index(by_index, rows):
+    for places in (torch.arange(600)[torch.arange(600) % 5 != 1], torch.arange(600)):
+        assert agrees_with_two_roundings((torch.tensor(rows), places), len(rows), len(places))
 
 
 def test_nothing_adds_nothing():
@@ -93,12 +116,28 @@ def test_nothing_adds_nothing():
     assert total.tolist() == [[1, 1, 1]] * 2
 
 
-def test_a_matrix_that_is_cut_both_ways(monkeypatch):
-    monkeypatch.setattr(scaled, "SMALL", 0)
-    monkeypatch.setattr(scaled, "LARGE", 0)
+def test_a_matrix_that_is_cut_both_ways(by_index):
     total = torch.zeros(3, 4)
     add_scaled(total, (torch.tensor([0, 2]), torch.tensor([1, 3])), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 10.0)
     assert total.tolist() == [[0, 10, 0, 20], [0, 0, 0, 0], [0, 30, 0, 40]]
+
+
+def test_a_small_model_compiles_nothing(monkeypatch):
+    monkeypatch.setattr(compiled, "loops", lambda: pytest.fail("it takes a second"))
+    assert agrees(SHAPE, prefix_plan(SHAPE.sizes.scaled(0.5), 1), 0.3)
+
+
+def test_without_numba_there_are_no_loops(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert compiled.loops.__wrapped__() is None
+
+
+def test_a_loop_that_can_be_kept_nowhere_is_compiled_all_the_same():
+    numba, made = pytest.importorskip("numba"), {}
+    exec("def double(x):\n    x[0] *= 2", made)  # of no file, beside which it could be kept
+    entries = np.array([3.0], dtype=np.float32)
+    compiled._compiled(numba, "void(float32[::1])", made["double"])(entries)
+    assert entries.tolist() == [6.0]
 
 
 def test_up_to_a_piece_a_square_is_torchs_own_to_the_bit():
