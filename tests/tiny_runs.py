@@ -32,6 +32,16 @@ TINY: dict[str, Any] = {
     "server": {"versions": 6, "quorum": 0.5, "checkpoint_every": 2},
 }
 
+TOGETHER = (
+    "together=3",
+    "server.quorum=0.4",
+    "server.versions=5",
+    "server.checkpoint_every=1",
+    "fleet={boards: [{count: 7, device: jetson-nano, link: wifi, keep: 0.6, dropout: 0.1}, "
+    "{count: 3, device: jetson-orin-nano-8, link: wifi, keep: 1.0}]}",
+)
+"""Overrides that make it a run of ten boards of two kinds, of which up to three train together."""
+
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]

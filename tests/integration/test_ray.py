@@ -7,11 +7,11 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
-from tiny_runs import rows_of
+from tiny_runs import TOGETHER, rows_of
 
 from cosp.errors import UserError
 from cosp.experiment import Experiment
@@ -80,6 +80,17 @@ def test_on_a_ray_of_its_own_a_run_has_the_same_rows_and_leaves_no_process(start
     assert (directory.folder / "rows.jsonl").read_bytes() == inline
     assert signal.getsignal(signal.SIGTERM) is before
     assert not ray.is_initialized()
+
+
+def test_clients_that_train_together_have_the_same_rows_on_ray(start: Start):
+    def rows(engine: Literal["inline", "ray"], together: int) -> bytes:
+        experiment, directory = start(*TOGETHER, f"together={together}", out=f"{engine}-{together}")
+        simulate(experiment, directory, workers=2 if engine == "ray" else 0, engine=engine)
+        return (directory.folder / "rows.jsonl").read_bytes()
+
+    inline = rows("inline", 4)
+    assert rows("ray", 4) == inline
+    assert rows("inline", 1) != inline  # so there were groups
 
 
 def test_on_three_nodes_and_after_an_actor_and_a_node_were_killed_the_rows_are_the_same(

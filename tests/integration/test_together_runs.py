@@ -6,7 +6,7 @@ import json
 from typing import get_args
 
 import pytest
-from tiny_runs import killed_run, rows_of
+from tiny_runs import TOGETHER, killed_run, rows_of
 
 from cosp.errors import ConfigError
 from cosp.methods import MethodSettings
@@ -14,17 +14,12 @@ from cosp.run.directory import RunDirectory
 from cosp.simulation.simulate import simulate
 
 pytestmark = pytest.mark.integration
-ALIKE = (
-    "fleet={boards: [{count: 7, device: jetson-nano, link: wifi, keep: 0.6, dropout: 0.1}, "
-    "{count: 3, device: jetson-orin-nano-8, link: wifi, keep: 1.0}]}"
-)
-SETTINGS = ("together=3", "server.quorum=0.4", "server.versions=5", "server.checkpoint_every=1", ALIKE)
 
 
 def test_rows_are_the_same_at_any_number_of_workers_and_after_a_resume(start, tmp_path):
     folders = []
     for workers in (0, 1, 2):
-        experiment, directory = start(*SETTINGS, out=f"with-{workers}")
+        experiment, directory = start(*TOGETHER, out=f"with-{workers}")
         simulate(experiment, directory, workers=workers)
         folders.append(directory.folder)
     inline, *local = ((folder / "rows.jsonl").read_bytes() for folder in folders)
@@ -32,7 +27,7 @@ def test_rows_are_the_same_at_any_number_of_workers_and_after_a_resume(start, tm
     read = 0
     for after_rows in (len(rows_of(folders[0])) * share // 8 for share in (5, 7)):
         killed = tmp_path / f"killed-{after_rows}"
-        killed_run(tmp_path / "tiny.yaml", killed, *SETTINGS, after_rows=after_rows)
+        killed_run(tmp_path / "tiny.yaml", killed, *TOGETHER, after_rows=after_rows)
         (saved,) = killed.glob("checkpoint/*.json")
         groups = json.loads(saved.read_text(encoding="utf-8"))["fleet"]["together"]
         read += sum(len(group["tasks"]) - len(group["asked"]) for group in groups)
@@ -44,7 +39,7 @@ def test_rows_are_the_same_at_any_number_of_workers_and_after_a_resume(start, tm
 def test_what_is_learnt_is_what_each_alone_would_learn(start):
     rows = []
     for together in (1, 4):
-        experiment, directory = start(*SETTINGS, f"together={together}", "training.optimizer=sgd", out=f"of-{together}")
+        experiment, directory = start(*TOGETHER, f"together={together}", "training.optimizer=sgd", out=f"of-{together}")
         simulate(experiment, directory, workers=0)
         rows.append(rows_of(directory.folder))
     alone, together = rows
@@ -63,7 +58,7 @@ FORMS = {form.model_fields["name"].default: form for form in get_args(get_args(M
 @pytest.mark.parametrize("name", FORMS)
 def test_a_method_trains_clients_together_or_refuses_to(start, name):
     adapters = ["model.adapters={rank: 2}"] if FORMS[name].trains_adapters_alone else []
-    settings = (*SETTINGS, "server.versions=2", f"method={{name: {name}}}", *adapters)
+    settings = (*TOGETHER, "server.versions=2", f"method={{name: {name}}}", *adapters)
     if not FORMS[name].takes_company or FORMS[name].trains_adapters_alone:
         with pytest.raises(ConfigError, match=f"together 3 does not go with (method {name}|training.frozen)"):
             start(*settings)
@@ -86,4 +81,4 @@ def test_a_method_trains_clients_together_or_refuses_to(start, name):
 )
 def test_what_does_not_go_with_it_is_named(start, setting, said):
     with pytest.raises(ConfigError, match=f"together 3 does not go with {said}: leave one of the two out"):
-        start(*SETTINGS, setting)
+        start(*TOGETHER, setting)
