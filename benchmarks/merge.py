@@ -5,9 +5,9 @@ First both merge the same 16 updates of a ViT (width 192, 6 blocks) at keep rati
 
 Then single updates of a ViT-B are folded: nested ones, whose kept units are one run, and ones whose units are drawn at
 random. Prints update bytes a second, as a share of what ``copy_`` does with the same bytes in the same run (1: as fast
-as a copy), of folding, of the check that all is finite (which also gives the squared length that folding needs), of
-folding by indexing the whole grid, as it was, and of what memory allows: reading the update, and reading and writing as
-many cache lines as it touches of the whole model, all of them in a row.
+as a copy), of folding, of folding where numba is not installed, of the check that all is finite (which also gives the
+squared length that folding needs), of indexing the whole grid, the obvious way, and of what memory allows: reading the
+update, and reading and writing as many cache lines as it touches of the whole model, all of them in a row.
 
     python benchmarks/merge.py [--repeats 9]
 """
@@ -18,10 +18,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
 
+from cosp.merge import compiled
 from cosp.merge.aggregation import Merged, OpenRound, is_finite, squares_of
 from cosp.models.vit import ViTShape
 from cosp.submodel.budget import shape_for_rate
@@ -79,6 +81,11 @@ def timed_ms(call: Callable[[], object]) -> float:
     return (time.process_time() - started) * 1e3
 
 
+def fold_without_numba(open_round: OpenRound, plan: SubmodelPlan, delta: State, squares: float) -> None:
+    with mock.patch.object(compiled, "loops", return_value=None):
+        open_round.fold(plan, delta, 0.3, squares=squares)
+
+
 def by_grid(total: State, layout: Layout, plan: SubmodelPlan, delta: State) -> None:
     for name, change in delta.items():
         total[name][grid(kept_indices(layout[name], plan), layout[name].shape)] += 0.3 * change
@@ -107,6 +114,7 @@ def compare_with_copying(keep: float, how: str, repeats: int) -> None:
     squares, lines = squares_of(delta), torch.zeros(touched(layout, plan))
     ways = {
         "fold": lambda: open_round.fold(plan, delta, 0.3, squares=squares),
+        "no numba": lambda: fold_without_numba(open_round, plan, delta, squares),
         "check": lambda: is_finite(delta, squares_of(delta)),
         "by grid": lambda: by_grid(total, layout, plan, delta),
         "memory": lambda: (vector.sum(), lines.add_(1.0)),
@@ -141,7 +149,7 @@ def main() -> None:
     print(f"  streaming   {statistics.median(a for a, _ in pairs):8.1f} ms")
     print(f"  ratio       {statistics.median(b / a for a, b in pairs):8.2f} x faster")
     print(f"folding one update of a ViT-B: bytes a second as a share of copy_'s, median of {repeats}")
-    print(f"  keep  units     update       copy_{'fold':>12} {'check':>9} {'by grid':>9} {'memory':>9}")
+    print(f"  keep  units     update       copy_{'fold':>12} {'no numba':>9} {'check':>9} {'by grid':>9} {'memory':>9}")
     for keep in (1.0, 0.5, 0.25):
         for how in ("nested", "random"):
             if keep < 1 or how == "nested":

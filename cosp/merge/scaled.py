@@ -37,7 +37,7 @@ SMALL, LARGE = 1 << 14, 1 << 17
 
 
 def add_scaled(total: Tensor, kept: Indices, part: Tensor, weight: float) -> None:
-    """Add ``weight * part`` to the outer product of ``kept`` in ``total``.
+    """Add ``weight * part`` to the outer product of ``kept``, ascending, in ``total``.
 
     ``total`` is contiguous float32 that began as zeros, so that no entry of it is a negative zero.
     """
@@ -113,6 +113,9 @@ def _runs(index: Tensor | None, size: int) -> list[tuple[slice, slice]]:
 
 def _add_by_index(total: Tensor, kept: Indices, part: Tensor, weight: np.float32) -> None:
     """Add to rows of what follows the last dimension that is cut, or to entries where that is nothing."""
+    for index, size in zip(kept, total.shape, strict=True):
+        if index is not None and not 0 <= index[0] <= index[-1] < size:  # compiled loops would not look
+            raise IndexError(f"entries {int(index[0])} to {int(index[-1])} of a dimension of {size}")
     last = max(d for d, index in enumerate(kept) if index is not None)
     width, inner = total.shape[last], math.prod(total.shape[last + 1 :])
     before, places = torch.zeros(1, dtype=torch.int64), kept[last]
@@ -123,10 +126,11 @@ def _add_by_index(total: Tensor, kept: Indices, part: Tensor, weight: np.float32
     entries = part.contiguous().numpy()
     if inner > 1:
         where = (before[:, None] * width + places).flatten()
-        add.rows(total.view(-1, inner).numpy(), where.numpy(), entries.reshape(-1, inner), weight)
+        add.rows(total.view(-1, inner).numpy(), where.numpy(), entries.reshape(len(where), inner), weight)
     else:
         columns = places.numpy().astype(np.int32)
-        add.entries(total.view(-1, width).numpy(), before.numpy(), columns, entries.reshape(-1, len(columns)), weight)
+        some = entries.reshape(len(before), len(columns))
+        add.entries(total.view(-1, width).numpy(), before.numpy(), columns, some, weight)
 
 
 def _add_rows(total: Array, where: Places, part: Array, weight: np.float32) -> None:

@@ -140,6 +140,16 @@ def test_a_loop_that_can_be_kept_nowhere_is_compiled_all_the_same():
     assert entries.tolist() == [6.0]
 
 
+def test_what_lies_outside_is_refused_before_anything_is_written(by_index):
+    total, entries = torch.zeros(3, 4), torch.tensor([1, 3])
+    for rows, part in ((torch.tensor([0, 3]), torch.ones(2, 2)), (torch.tensor([-1, 1]), torch.ones(2, 2))):
+        with pytest.raises(IndexError, match="of a dimension of 3"):
+            add_scaled(total, (rows, entries), part, 1.0)
+    with pytest.raises(ValueError, match="reshape"):
+        add_scaled(total, (torch.tensor([0, 2]), entries), torch.ones(1, 2), 1.0)
+    assert total.count_nonzero() == 0
+
+
 def test_up_to_a_piece_a_square_is_torchs_own_to_the_bit():
     tensor = torch.randn(100, 7)
     assert square(tensor) == float(tensor.square().sum(dtype=torch.float64))
