@@ -104,7 +104,7 @@ def test_products_are_rounded_before_they_are_added_by_whatever_part_of_a_kernel
     assert agrees_with_two_roundings((torch.arange(1, 8), torch.arange(2, 2 + columns)), 7, columns)
 
 
-@pytest.mark.parametrize("rows", [[1], [0, 2, 3], [0, 1, 4, 8]])  # entries are added to two rows at a time
+@pytest.mark.parametrize("rows", [[1], [0, 2, 3, 8], [0, 1, 4, 5, 6, 8]])  # entries are added to four rows at a time
 def test_so_they_are_by_index(by_index, rows):
     for places in (torch.arange(600)[torch.arange(600) % 5 != 1], torch.arange(600)):
         assert agrees_with_two_roundings((torch.tensor(rows), places), len(rows), len(places))
