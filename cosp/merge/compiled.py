@@ -60,7 +60,7 @@ def _rows(total: Array, where: Places, part: Array, weight: np.float32) -> None:
 
 
 def _entries(total: Array, rows: Places, places: NDArray[np.int32], part: Array, weight: np.float32) -> None:
-    """Four rows at a time, as one alone does not keep memory busy: a third faster."""
+    """Four rows at a time, as one alone does not keep memory busy."""
     fours = len(rows) // 4 * 4
     for i in range(0, fours, 4):
         into_1, into_2, into_3, into_4 = total[rows[i]], total[rows[i + 1]], total[rows[i + 2]], total[rows[i + 3]]
