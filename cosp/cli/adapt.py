@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cosp.cli.screen import DataDir, Json, Sets, WithReport, err, free_folder, new_typer, out
+from cosp.cli.screen import (
+    DataDir,
+    Json,
+    Sets,
+    WithReport,
+    check_begins_or_goes_on,
+    err,
+    free_folder,
+    new_typer,
+    out,
+)
 from cosp.errors import UserError
 
 if TYPE_CHECKING:  # a command imports what it needs when it is called
@@ -97,16 +107,11 @@ def _chosen(
     from cosp.run.directory import RunDirectory, config_of
     from cosp.stream.settings import load_adapt
 
-    if (config is None) == (resume is None):
-        got = "neither" if config is None else "both"
-        raise UserError(
-            f"adapt: give either CONFIG or --resume DIR, got {got}, e.g. cosp adapt experiments/adapt_digits.yaml"
-        )
-    if resume is None:
-        assert config is not None
+    anew = anew or bool(overrides)
+    check_begins_or_goes_on("adapt", config, resume, anew=anew, what="stream", example="experiments/adapt_digits.yaml")
+    if config is not None:
         return load_adapt(config, overrides), None
-    if overrides or anew:
-        raise UserError("adapt: --resume goes on with a stream as it is: no --set, --seed, --out or --dry beside it")
+    assert resume is not None  # one of the two is
     chosen, directory = load_adapt(config_of(resume)), RunDirectory.reopen(resume)
     if directory.is_dry():
         raise UserError(f"{resume}: is of a dry stream, which takes a minute and has no checkpoint: begin it anew")

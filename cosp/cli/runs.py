@@ -19,6 +19,7 @@ from cosp.cli.screen import (
     Json,
     Sets,
     WithReport,
+    check_begins_or_goes_on,
     err,
     free_folder,
     new_typer,
@@ -174,16 +175,11 @@ def _chosen(
     from cosp.config import load_config
     from cosp.run.directory import RunDirectory, config_of
 
-    if (config is None) == (resume is None):
-        got = "neither" if config is None else "both"
-        raise UserError(
-            f"run: give either CONFIG or --resume DIR, got {got}, e.g. cosp run experiments/quickstart.yaml"
-        )
-    if resume is None:
-        assert config is not None
+    anew = anew or bool(overrides)
+    check_begins_or_goes_on("run", config, resume, anew=anew, what="run", example="experiments/quickstart.yaml")
+    if config is not None:
         return load_config(config, overrides), None
-    if overrides or anew:
-        raise UserError("run: --resume goes on with a run as it is: no --set, --seed, --out or --dry beside it")
+    assert resume is not None  # one of the two is
     return load_config(config_of(resume)), RunDirectory.reopen(resume)
 
 

@@ -14,6 +14,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cosp.errors import UserError
+
 if TYPE_CHECKING:
     from cosp.checkpoints import Imported
     from cosp.experiment import Experiment
@@ -55,6 +57,21 @@ def free_folder(parent: Path, name: str) -> Path:
     """Return ``parent/name``, or the first of ``parent/name-2``, ``-3`` ... that does not exist yet."""
     candidates = (parent / (name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
     return next(path for path in candidates if not path.exists())
+
+
+def check_begins_or_goes_on(
+    command: str, config: Path | None, resume: Path | None, *, anew: bool, what: str, example: str
+) -> None:
+    """UserError unless CONFIG or --resume is given, or with --resume if ``anew``: options were given that what goes on,
+    a run or a stream, does not take.
+    """
+    if (config is None) == (resume is None):
+        got = "neither" if config is None else "both"
+        raise UserError(f"{command}: give either CONFIG or --resume DIR, got {got}, e.g. cosp {command} {example}")
+    if resume is not None and anew:
+        raise UserError(
+            f"{command}: --resume goes on with a {what} as it is: no --set, --seed, --out or --dry beside it"
+        )
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, left: int) -> None:

@@ -8,8 +8,8 @@ process killed while writing leaves the previous checkpoint whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cosp.config import Config, checked, dotted
+from cosp.config import Config, checked
 from cosp.errors import UserError
 from cosp.files import write_whole
 from cosp.fleet.introduction import Budget
+from cosp.run.saved import check_settings, making_sense, newest, settings_of
 from cosp.run.virtual import VirtualTime
 from cosp.server.coordinator import Coordinator
 from cosp.server.ledger import Ledger
@@ -66,14 +67,8 @@ class Checkpoint:
     def check_config(self, config: Config, *, free: Collection[str] = FREE) -> None:
         """UserError if the run began with other settings than ``config``'s, but for those that start as in ``free``."""
         with self.in_use():  # what an older cosp had no key for is as its default says
-            settings = checked(self._fact("config"), self.path)
-            began, now = dict(dotted(_settings(settings))), dict(dotted(_settings(config)))
-        for key in sorted(began.keys() | now.keys()):
-            if began.get(key) != now.get(key) and not key.startswith(tuple(free)):
-                raise UserError(
-                    f"{self.path.parent.parent}: cannot go on: {key} was {began.get(key)!r} when the run began and is "
-                    f"{now.get(key)!r} now; put it back, or begin anew with another --out"
-                )
+            began = settings_of(checked(self._fact("config"), self.path))
+        check_settings(self.path.parent.parent, began, settings_of(config), free=free, what="run")
 
     def _fact(self, name: str) -> dict[str, Any]:
         try:
@@ -83,13 +78,9 @@ class Checkpoint:
                 f"{self.path}: the checkpoint is of an older cosp, without {name!r}; start the run anew"
             ) from None
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """Turn what its values make go wrong into UserError: it is damaged."""
-        try:
-            yield
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise UserError(f"{self.path}: the checkpoint makes no sense ({error!r}); start the run anew") from error
+        return making_sense(self.path, "run")
 
     @property
     def in_flight(self) -> list[Dispatch]:
@@ -106,7 +97,7 @@ def save(folder: Path, loop: Loop, config: Config, *, rows_bytes: int) -> None:
         "snapshots": list(coordinator.snapshots),
         "now_s": loop.now_s(),
         "rows_bytes": rows_bytes,
-        "config": _settings(config),
+        "config": settings_of(config),
         "fleet": loop.grid.state() if isinstance(loop.grid, VirtualTime) else {},
         "ledger": loop.ledger.as_json(),
         "norms": list(coordinator.bound.norms) if coordinator.bound else [],
@@ -129,24 +120,19 @@ def save(folder: Path, loop: Loop, config: Config, *, rows_bytes: int) -> None:
             path.unlink()
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    """Return what a run keeps to, as JSON values: all settings, but not which libraries wrote them down."""
-    return config.model_dump(mode="json", exclude={"versions"})
-
-
 def load(folder: Path) -> Checkpoint | None:
     """Return the newest whole checkpoint, None if there is none; UserError if it cannot be read."""
-    found = sorted(folder.glob("state-*.json"))
-    if not found:
+    path = newest(folder)
+    if path is None:
         return None
     try:
-        facts = json.loads(found[-1].read_text(encoding="utf-8"))
-        read = Checkpoint(found[-1], load_file(found[-1].with_suffix(".safetensors")), facts)
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        read = Checkpoint(path, load_file(path.with_suffix(".safetensors")), facts)
         if read.now_s < 0 or read.rows_bytes < 1:
             raise ValueError("a time is negative, or there are no rows")
         return read
     except Exception as error:
-        raise UserError(f"{found[-1]}: the checkpoint cannot be read ({error}); start the run anew") from error
+        raise UserError(f"{path}: the checkpoint cannot be read ({error}); start the run anew") from error
 
 
 def restore(checkpoint: Checkpoint, coordinator: Coordinator) -> Ledger:

@@ -18,6 +18,7 @@ from cosp.seeds import numpy_stream
 from cosp.stream.clusters import Clustering
 from cosp.stream.deployed import Deployed
 from cosp.stream.learner import SchoolLearner
+from cosp.stream.loop import Rules
 from cosp.stream.server import AdaptingServer, Learner, Published, Trials
 from cosp.stream.settings import AdaptConfig
 from cosp.submodel.flat import spans_of
@@ -86,6 +87,17 @@ def trials_of(config: AdaptConfig, clients: Sequence[int]) -> Trials | None:
         drawn = numpy_stream(config.seed, "canaries").permutation(len(clients))[:canaries]
         canaries = tuple(clients[i] for i in drawn)
     return Trials(windows=trial.windows, margin=trial.margin, canaries=frozenset(canaries))
+
+
+def rules_of(config: AdaptConfig) -> Rules:
+    """Return what a simulated stream's loop keeps to."""
+    return Rules(
+        seed=config.seed,
+        until_s=config.stream.until_s,
+        window_s=config.stream.window_s,
+        sigma=config.jitter,
+        oracle=config.adapt.rule == "labels",
+    )
 
 
 def clean_splits(deployed: Deployed) -> dict[str, Samples]:

@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosp.config import dotted
 from cosp.errors import UserError
 from cosp.files import write_whole
+from cosp.run.saved import check_settings, making_sense, newest, settings_of
 from cosp.stream.settings import AdaptConfig
 from cosp.submodel.slicing import State
 
@@ -54,8 +54,11 @@ class Arrays:
         return name
 
     def take(self, name: str) -> NDArray[Any]:
-        """Return the array of a name; ValueError or OSError if it is lost or damaged."""
-        found: NDArray[Any] = np.load(self._folder / f"{name}.npy", allow_pickle=False)
+        """Return the array of a name; ValueError if it is lost or damaged."""
+        try:
+            found: NDArray[Any] = np.load(self._folder / f"{name}.npy", allow_pickle=False)
+        except OSError as error:
+            raise ValueError(str(error)) from error
         return found
 
     def sweep(self) -> None:
@@ -78,27 +81,16 @@ class Checkpoint:
 
     def check(self, config: AdaptConfig, model: State) -> None:
         """UserError if the stream began with other settings, or on another trained model."""
-        began, now = dict(dotted(self.facts["config"])), dict(dotted(settings_of(config)))
-        changed = (key for key in sorted(began.keys() | now.keys()) if began.get(key) != now.get(key))
-        key = next((key for key in changed if not key.startswith(FREE)), None)
-        if key is not None:
-            raise UserError(
-                f"{self.path.parent.parent}: cannot go on: {key} was {began.get(key)!r} when the stream began and is "
-                f"{now.get(key)!r} now; put it back, or begin anew with another --out"
-            )
+        check_settings(self.path.parent.parent, self.facts["config"], settings_of(config), free=FREE, what="stream")
         if self.facts["model"] != checksum(model):
             raise UserError(
                 f"{self.path.parent.parent}: cannot go on: {config.model.pretrained} holds another model than when the "
                 "stream began; put it back, or begin anew with another --out"
             )
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """Turn what its values make go wrong into UserError: it is damaged."""
-        try:
-            yield
-        except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-            raise UserError(f"{self.path}: the checkpoint makes no sense ({error!r}); begin the stream anew") from error
+        return making_sense(self.path, "stream")
 
 
 def save(folder: Path, window: int, facts: Mapping[str, Any], arrays: Arrays) -> None:
@@ -114,22 +106,16 @@ def save(folder: Path, window: int, facts: Mapping[str, Any], arrays: Arrays) ->
 
 def load(folder: Path) -> Checkpoint | None:
     """Return the newest whole checkpoint, None if there is none; UserError if it cannot be read."""
-    found = sorted(folder.glob("state-*.json"))
-    if not found:
+    path = newest(folder)
+    if path is None:
         return None
     try:
-        read = Checkpoint(found[-1], json.loads(found[-1].read_text(encoding="utf-8")))
+        read = Checkpoint(path, json.loads(path.read_text(encoding="utf-8")))
         if read.rows_bytes < 1:
             raise ValueError("there are no rows")
     except (OSError, LookupError, TypeError, ValueError) as error:
-        raise UserError(f"{found[-1]}: the checkpoint cannot be read ({error}); begin the stream anew") from error
+        raise UserError(f"{path}: the checkpoint cannot be read ({error}); start the stream anew") from error
     return read
-
-
-def settings_of(config: AdaptConfig) -> dict[str, Any]:
-    """Return what a stream keeps to, as JSON values: all settings, but not which libraries wrote them down."""
-    found: dict[str, Any] = config.model_dump(mode="json", exclude={"versions"})
-    return found
 
 
 def checksum(model: State) -> int:

@@ -19,17 +19,18 @@ from cosp.adaptation.download import HALF_BYTES, HEADER
 from cosp.adaptation.kept import Keep, Take
 from cosp.adaptation.teach import Batch
 from cosp.adaptation.upward import Report
+from cosp.fleet.fleet import Fleet
 from cosp.fleet.live import End
 from cosp.run.directory import RunDirectory
 from cosp.seeds import numpy_stream
 from cosp.simulation.dry import DryPool
-from cosp.stream.adapting import Timed, groups_of, trials_of
+from cosp.stream.adapting import Timed, groups_of, rules_of, trials_of
 from cosp.stream.answering import Asked, Asks
 from cosp.stream.arrivals import Arrivals, drawn_shifts, poisson
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import fitting_fleet
-from cosp.stream.loop import Loop, Parcel, Rules
-from cosp.stream.rows import client_row, stream_row
+from cosp.stream.loop import Loop, Parcel
+from cosp.stream.rows import asked_row, client_row, stream_row
 from cosp.stream.samples import Stream
 from cosp.stream.seat import Seat
 from cosp.stream.server import AdaptingServer
@@ -89,22 +90,8 @@ class DryLoop(Loop):
             self._turn(seat)
             return
         chosen = self._chosen(samples)
-        shift = self._shift(seat)
-        row = {
-            "kind": "window",
-            "client": seat.client,
-            "window": seat.window,
-            "from_s": asked.since_s,
-            "to_s": asked.until_s,
-            "version": asked.version,
-            "corruption": None if shift is None else shift.corruption,
-            "severity": 0 if shift is None else shift.severity,
-            "samples": samples,
-            "missed": asked.missed,
-            "right": None,
-            "uncertainty": None,
-            "chosen": chosen,
-        }
+        row = asked_row(seat, asked, samples=samples, shift=self._shift(seat))
+        row |= {"right": None, "uncertainty": None, "chosen": chosen}
         size_bytes = upward.size_bytes(self._server.classes, chosen * self._sample_bytes)
         parcel = Parcel(kind="report", message=b"", row=row)
         self._start(seat, asked.task(), parcel, bytes_down=0, bytes_up=size_bytes)
@@ -162,17 +149,7 @@ def run_dry(
     try:
         fleet = fitting_fleet(config, deployed)
         told, clients = Told(directory, on_row), sorted(deployed.plans)
-        seats = {
-            client: Seat(
-                board=fleet.boards[client],
-                plan=deployed.plans[client],
-                exit=deployed.exit_of(deployed.plans[client]),
-                coming=_coming(config, client),
-                first=0,
-                weights=torch.empty(0),
-            )
-            for client in clients
-        }
+        seats = {client: _seat(client, config, deployed, fleet) for client in clients}
         post = post_of(config.upload, deployed.facts.reading, deployed.facts.shape)
         opening = [client_row(seat, deployed, config) for seat in seats.values()]
         told.begin([{**stream_row(config, deployed), "dry": True}, *opening], None)
@@ -188,9 +165,7 @@ def run_dry(
             seats,
             fleet,
             Stream(samples=Samples(np.zeros((0, 1)), np.zeros(0, np.int64)), comes={}, firsts={}),
-            rules=Rules(
-                seed=config.seed, until_s=config.stream.until_s, window_s=config.stream.window_s, sigma=config.jitter
-            ),
+            rules=rules_of(config),
             asks=Asks(pool=DryPool(()), shape=deployed.facts.shape, seed=config.seed, batch=config.stream.batch),
             uploads=Uploads(post, seed=config.seed),
             server=server,
@@ -213,6 +188,18 @@ def run_dry(
     finally:
         directory.release()
     return metrics
+
+
+def _seat(client: int, config: AdaptConfig, deployed: Deployed, fleet: Fleet) -> Seat:
+    plan = deployed.plans[client]
+    return Seat(
+        board=fleet.boards[client],
+        plan=plan,
+        exit=deployed.exit_of(plan),
+        coming=_coming(config, client),
+        first=0,
+        weights=torch.empty(0),
+    )
 
 
 def _coming(config: AdaptConfig, client: int) -> Arrivals:

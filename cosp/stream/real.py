@@ -33,7 +33,7 @@ from cosp.stream.question import Place
 from cosp.stream.rows import stream_row
 from cosp.stream.server import Published
 from cosp.stream.settings import AdaptConfig
-from cosp.stream.tally import Tally
+from cosp.stream.told import Told
 from cosp.stream.uploads import post_of
 from cosp.stream.written import write_models
 from cosp.task.task import Task
@@ -69,25 +69,20 @@ def serve_boards(
     check_for_boards(config)
     single_thread()
     fleet = fitting_fleet(config, deployed)
-    tally, places = Tally(), _places(config, deployed, fleet)
+    told, places = Told(directory, on_row), _places(config, deployed, fleet)
 
-    def record(row: Row) -> None:
-        directory.write_row(row)
-        tally.add(row)
-        on_row(row)
-
-    def joined(place: Place, told: Introduction) -> None:
-        record(board_row(place, told, deployed, config))
+    def joined(place: Place, introduction: Introduction) -> None:
+        told.record(board_row(place, introduction, deployed, config))
 
     try:
-        record({**stream_row(config, deployed), "real": True})
+        told.record({**stream_row(config, deployed), "real": True})
         server, known = server_of(config, deployed), known_of(config, deployed)
         timed = Timed(server)
         greeter = Greeter(
             grid,
             len(fleet.boards),
             recipe=recipe_of(deployed.experiment),
-            on_refused=lambda row: record({**row, "kind": "kept_out"}),
+            on_refused=lambda row: told.record({**row, "kind": "kept_out"}),
         )
         loop = BoardLoop(
             grid,
@@ -101,14 +96,14 @@ def serve_boards(
                 Ledger(), boards=len(places), ban_after=deployed.experiment.config.server.ban_after, min_clients=1
             ),
             admission=Admission(fleet.boards, simulated=False),
-            on_row=record,
+            on_row=told.record,
             on_joined=joined,
         )
         loop.run()
         judge = Trainer({}, clean_splits(deployed), device="cpu")
         models = write_models(directory, config, deployed, fleet, server.in_use(), evaluate_with=in_process(judge))
         metrics: Row = {
-            **tally.metrics(),
+            **told.tally.metrics(),
             "wall_time_s": time.monotonic() - started,
             "wall_server_s": timed.spent_s,
             "models": models,

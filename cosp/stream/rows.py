@@ -59,10 +59,8 @@ def client_row(seat: Seat, deployed: Deployed, config: AdaptConfig) -> Row:
     }
 
 
-def window_row(
-    seat: Seat, asked: Asked, answers: Answers, labels: NDArray[np.int64], *, choice: Choice, shift: Shift | None
-) -> Row:
-    """Return what a board answered since it was last asked, right by ``labels``, which nobody is sent."""
+def asked_row(seat: Seat, asked: Asked, *, samples: int, shift: Shift | None) -> Row:
+    """Return what is known of a board's window before it is answered."""
     return {
         "kind": "window",
         "client": seat.client,
@@ -72,8 +70,17 @@ def window_row(
         "version": asked.version,
         "corruption": None if shift is None else shift.corruption,
         "severity": 0 if shift is None else shift.severity,
-        "samples": len(answers),
+        "samples": samples,
         "missed": asked.missed,
+    }
+
+
+def window_row(
+    seat: Seat, asked: Asked, answers: Answers, labels: NDArray[np.int64], *, choice: Choice, shift: Shift | None
+) -> Row:
+    """Return what a board answered since it was last asked, right by ``labels``, which nobody is sent."""
+    return {
+        **asked_row(seat, asked, samples=len(answers), shift=shift),
         "right": int((answers.predicted == labels).sum()),
         "uncertainty": float(answers.uncertainty.mean()),
         "disagreement": choice.disagreement,

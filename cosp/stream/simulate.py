@@ -19,12 +19,12 @@ from cosp.run.pool import Pool
 from cosp.simulation.inline import InlinePool
 from cosp.simulation.pool import WorkerPool
 from cosp.simulation.simulate import default_workers
-from cosp.stream.adapting import CLEAN, Timed, clean_splits, known_of, server_of, with_clean_accuracy
+from cosp.stream.adapting import CLEAN, Timed, clean_splits, known_of, rules_of, server_of, with_clean_accuracy
 from cosp.stream.answering import Asks
 from cosp.stream.checkpoint import Checkpoint
 from cosp.stream.deployed import Deployed
 from cosp.stream.fitting import SPLIT, fitting_fleet
-from cosp.stream.loop import Loop, Rules
+from cosp.stream.loop import Loop
 from cosp.stream.rows import client_row, stream_row
 from cosp.stream.samples import Stream, lay_out
 from cosp.stream.seat import Seat
@@ -77,7 +77,7 @@ def simulate(
             uploads = Uploads(post_of(config.upload, deployed.facts.reading, deployed.facts.shape), seed=config.seed)
             standing = Standing(directory, config, deployed.state, server=server, known=known, uploads=uploads)
             loop = Loop(
-                seats, fleet, stream, rules=_rules(config), asks=asks, uploads=uploads, server=timed, known=known,
+                seats, fleet, stream, rules=rules_of(config), asks=asks, uploads=uploads, server=timed, known=known,
                 on_row=told.record, on_window=standing.save,
             )  # fmt: skip
             if saved is not None:
@@ -96,16 +96,6 @@ def simulate(
     finally:
         directory.release()
     return metrics
-
-
-def _rules(config: AdaptConfig) -> Rules:
-    return Rules(
-        seed=config.seed,
-        until_s=config.stream.until_s,
-        window_s=config.stream.window_s,
-        sigma=config.jitter,
-        oracle=config.adapt.rule == "labels",
-    )
 
 
 def _seats(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from cosp.adaptation.acknowledged import Acknowledged
 from cosp.run.directory import RunDirectory
+from cosp.run.saved import settings_of
 from cosp.stream import checkpoint as checkpoints
 from cosp.stream.checkpoint import Arrays, Checkpoint
 from cosp.stream.loop import Loop
@@ -42,7 +43,7 @@ class Standing:
         with self._directory.writing():
             facts = {
                 "rows_bytes": self._directory.rows_bytes(),
-                "config": checkpoints.settings_of(self._config),
+                "config": settings_of(self._config),
                 "model": self._checksum,
                 "loop": loop.state(keep),
                 "server": self._server.state(keep),
