@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from cosp.adaptation.answers import Answers
+from cosp.adaptation.batches import Batch
 from cosp.adaptation.png import COLOUR_TYPES, from_png, to_png
 from cosp.adaptation.streamed import kept_of, token_messages
-from cosp.adaptation.teach import Batch
 from cosp.adaptation.tokens import (
     TOKENS,
     TokenSettings,

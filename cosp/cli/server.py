@@ -236,7 +236,9 @@ def server_adapt(
     control = Control(state)
     folder = (out or free_folder(Path("runs"), chosen.label)).absolute()
     if (folder / "rows.jsonl").exists():
-        raise UserError(f"{folder}: holds a run already, and on boards a stream begins anew each time; give another --out")
+        raise UserError(
+            f"{folder}: holds a run already, and on boards a stream begins anew each time; give another --out"
+        )
     pretrained = Path(chosen.model.pretrained).absolute()
     fitting_fleet(chosen, open_deployed(pretrained, data_dir=data_dir))
     err.print(f"cosp: {leaving_text(chosen)}", style="yellow", highlight=False, soft_wrap=True)

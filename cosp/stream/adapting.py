@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from cosp.adaptation.acknowledged import Acknowledged
+from cosp.adaptation.batches import Batch
 from cosp.adaptation.download import form_of
-from cosp.adaptation.teach import Batch
 from cosp.adaptation.upward import Report
 from cosp.seeds import numpy_stream
 from cosp.stream.clusters import Clustering

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cosp.adaptation.answers import entropy
-from cosp.adaptation.teach import Batch
+from cosp.adaptation.batches import Batch
 from cosp.adaptation.upward import Report
 from cosp.methods.rules import Settings
 

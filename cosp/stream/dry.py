@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from cosp.adaptation import upward
+from cosp.adaptation.batches import Batch
 from cosp.adaptation.download import HALF_BYTES, HEADER
 from cosp.adaptation.kept import Keep, Take
-from cosp.adaptation.teach import Batch
 from cosp.adaptation.upward import Report
 from cosp.fleet.fleet import Fleet
 from cosp.fleet.live import End

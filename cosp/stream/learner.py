@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from cosp.adaptation.batches import Batch, joined
 from cosp.adaptation.kept import Keep, Take
-from cosp.adaptation.teach import AdaptSettings, Batch, Lesson, School, joined
+from cosp.adaptation.teach import AdaptSettings, Lesson, School
 from cosp.adaptation.upward import Report
 from cosp.seeds import numpy_stream
 from cosp.submodel.plan import SubmodelPlan

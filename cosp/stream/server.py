@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from cosp.adaptation.batches import Batch
 from cosp.adaptation.kept import Keep, Take, kept_tensors, taken_tensors
-from cosp.adaptation.teach import Batch
 from cosp.adaptation.upward import Report
 from cosp.stream.clusters import Clustering, matched
 from cosp.stream.trial import Trial

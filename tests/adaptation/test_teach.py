@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cosp.adaptation.batches import Batch, joined
 from cosp.adaptation.guards import Watch, balanced_rows, collapsed
 from cosp.adaptation.parts import names_of
-from cosp.adaptation.teach import AdaptSettings, Batch, School, cut, joined
+from cosp.adaptation.teach import AdaptSettings, School, cut
 from cosp.submodel.plan import prefix_plan
 from cosp.submodel.shape import layout_of
 from tests.small_models import SMALL, model_with, random_samples, random_state

@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_server import Scripted
 
-from cosp.adaptation.teach import Batch
+from cosp.adaptation.batches import Batch
 from cosp.adaptation.upward import Report
 from cosp.stream.clusters import ClusterConfig, Clustering, clusters, matched, signature
 from cosp.stream.server import AdaptingServer

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cosp.adaptation.teach import Batch
+from cosp.adaptation.batches import Batch
 from cosp.adaptation.upward import Report
 from cosp.stream.server import AdaptingServer, Trials
 from cosp.submodel.slicing import State
